@@ -1,0 +1,83 @@
+# `make` lists the targets. GNU make 3.81 or later, as on a Mac.
+
+PROFILE  = demo#       smoke | demo | cpu | paper | paper-code
+DATASETS =#            the profile's own when empty; else names, e.g. "dsb-fluo dsb-bf"
+FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
+METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
+SEEDS    =#            0 when empty; else numbers
+JOBS     = 1#          runs at the same time
+
+# Python 3.11 first: it is the version requirements.lock was made with
+PYTHONS = python3.11 python3.12 python3.13 python3.14 python3 python
+PYTHON ?= $(shell for p in $(PYTHONS); do \
+	"$$p" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+PY = .venv/bin/python
+
+# notebooks run in folders of their own, so a relative path is resolved here
+ifneq ($(S2L_DATA),)
+override S2L_DATA := $(shell cd "$(S2L_DATA)" >/dev/null 2>&1 && pwd || echo "$(S2L_DATA)")
+export S2L_DATA
+endif
+
+SNAKEMAKE = $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS)
+CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
+	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)")
+
+.PHONY: help install reproduce dry-run test lab lint format data clean
+
+help: ## list the targets
+	@echo "make reproduce runs the paper's comparison; make test checks the code."
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@echo
+	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." JOBS=1 S2L_DATA=folder PYTHON=python3.11'
+	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=2'
+
+install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)
+
+reproduce: .venv/.installed ## run the missing runs of a profile and print Table 1 (demo: minutes, no data needed)
+	$(SNAKEMAKE) $(CONFIG)
+	$(PY) -m s2l_core.results $(PROFILE)
+
+dry-run: .venv/.installed ## list the runs that `make reproduce` would make
+	$(SNAKEMAKE) --dry-run --quiet rules $(CONFIG)
+
+test: .venv/.installed ## run every test; those on real images need S2L_DATA
+	$(PY) -m pytest -q --durations=10
+
+lab: .venv/.installed ## open the notebooks in JupyterLab
+	$(PY) -m jupyterlab notebooks
+
+lint: .venv/.installed ## check code and notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: .venv/.installed ## fix the layout of code and notebooks, and empty the notebooks
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(PY) -m nbstripout --keep-id notebooks/*.ipynb
+
+data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/raw)
+	$(PY) -m s2l_core.datasets fetch
+
+clean: ## remove caches and the results of smoke and demo; never data or committed results
+	rm -rf results/smoke figures/smoke results/demo figures/demo .snakemake .pytest_cache .ruff_cache .hypothesis
+	find s2l_core tests notebooks workflow benchmarks \
+		\( -name __pycache__ -o -name .ipynb_checkpoints -o -name .virtual_documents \) -prune -exec rm -rf {} +
+
+# the stamp is written last: an interrupted installation is continued by the next call
+.venv/.installed: requirements.lock pyproject.toml
+	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "No Python was found that is 3.11 or later and can make virtual environments (tried: $(PYTHONS))."; \
+			echo "Install one (on Debian or Ubuntu: python3-venv as well), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; \
+			exit 1; \
+		fi; \
+		echo "making .venv with $$($(PYTHON) --version) ($(PYTHON))"; \
+		$(PYTHON) -m venv .venv; \
+	fi
+	@echo "installing the versions of requirements.lock into .venv: with PyTorch about 6 GB on Linux, 2 GB on a Mac, a few minutes"
+	@$(PY) -m pip install -q --progress-bar off --disable-pip-version-check -r requirements.lock
+	@$(PY) -m pip install -q --progress-bar off --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "installed"

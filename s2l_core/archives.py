@@ -1,0 +1,205 @@
+"""Readers of image files and annotations: BBBC038, MoNuSeg, a folder of one's own -> CellImage.
+
+An archive is read in memory by member name: nothing is extracted, and no member can leave its place.
+"""
+
+import io
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml import ElementTree as xml
+from PIL import Image
+from skimage.draw import polygon
+
+from s2l_core.config import IGNORE, S2LError
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False)
+class CellImage:
+    """One image: `image` (H, W, 3) uint8; `instances` (H, W) int32, 0 is background; `scribbles` 0, 1, IGNORE.
+
+    Labels follow the sorted mask file names (BBBC038) or the regions of the XML (MoNuSeg): label k is the k-th. A
+    pixel that belongs to several nuclei goes to the first, so that a nucleus wholly under others has no pixel left.
+    `instances` and `scribbles` are None where a folder of one's own has none.
+    """
+
+    id: str
+    image: np.ndarray
+    instances: np.ndarray | None
+    scribbles: np.ndarray | None = None
+
+
+class Source:
+    """Files of an archive or a folder, read by name from several threads; nothing is ever extracted."""
+
+    def __init__(self, path: Path):
+        self.path, self._zip, self._lock = path, None, threading.Lock()
+        try:
+            if path.is_dir():
+                files = [f for f in path.rglob("*") if f.suffix.lower() in (*_SUFFIXES, ".xml")]
+                entries = [(f.relative_to(path).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+            else:
+                self._zip = zipfile.ZipFile(path)
+                entries = [(info.filename, info.file_size, info.CRC) for info in self._zip.infolist()]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise S2LError(f"{path} cannot be read ({error}): is it truncated? Delete it and get it again.") from error
+        self.entries = sorted(entry for entry in entries if "__MACOSX" not in entry[0] and "/." not in entry[0])
+        self.names = [entry[0] for entry in self.entries]
+
+    def read(self, name: str) -> bytes:
+        """Content of one file; damage is found by the archive's checksums."""
+        try:
+            if self._zip is None:
+                return (self.path / name).read_bytes()
+            with self._lock:  # ZipFile counts its open members without one
+                return self._zip.read(name)
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise S2LError(f"{self.path}: {name} is damaged ({error}). Get the archive again.") from error
+
+    def picture(self, name: str) -> Image.Image:
+        """A decoded image."""
+        try:
+            picture = Image.open(io.BytesIO(self.read(name)))
+            picture.load()
+        except _UNREADABLE as error:
+            if isinstance(error, S2LError):
+                raise
+            raise S2LError(f"{self.path}: {name} is no readable image ({error}). Get this file again.") from error
+        return picture
+
+    def close(self) -> None:
+        if self._zip is not None:
+            self._zip.close()
+
+
+def read_bbbc038(source: Source, name: str) -> Iterator[CellImage]:
+    """Images of one group of BBBC038 (FACTS section 6: the rule is exact on all images)."""
+    masks: dict[str, list[str]] = {}
+    images: dict[str, str] = {}
+    for file in source.names:
+        match file.split("/")[-3:]:
+            case [i, "images", _]:
+                images[i] = file
+            case [i, "masks", mask] if mask.endswith(".png"):
+                masks.setdefault(i, []).append(file)
+
+    def read(i: str) -> CellImage | None:
+        image = np.asarray(source.picture(images[i]).convert("RGB"))
+        if group(image) != name:
+            return None
+        if i not in masks:
+            raise S2LError(f"{source.path}: image {i} has no mask: expected PNG files in {i}/masks/. Get them again.")
+        instances = np.zeros(image.shape[:2], np.int32)
+        for label, file in enumerate(masks[i], start=1):
+            mask = source.picture(file).convert("L")
+            if mask.size != instances.shape[::-1]:
+                raise S2LError(f"{source.path}: {file} measures {mask.size}, its image {instances.shape[::-1]} pixels.")
+            _claim(instances, mask, label)
+        return CellImage(i, image, instances)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from filter(None, pool.map(read, sorted(images)))
+
+
+def _claim(instances: np.ndarray, mask: Image.Image, label: int) -> None:
+    """Gives the mask's pixels to `label` where no earlier nucleus has them; in place."""
+    if box := mask.getbbox():
+        left, top, right, bottom = box
+        window = instances[top:bottom, left:right]
+        window[(np.asarray(mask.crop(box)) > 0) & (window == 0)] = label
+
+
+def group(image: np.ndarray) -> str:
+    """Which part of BBBC038 an image (H, W, 3) uint8 belongs to: `dsb-bf`, `dsb-fluo` or `histology`."""
+    chroma = (image.max(axis=2) - image.min(axis=2)).mean()
+    if chroma >= 1:
+        return "histology"
+    return "dsb-bf" if image.mean() > 128 else "dsb-fluo"
+
+
+def read_monuseg(source: Source, ids: Sequence[str]) -> Iterator[CellImage]:
+    """The images `ids` of one MoNuSeg archive, in either layout (test: flat; training: two folders)."""
+    images = {Path(file).stem: file for file in source.names if file.lower().endswith((".tif", ".tiff"))}
+    outlines = {Path(file).stem: file for file in source.names if file.lower().endswith(".xml")}
+    for i in ids:
+        if i not in images:
+            raise S2LError(f"{source.path}: image {i}.tif is missing (found {len(images)} images). Get it again.")
+        if i not in outlines:
+            raise S2LError(f"{source.path}: {i}.tif has no outlines: expected {i}.xml beside it or in Annotations/.")
+        image = np.asarray(source.picture(images[i]).convert("RGB"))
+        try:
+            yield CellImage(i, image, rasterise(source.read(outlines[i]), image.shape[:2]))
+        except (xml.ParseError, DefusedXmlException, KeyError, ValueError) as error:
+            if isinstance(error, S2LError):
+                raise
+            raise S2LError(
+                f"{source.path}: {outlines[i]} is no Aperio XML ({error!r}). Get this file again."
+            ) from error
+
+
+def rasterise(aperio: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """Instances (H, W) int32 of an Aperio XML: region k gets label k.
+
+    Where regions overlap the first wins, as in the challenge's converter. What leaves the image is cut off, and an
+    outline that crosses itself is filled by the even-odd rule.
+    """
+    instances = np.zeros(shape, np.int32)
+    for label, region in enumerate(xml.fromstring(aperio).iter("Region"), start=1):
+        points = np.array([(vertex.attrib["Y"], vertex.attrib["X"]) for vertex in region.iter("Vertex")], float)
+        if len(points):
+            rows, columns = polygon(points[:, 0], points[:, 1], shape)
+            free = instances[rows, columns] == 0
+            instances[rows[free], columns[free]] = label
+    return instances
+
+
+def read_folder(folder: Path) -> list[CellImage]:
+    """A folder of one's own: `images/`, optional `masks/` and `scribbles/`."""
+    source = Source(folder)
+    found: dict[str, dict[str, str]] = {"images": {}, "masks": {}, "scribbles": {}}
+    for file in source.names:
+        kind, *_, name = file.split("/")
+        if kind in found and name.lower().endswith(_SUFFIXES):
+            found[kind][Path(name).stem] = file
+    if not found["images"]:
+        raise S2LError(f"{folder}: no image in {folder / 'images'}. Put PNG, JPEG or TIFF files there.")
+    cells = []
+    for i, file in sorted(found["images"].items()):
+        image = _to_rgb(source.picture(file))
+        planes = {"masks": None, "scribbles": None}
+        for kind in planes:
+            if i in found[kind]:
+                planes[kind] = plane = np.asarray(source.picture(found[kind][i]))
+                if plane.shape != image.shape[:2]:
+                    raise S2LError(f"{folder}: {found[kind][i]} has shape {plane.shape}, its image {image.shape[:2]}.")
+            elif found[kind] and i not in found["scribbles"]:
+                raise S2LError(f"{folder}: image {i} has no file of that name in {kind}/. Add it or remove the image.")
+        masks, scribbles = planes["masks"], planes["scribbles"]
+        if scribbles is not None and (wrong := set(np.unique(scribbles).tolist()) - {0, 1, IGNORE}):
+            raise S2LError(
+                f"{folder}: scribbles of {i} hold {sorted(wrong)[:5]}; expected 0, 1 and {IGNORE} (no label)."
+            )
+        as_labels = None if scribbles is None else scribbles.astype(np.uint8)
+        cells.append(CellImage(i, image, None if masks is None else masks.astype(np.int32), as_labels))
+    return cells
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8; what has more than 8 bits is mapped linearly from its own range, as cameras rarely fill it."""
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture).astype(np.float32)
+        low, high = values.min(), values.max()
+        grey = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(picture.convert("RGB"))

@@ -1,0 +1,130 @@
+"""The training images of a run and the crops of each step, drawn from (seed, purpose, step) alone."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2l_core import paths
+from s2l_core.augment import intensity_range, random_crop
+from s2l_core.config import IGNORE, REAL, RunConfig, S2LError, seed_for
+from s2l_core.pseudo_labels import PseudoLabels
+from s2l_core.scribbles import SimulatedAnnotator, read_strokes, render, skeleton_scribbles
+
+SHIPPED_BUDGET = 0.3
+STAINED = ("monuseg", "synthetic-he")  # colour carries meaning: jitter it
+
+
+def scribbles_of(config: RunConfig, images: Sequence) -> dict[str, np.ndarray]:
+    """Scribbles (H, W) uint8 {0, 1, IGNORE} of every image: its own, the shipped strokes, or simulated ones.
+
+    Args:
+        config: dataset, annotator and budget count.
+        images: CellImages; those that bring `scribbles` keep them.
+
+    Raises:
+        S2LError: an image has no scribble at all, or lacks both scribbles and the masks to simulate them from.
+    """
+    file = paths.scribble_file(config.dataset, config.annotator)
+    use_shipped = config.dataset in REAL and config.budget == SHIPPED_BUDGET and file.exists()
+    shipped = read_strokes(file) if use_shipped else {}
+    drawn = {}
+    for image in images:
+        if image.scribbles is not None:
+            drawn[image.id] = image.scribbles
+        elif image.instances is None:
+            raise S2LError(f"{image.id}: neither scribbles nor masks to draw them from. Draw some, or leave it out.")
+        elif image.id in shipped:
+            drawn[image.id] = render(shipped[image.id], image.image.shape[:2])
+        elif config.annotator == "skeleton":
+            seed = seed_for(config.seed, "skeleton", image.id)
+            drawn[image.id] = skeleton_scribbles(image.instances, config.budget, seed)
+        else:
+            drawn[image.id] = SimulatedAnnotator(config.annotator, config.budget).draw(image.instances, key=image.id)
+        if (drawn[image.id] == IGNORE).all():
+            raise S2LError(f"{image.id}: no pixel carries a scribble. Draw at least one stroke, or leave it out.")
+    return drawn
+
+
+class TrainingSet:
+    """Images with their scribbles; gives the batch of any step, the same for every method.
+
+    Args:
+        images: CellImages to learn from.
+        scribbles: id -> (H, W) uint8 {0, 1, IGNORE}; None for a method that learns from masks.
+        config: crop, batch, seed and intensity count.
+    """
+
+    def __init__(self, images: Sequence, scribbles: Mapping[str, np.ndarray] | None, config: RunConfig):
+        if not images:
+            raise S2LError(f"{config.dataset}, fold {config.fold}: no training image. Choose another fold or add images.")
+        self.images = list(images)
+        self.scribbles = scribbles
+        self.seed, self.crop = config.seed, config.crop
+        self.size = min(config.batch, len(self.images))
+        self.colour = config.dataset in STAINED
+        self.limits = {image.id: intensity_range(image.image, config.intensity) for image in self.images}
+
+    def ids(self, step: int) -> list[str]:
+        """Images of a step: each epoch is a fresh permutation, one crop per image."""
+        return [self.images[self._index(step * self.size + place)].id for place in range(self.size)]
+
+    def batch(self, step: int, pseudo: PseudoLabels | None = None) -> dict[str, Tensor]:
+        """Crops of one step, stacked.
+
+        Args:
+            step: number of the step, from 0.
+            pseudo: averaged predictions to cut along, if the method uses them.
+
+        Returns:
+            image (B, 3, S, S) float32 in [0, 1]; scribbles, mask (B, S, S) uint8; averaged (B, S, S) float32.
+        """
+        crops = []
+        for place in range(self.size):
+            image = self.images[self._index(step * self.size + place)]
+            averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
+            rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
+            crops.append(
+                random_crop(
+                    image.image,
+                    None if self.scribbles is None else self.scribbles[image.id],
+                    averaged,
+                    image.instances,
+                    size=self.crop,
+                    rng=rng,
+                    limits=self.limits[image.id],
+                    colour=self.colour,
+                )
+            )
+        return {name: torch.stack([crop[name] for crop in crops]) for name in crops[0]}
+
+    def _index(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.images))
+        if getattr(self, "_epoch", None) != epoch:
+            order = np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(len(self.images))
+            self._epoch, self._order = epoch, order
+        return int(self._order[place])
+
+
+class Prefetcher:
+    """Prepares the next batch in a thread while the current step computes."""
+
+    def __init__(self, data: TrainingSet, pseudo: PseudoLabels | None, device: torch.device):
+        self.data, self.pseudo, self.device = data, pseudo, device
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting = None
+
+    def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Tensor]:
+        """The batch of `step`; the next one is begun only if nothing it depends on changes before it is used."""
+        future = self._waiting or self._pool.submit(self.data.batch, step, self.pseudo)
+        batch = future.result()
+        self._waiting = self._pool.submit(self.data.batch, step + 1, self.pseudo) if prefetch_next else None
+        if self.device.type == "cuda":
+            return {name: values.pin_memory().to(self.device, non_blocking=True) for name, values in batch.items()}
+        return {name: values.to(self.device) for name, values in batch.items()}
+
+    def close(self) -> None:
+        """Stops the thread."""
+        self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,78 @@
+"""Foreground probability of an image of any size, in tiles."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from s2l_core.augment import intensity_range, to_unit
+from s2l_core.config import S2LError
+
+MULTIPLE = 32  # the encoder halves the image five times
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """`auto` or None: CUDA, then MPS, then CPU; otherwise the device of that name."""
+    if name in (None, "auto"):
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return torch.device(name)
+
+
+@torch.inference_mode()
+def predict(model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64, device=None) -> np.ndarray:
+    """Predicts every pixel of an image (D14).
+
+    The image is padded by reflection to a multiple of 32 and cut back. One larger than `tile` goes in tiles of that
+    size whose outer `overlap` pixels are thrown away, except at the image's own border.
+
+    Args:
+        model: a ScribbleUNet; put into evaluation mode, and back as it was.
+        image: (H, W, 3) uint8.
+        tile: side of a tile in pixels, a multiple of 32.
+        overlap: pixels of context around what is kept of a tile.
+        device: where to compute; None is where the model is.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise S2LError(f"image is {image.dtype} {image.shape}: expected uint8 (H, W, 3). Convert it first.")
+    if tile % MULTIPLE or overlap < 0 or 2 * overlap >= tile:
+        raise S2LError(f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than 2 x overlap.")
+    device = next(model.parameters()).device if device is None else pick_device(device)
+    training = model.training
+    model.to(device).eval()
+    limits = intensity_range(image, model.intensity)
+    probability = np.empty(image.shape[:2], np.float32)
+    for rows in _spans(image.shape[0], tile, overlap):
+        for columns in _spans(image.shape[1], tile, overlap):
+            window = to_unit(image[rows[0] : rows[1], columns[0] : columns[1]], limits).to(device)
+            values = _forward(model, window).cpu().numpy()
+            keep = values[rows[2] - rows[0] : rows[3] - rows[0], columns[2] - columns[0] : columns[3] - columns[0]]
+            probability[rows[2] : rows[3], columns[2] : columns[3]] = keep
+    model.train(training)
+    return probability
+
+
+def _forward(model, window: torch.Tensor) -> torch.Tensor:
+    """Window (3, h, w) -> probability (h, w)."""
+    height, width = window.shape[1:]
+    bottom, right = -height % MULTIPLE, -width % MULTIPLE
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    padded = F.pad(window[None], (0, right, 0, bottom), mode=mode)
+    with torch.autocast(window.device.type, torch.bfloat16, enabled=window.device.type == "cuda"):
+        logits = model.logits(padded)
+    return torch.sigmoid(logits.float())[0, :height, :width]
+
+
+def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """(start, stop, first kept, one past the last kept) of the tiles along one side."""
+    if length <= tile:
+        return [(0, length, 0, length)]
+    spans, kept = [], 0
+    while kept < length:
+        start = min(max(kept - overlap, 0), length - tile)
+        stop = start + tile
+        end = length if stop == length else stop - overlap
+        spans.append((start, stop, kept, end))
+        kept = end
+    return spans

@@ -1,0 +1,265 @@
+"""Scores of a segmentation: everything is read off one table of overlaps per image, never off full-size masks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from s2l_core.config import S2LError
+
+MIN_COMPONENT = 64  # predicted components with fewer pixels are removed; one of exactly 64 stays
+MIN_NUCLEUS = 20  # nuclei with fewer pixels are erased (mdice_official) or skipped (mdice)
+EPS = 1e-4  # of the released evaluator: empty against empty scores 1
+EIGHT = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Contingency table of n nuclei (in ascending order of label) and m components, without its zero entries."""
+
+    truth_sizes: np.ndarray  # (n,) pixels
+    predicted_sizes: np.ndarray  # (m,) pixels
+    rows: np.ndarray  # (pairs,) nucleus 0..n-1; pairs are sorted by nucleus, then by component
+    columns: np.ndarray  # (pairs,) component 0..m-1
+    counts: np.ndarray  # (pairs,) pixels in common, at least 1
+    border: np.ndarray  # (n,) bool: the nucleus touches the image border
+
+    @property
+    def unions(self) -> np.ndarray:
+        """(pairs,) pixels in the nucleus or the component."""
+        return self.truth_sizes[self.rows] + self.predicted_sizes[self.columns] - self.counts
+
+
+def overlaps(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> Overlaps:
+    """Counts the pixels every nucleus shares with every predicted component, in time linear in the pixels.
+
+    Args:
+        truth_instances: (H, W) integer labels, 0 is background; labels may have gaps.
+        predicted_instances: the same for the prediction.
+
+    Raises:
+        S2LError: the shapes differ, or a map is not one of non-negative integers.
+    """
+    truth, truth_sizes = _compact(truth_instances, "truth_instances")
+    predicted, predicted_sizes = _compact(predicted_instances, "predicted_instances")
+    _same_shape(truth, predicted)
+    both = (truth > 0) & (predicted > 0)
+    pairs = truth[both] - 1, predicted[both] - 1
+    ones = np.ones(pairs[0].size, np.int64)
+    table = sparse.coo_array((ones, pairs), (truth_sizes.size, predicted_sizes.size)).tocsr()
+    table.sum_duplicates()
+    rows = np.repeat(np.arange(truth_sizes.size), np.diff(table.indptr))
+    border = _at_border(truth, truth_sizes.size)[1:]
+    return Overlaps(truth_sizes, predicted_sizes, rows, table.indices, table.data, border)
+
+
+def instances(probability: np.ndarray, *, threshold: float = 0.5, min_size: int = MIN_COMPONENT) -> np.ndarray:
+    """Separates the foreground into components, cleaned as the released evaluator does for `mdice_official`.
+
+    Foreground is `probability > threshold`, strictly, as the larger of two softmax outputs. Its 8-connected components
+    of fewer than `min_size` pixels are removed, then holes of what is left (4-connected background that does not reach
+    the image border) are filled, and the result is labelled anew (8-connected).
+
+    Args:
+        probability: (H, W) foreground probability, or a mask of 0 and 1.
+        threshold: where foreground begins.
+        min_size: the smallest component that stays, in pixels.
+
+    Returns:
+        (H, W) int32, 0 is background, components 1, 2, ... in raster order of their first pixel.
+    """
+    return _components(np.asarray(probability) > threshold, min_size)
+
+
+def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Foreground IoU of one image (Table 1 of Oh et al. 2022); nonzero is foreground, empty against empty is 1."""
+    truth, prediction = np.asarray(truth) != 0, np.asarray(prediction) != 0
+    _same_shape(truth, prediction)
+    union = np.count_nonzero(truth | prediction)
+    return int(np.count_nonzero(truth & prediction)) / int(union) if union else 1.0
+
+
+def mdice(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
+    """Mean Dice per nucleus, without the quirks of `mdice_official`.
+
+    A component serves one nucleus, the one it overlaps most; a nucleus is scored with the component that covers most of
+    it among those that serve it (ties: smallest label), and with 0 where there is none. Nuclei of fewer than 20 pixels
+    are left out of the mean. Components on no nucleus do not count: see `false_positives`.
+
+    Returns:
+        Value in [0, 1]; nan where no nucleus of 20 pixels exists.
+    """
+    return _mdice(overlaps(truth_instances, predicted_instances))
+
+
+def mdice_official(truth_instances: np.ndarray, predicted_mask: np.ndarray) -> float:
+    """mDice as the paper and S2L report it, after Nishimura et al. 2019, quirks included.
+
+    The mask is cleaned as in `instances`. Then for each label k in ascending order: (1) fewer than 20 pixels: k is
+    erased from the truth; (2) P is the component that covers most of what is left of k (ties: smallest label); (3) if
+    there is none, P is empty and every label at the image border is erased, for k and all that follow; (4) the Dice of
+    P and of what is left of k, (2 tp + eps) / (2 tp + fp + fn + eps), enters the mean. So an erased label scores 1, an
+    erased small one triggers (3) as a miss does, false positives are free and one component may serve many nuclei.
+
+    Args:
+        truth_instances: (H, W) integer labels. The score depends on their order.
+        predicted_mask: (H, W), nonzero is foreground.
+
+    Returns:
+        Value in [0, 1]; nan where there is no nucleus.
+    """
+    return _mdice_official(overlaps(truth_instances, _components(np.asarray(predicted_mask) != 0, MIN_COMPONENT)))
+
+
+def aji(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
+    """Aggregated Jaccard index (Algorithm 1 of Kumar et al. 2017).
+
+    Every nucleus takes the component of largest IoU (ties: smallest label), which others may take too; intersections
+    and unions are summed, and nuclei and components that nobody took enter the union. Empty against empty is 1.
+    """
+    return _aji(overlaps(truth_instances, predicted_instances))
+
+
+def f1(truth_instances: np.ndarray, predicted_instances: np.ndarray, threshold: float = 0.5) -> float:
+    """Detection F1, 2 TP / (n + m): a nucleus is found if the IoU with a component is above `threshold`, strictly.
+
+    From 0.5 on such pairs are unique, so that no assignment has to be chosen. Empty against empty is 1.
+
+    Raises:
+        S2LError: a threshold below 0.5.
+    """
+    return _f1(overlaps(truth_instances, predicted_instances), threshold)
+
+
+def false_positives(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> int:
+    """Number of predicted components that share no pixel with any nucleus."""
+    return _false_positives(overlaps(truth_instances, predicted_instances))
+
+
+def score(truth_instances: np.ndarray, prediction: np.ndarray, *, threshold: float = 0.5) -> dict[str, float]:
+    """All scores of one image, from one table of overlaps.
+
+    IoU is that of the thresholded prediction as it is; the scores per nucleus see it cleaned (`instances`).
+
+    Args:
+        truth_instances: (H, W) integer labels, 0 is background.
+        prediction: (H, W) foreground probability, or a mask of 0 and 1.
+        threshold: foreground is above it.
+
+    Returns:
+        n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives: the columns of `per_image.csv`. Both mDice are
+        nan in an image without nuclei: tables leave it out and count it.
+    """
+    mask = np.asarray(prediction) > threshold
+    table = overlaps(truth_instances, _components(mask, MIN_COMPONENT))
+    return {
+        "n_nuclei": table.truth_sizes.size,
+        "iou": iou(truth_instances, mask),
+        "mdice": _mdice(table),
+        "mdice_official": _mdice_official(table),
+        "aji": _aji(table),
+        "f1": _f1(table, 0.5),
+        "false_positives": _false_positives(table),
+    }
+
+
+def _mdice(table: Overlaps) -> float:
+    scored = table.truth_sizes >= MIN_NUCLEUS
+    if not scored.any():
+        return float("nan")
+    serves = _best(table.columns, table.counts, table.predicted_sizes.size)
+    serves = np.sort(serves[serves >= 0])
+    chosen = _best(table.rows[serves], table.counts[serves], table.truth_sizes.size)
+    found = chosen >= 0
+    pairs = serves[chosen[found]]
+    dice = np.zeros(table.truth_sizes.size)
+    dice[found] = 2 * table.counts[pairs] / (table.truth_sizes[found] + table.predicted_sizes[table.columns[pairs]])
+    return float(dice[scored].mean())
+
+
+def _mdice_official(table: Overlaps) -> float:
+    if not table.truth_sizes.size:
+        return float("nan")
+    chosen = _best(table.rows, table.counts, table.truth_sizes.size)
+    small, missed = table.truth_sizes < MIN_NUCLEUS, chosen < 0
+    # the label loop in closed form: the first label without a component erases the border for itself and all after it
+    erased = small | (table.border & np.logical_or.accumulate(small | missed))
+    pairs = chosen[~missed & ~erased]
+    left = np.where(erased, 0, table.truth_sizes)
+    dice = EPS / (left + EPS)
+    rows, columns = table.rows[pairs], table.columns[pairs]
+    dice[rows] = (2 * table.counts[pairs] + EPS) / (left[rows] + table.predicted_sizes[columns] + EPS)
+    return float(dice.mean())
+
+
+def _aji(table: Overlaps) -> float:
+    chosen = _best(table.rows, table.counts / table.unions, table.truth_sizes.size)
+    pairs = chosen[chosen >= 0]
+    unused = np.ones(table.predicted_sizes.size, bool)
+    unused[table.columns[pairs]] = False
+    union = table.unions[pairs].sum() + table.truth_sizes[chosen < 0].sum() + table.predicted_sizes[unused].sum()
+    return float(table.counts[pairs].sum() / union) if union else 1.0
+
+
+def _f1(table: Overlaps, threshold: float) -> float:
+    if threshold < 0.5:
+        raise S2LError(f"threshold = {threshold}: matches are unique from 0.5 on only. Choose 0.5 or more.")
+    objects = table.truth_sizes.size + table.predicted_sizes.size
+    return 2 * int((table.counts > threshold * table.unions).sum()) / objects if objects else 1.0
+
+
+def _false_positives(table: Overlaps) -> int:
+    return table.predicted_sizes.size - np.unique(table.columns).size
+
+
+def _best(keys: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:
+    """(n,) for each key 0..n-1 its pair of largest weight, the first of equals; -1 where it has no pair."""
+    order = np.lexsort((-weights, keys))  # stable: equals stay in the table's order, smallest label first
+    first = np.diff(keys[order], prepend=-1) > 0
+    best = np.full(n, -1)
+    best[keys[order][first]] = order[first]
+    return best
+
+
+def _at_border(labels: np.ndarray, n: int) -> np.ndarray:
+    """(n + 1,) bool: which of the labels 0..n touch the image border."""
+    found = np.zeros(n + 1, bool)
+    for edge in (labels[:1], labels[-1:], labels[:, :1], labels[:, -1:]):
+        found[edge] = True
+    return found
+
+
+def _components(mask: np.ndarray, min_size: int) -> np.ndarray:
+    """Mask (H, W) -> (H, W) int32 components as in `instances`."""
+    if mask.ndim != 2:
+        raise S2LError(f"prediction has shape {mask.shape}: expected (H, W). Pass one image's foreground probability.")
+    labels, n = ndimage.label(mask, EIGHT)
+    keep = np.bincount(labels.ravel(), minlength=n + 1) >= min_size
+    keep[0] = False
+    background, regions = ndimage.label(~keep.take(labels))
+    hole = ~_at_border(background, regions)
+    if hole[1:].any():
+        hole[0] = True  # label 0 is what was kept
+        return ndimage.label(hole.take(background), EIGHT)[0]
+    return (np.cumsum(keep) * keep).astype(np.int32).take(labels)  # nothing merged: only close the gaps
+
+
+def _compact(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Label map (H, W) -> the same with labels 1..n in their order, and their sizes (n,)."""
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
+        raise S2LError(
+            f"{name} is {labels.dtype} of shape {labels.shape}: expected (H, W) labels, whole numbers from 0 (background)"
+            " up. Label a mask first, for example with `instances`."
+        )
+    sizes = np.bincount(labels.ravel())
+    present = sizes > 0
+    present[:1] = False
+    if not present[1:].all():
+        labels = np.cumsum(present)[labels] * (labels > 0)
+    return labels, sizes[present]
+
+
+def _same_shape(truth: np.ndarray, prediction: np.ndarray) -> None:
+    if truth.shape != prediction.shape:
+        raise S2LError(f"prediction has shape {prediction.shape}, truth {truth.shape}: predict at the image's own size.")

@@ -1,0 +1,302 @@
+"""Run folders, their hashes, the tidy table of all scores, and Table 1."""
+
+import hashlib
+import html
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from s2l_core import paths
+from s2l_core.config import DATASETS, METHODS, NUMERICS_VERSION, TABLE1_METHODS, RunConfig, S2LError, digest
+
+KEYS = ["run_id", "dataset", "method", "fold", "seed", "annotator", "budget", "checkpoint", "image"]
+SCORES = ["n_nuclei", "iou", "mdice", "mdice_official", "aji", "f1", "false_positives"]
+COLUMNS = KEYS + SCORES
+PAPER_TABLE1 = {  # (method, dataset) -> mDice, IoU; Table 1 of the paper
+    ("s2l", "dsb-bf"): (0.6980, 0.8108), ("s2l", "dsb-fluo"): (0.8235, 0.8419), ("s2l", "monuseg"): (0.7098, 0.6586),
+    ("s2l-r1", "dsb-bf"): (0.7068, 0.8153), ("s2l-r1", "dsb-fluo"): (0.8267, 0.8565),
+    ("s2l-r1", "monuseg"): (0.7165, 0.6715), ("s2l-r4", "dsb-bf"): (0.7078, 0.8292),
+    ("s2l-r4", "dsb-fluo"): (0.8234, 0.8505), ("s2l-r4", "monuseg"): (0.7205, 0.6603),
+    ("s2l-r1-r4", "dsb-bf"): (0.7199, 0.8368), ("s2l-r1-r4", "dsb-fluo"): (0.8268, 0.8570),
+    ("s2l-r1-r4", "monuseg"): (0.7128, 0.6639), ("supervised", "dsb-bf"): (0.7305, 0.8665),
+    ("supervised", "dsb-fluo"): (0.8204, 0.8790), ("supervised", "monuseg"): (0.7646, 0.6867),
+}  # fmt: skip
+PACKAGES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy", "scipy", "scikit-image", "scikit-learn")
+
+
+# --- identity of a run --------------------------------------------------------------------------------------------
+
+
+def run_inputs(config: RunConfig) -> dict[str, str | int]:
+    """Hashes of what a run reads besides its configuration: splits, scribbles, and the version of the numerics."""
+    sees_scribbles = not METHODS[config.method].masks and config.method != "otsu"
+    return {
+        "splits": _file_hash(paths.split_file(config.dataset)),
+        "scribbles": _file_hash(paths.scribble_file(config.dataset, config.annotator)) if sees_scribbles else "",
+        "numerics": NUMERICS_VERSION,
+    }
+
+
+def run_hash(config: RunConfig) -> str:
+    """Eight hexadecimal digits over configuration and inputs; the commit is provenance only."""
+    return digest({"config": config.to_dict(), "inputs": run_inputs(config)})
+
+
+def run_id(config: RunConfig) -> str:
+    """`{dataset}_{method}_f{fold}_s{seed}_{hash8}`."""
+    dataset = Path(config.dataset).name
+    return f"{dataset}_{config.method}_f{config.fold}_s{config.seed}_{run_hash(config)}"
+
+
+def warmup_id(config: RunConfig) -> str:
+    """Name of the warm-up a run shares."""
+    shared = config.warmup()
+    return f"{Path(config.dataset).name}_warmup_f{config.fold}_s{config.seed}_{run_hash(shared)}"
+
+
+def is_done(config: RunConfig) -> bool:
+    """True where the run's `per_image.csv` and its recorded hash agree with what would be run now."""
+    folder = paths.run_folder(config.profile, run_id(config))
+    try:
+        recorded = json.loads((folder / "config.json").read_text())
+        table = (folder / "per_image.csv").read_bytes()
+    except (OSError, json.JSONDecodeError):
+        return False
+    return recorded.get("hash") == run_hash(config) and recorded.get("per_image") == _bytes_hash(table)
+
+
+# --- writing and reading a run ------------------------------------------------------------------------------------
+
+
+def write_run(config: RunConfig, rows: list[dict], steps: list[dict], shown: dict, *, seconds: float) -> Path:
+    """Writes everything a run commits; `per_image.csv` and its hash come last, so that half a run is never done.
+
+    Args:
+        config: of the run.
+        rows: per test image and checkpoint, the columns of `COLUMNS`.
+        steps: rows of `steps.csv`.
+        shown: image id -> probability (H, W), kept as 8-bit PNG for the figures.
+        seconds: wall time of the run.
+    """
+    folder = paths.run_folder(config.profile, run_id(config))
+    for image_id, probability in shown.items():
+        picture = Image.fromarray(np.round(probability * 255).astype(np.uint8))
+        file = folder / "probability" / f"{image_id}.png"
+        write_atomically(file, lambda temporary, p=picture: p.save(temporary, format="PNG", optimize=True))
+    write_json(folder / "env.json", environment(seconds))
+    write_csv(folder / "steps.csv", pd.DataFrame(steps).round(6))
+    table = pd.DataFrame(rows, columns=COLUMNS).round(6)
+    write_csv(folder / "per_image.csv", table)
+    record = {"run_id": folder.name, "hash": run_hash(config), "inputs": run_inputs(config)}
+    record["per_image"] = _bytes_hash((folder / "per_image.csv").read_bytes())
+    write_json(folder / "config.json", record | {"config": config.to_dict()})
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return folder
+
+
+def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`per_image.csv` and `steps.csv` of a run (the latter empty for a rival)."""
+    per_image = pd.read_csv(folder / "per_image.csv", dtype={"image": str, "annotator": str})
+    steps = folder / "steps.csv"
+    return per_image, pd.read_csv(steps) if steps.stat().st_size > 2 else pd.DataFrame()
+
+
+def save_model(folder: Path, weights: dict, config: RunConfig) -> None:
+    """Writes `model.safetensors`, with the configuration as metadata."""
+    from safetensors.torch import save_file  # loads torch, which the tables never need
+
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    metadata = {"config": json.dumps(config.to_dict())}
+    write_atomically(folder / "model.safetensors", lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def environment(seconds: float) -> dict:
+    """What `env.json` holds: versions, machine, threads, wall time, peak memory, and the commit as provenance."""
+    torch = sys.modules.get("torch")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    cuda = torch is not None and torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads() if torch else 1,
+        "seconds": round(seconds, 1),
+        "peak_memory_mib": round(peak),
+        "commit": _commit(),
+    }
+
+
+def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file beside `file`, syncs it and renames it; a failure leaves nothing behind."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem[:40]}-", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: dict) -> None:
+    """Writes indented JSON."""
+    write_atomically(file, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def write_csv(file: Path, table: pd.DataFrame) -> None:
+    """Writes a table without its index."""
+    write_atomically(file, lambda temporary: table.to_csv(temporary, index=False))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes text."""
+    write_atomically(file, lambda temporary: temporary.write_text(text))
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def load_runs(profile: str) -> pd.DataFrame:
+    """The scores of all finished runs of a profile, one row per run, checkpoint and test image.
+
+    Besides `COLUMNS`: `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data set.
+
+    Raises:
+        S2LError: no run is there; the command that makes them is named.
+    """
+    tables = []
+    for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
+        config = RunConfig.from_dict(json.loads(file.read_text())["config"])
+        if not is_done(config) or run_id(config) != file.parent.name:
+            continue
+        table = read_run(file.parent)[0]
+        selection = config.selection if config.selection in set(table.checkpoint) else "last"
+        tables.append(table.assign(shown=table.checkpoint == selection, data=data_label(config)))
+    if not tables:
+        raise S2LError(f"{paths.results(profile)}: no finished run. Make them: make reproduce PROFILE={profile}")
+    return pd.concat(tables, ignore_index=True)
+
+
+def tables_are_current(profile: str) -> bool:
+    """True where the committed Table 1 was made from exactly the finished runs of the profile."""
+    file = paths.results(profile) / "table1.csv"
+    if not file.exists() or not (paths.figures(profile) / "figure2.png").exists():
+        return False
+    made_from = set(" ".join(pd.read_csv(file).run_ids).split())
+    runs = load_runs(profile)
+    return made_from == set(runs.run_id[runs.method.isin(TABLE1_METHODS)])
+
+
+def data_label(config: RunConfig) -> str:
+    """Label of a data set in tables and figures; a subset says so."""
+    label = DATASETS.get(config.dataset, (Path(config.dataset).name, 0))[0]
+    return f"{label} (subset)" if config.subset and config.dataset == "dsb-fluo" else label
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over folds and seeds, spread and n for every score, method, data set and checkpoint.
+
+    A fold's value is the mean over its images; images without nuclei have no mDice and are left out of its mean.
+    """
+    keys = ["data", "dataset", "method", "checkpoint", "shown"]
+    folds = runs.groupby([*keys, "fold", "seed", "annotator"], as_index=False)[SCORES].mean()
+    table = folds.groupby(keys, as_index=False).agg(
+        runs=("fold", "size"), **{s: (s, "mean") for s in SCORES}, **{f"{s}_spread": (s, "std") for s in SCORES[1:-1]}
+    )
+    images = runs.groupby(keys).image.nunique().rename("images").reset_index()
+    ids = runs.groupby(keys).run_id.agg(lambda values: " ".join(sorted(set(values)))).rename("run_ids").reset_index()
+    table = table.merge(images, on=keys).merge(ids, on=keys)
+    table["method"] = pd.Categorical(table.method, list(METHODS))
+    return table.sort_values(["data", "method", "checkpoint"]).reset_index(drop=True)
+
+
+def table1(runs: pd.DataFrame) -> pd.DataFrame:
+    """Table 1, tidy: a row for each of the paper's numbers we have a run for (and for data sets it does not have).
+
+    `score` is mDice (`mdice_official`, the paper's) or IoU; `rank` is 1 or 2 for the best and second best of ours.
+    """
+    wide = summary(runs)
+    wide = wide[wide.shown & wide.method.isin(TABLE1_METHODS)]
+    rows = []
+    for _, row in wide.iterrows():
+        for place, (score, column) in enumerate((("mDice", "mdice_official"), ("IoU", "iou"))):
+            paper = PAPER_TABLE1.get((row.method, row.dataset), (math.nan, math.nan))[place]
+            rows.append(
+                {"data": row.data, "method": row.method, "score": score, "ours": row[column]}
+                | {"spread": row[f"{column}_spread"], "runs": row.runs, "images": row.images, "paper": paper}
+                | {"difference": row[column] - paper, "run_ids": row.run_ids}
+            )
+    table = pd.DataFrame(rows)
+    rank = table.groupby(["data", "score"]).ours.rank(ascending=False, method="min")
+    return table.assign(rank=rank.where(rank <= 2)).round(4)
+
+
+MARKS = {1: ("**", "**", "color:#c1121f;font-weight:bold"), 2: ("<u>", "</u>", "color:#1d4ed8;text-decoration:underline")}
+
+
+def _cells(table: pd.DataFrame, left: str = "", right: str = "") -> pd.DataFrame:
+    """Table 1 as text: a row for each method, a column for each data set and score."""
+
+    def text(row) -> str:
+        before, after, _ = MARKS.get(row["rank"], ("", "", ""))
+        value = f"{before if left else ''}{row.ours:.3f}{after if left else ''}"
+        value += f" ± {row.spread:.3f}" if row.spread == row.spread else ""
+        return value + (f" (paper {row.paper:.3f}, {row.difference:+.3f})" if row.paper == row.paper else "")
+
+    labelled = table.assign(text=table.apply(text, axis=1), column=table.data + " " + table.score)
+    order = list(dict.fromkeys(labelled.column))
+    cells = labelled.pivot(index="method", columns="column", values="text")
+    cells = cells.reindex(index=[m for m in METHODS if m in cells.index], columns=order)
+    return cells.rename(index=lambda method: METHODS[method].label).fillna("not run")
+
+
+def table1_markdown(table: pd.DataFrame) -> str:
+    """Table 1 as a Markdown table: best in bold, second best underlined."""
+    cells = _cells(table, left="mark")
+    lines = ["| Method | " + " | ".join(cells.columns) + " |", "|---" * (len(cells.columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(cells.index, cells.to_numpy(), strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def table1_html(table: pd.DataFrame) -> str:
+    """Table 1 as HTML: best red and bold, second best blue and underlined, as in the paper."""
+    cells = _cells(table)
+    ranks = table.assign(column=table.data + " " + table.score).pivot(index="method", columns="column", values="rank")
+    ranks = ranks.rename(index=lambda method: METHODS[method].label).reindex(index=cells.index, columns=cells.columns)
+    styles = ranks.map(lambda rank: MARKS[rank][2] if rank in MARKS else "")
+    styler = cells.rename_axis(index=None, columns=None).style.apply(lambda _: styles, axis=None)
+    return styler.set_uuid("table1").set_caption(html.escape("mDice and IoU: ours (mean ± spread), the paper's, difference")).to_html()
+
+
+def _file_hash(file: Path) -> str:
+    return _bytes_hash(file.read_bytes()) if file.exists() else ""
+
+
+def _bytes_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
