@@ -19,7 +19,9 @@ override S2L_DATA := $(shell cd "$(S2L_DATA)" >/dev/null 2>&1 && pwd || echo "$(
 export S2L_DATA
 endif
 
-SNAKEMAKE = $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS)
+# jobs and notebook kernels call `python` by name
+IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete
 CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)")
 
@@ -36,17 +38,17 @@ help: ## list the targets
 install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)
 
 reproduce: .venv/.installed ## run the missing runs of a profile and print Table 1 (demo: minutes, no data needed)
-	$(SNAKEMAKE) $(CONFIG)
+	$(SNAKEMAKE) --quiet host rules $(CONFIG)
 	$(PY) -m s2l_core.results $(PROFILE)
 
 dry-run: .venv/.installed ## list the runs that `make reproduce` would make
-	$(SNAKEMAKE) --dry-run --quiet rules $(CONFIG)
+	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)
 
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
-	$(PY) -m pytest -q --durations=10
+	$(IN_VENV) $(PY) -m pytest -q --durations=10
 
 lab: .venv/.installed ## open the notebooks in JupyterLab
-	$(PY) -m jupyterlab notebooks
+	$(IN_VENV) $(PY) -m jupyterlab notebooks
 
 lint: .venv/.installed ## check code and notebooks
 	$(PY) -m ruff check .
@@ -62,8 +64,8 @@ data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/
 
 clean: ## remove caches and the results of smoke and demo; never data or committed results
 	rm -rf results/smoke figures/smoke results/demo figures/demo .snakemake .pytest_cache .ruff_cache .hypothesis
-	find s2l_core tests notebooks workflow benchmarks \
-		\( -name __pycache__ -o -name .ipynb_checkpoints -o -name .virtual_documents \) -prune -exec rm -rf {} +
+	find . \( -path ./.venv -o -path ./.git -o -path ./data \) -prune -o \
+		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # the stamp is written last: an interrupted installation is continued by the next call
 .venv/.installed: requirements.lock pyproject.toml
@@ -76,7 +78,7 @@ clean: ## remove caches and the results of smoke and demo; never data or committ
 		echo "making .venv with $$($(PYTHON) --version) ($(PYTHON))"; \
 		$(PYTHON) -m venv .venv; \
 	fi
-	@echo "installing the versions of requirements.lock into .venv: with PyTorch about 6 GB on Linux, 2 GB on a Mac, a few minutes"
+	@echo "installing the versions of requirements.lock into .venv: about 6 GB with PyTorch and CUDA on Linux, less on a Mac; a few minutes"
 	@$(PY) -m pip install -q --progress-bar off --disable-pip-version-check -r requirements.lock
 	@$(PY) -m pip install -q --progress-bar off --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -8,6 +8,7 @@ import os
 import threading
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -69,36 +70,35 @@ class Source:
 
     def picture(self, name: str) -> Image.Image:
         """A decoded image."""
+        data = self.read(name)
         try:
-            picture = Image.open(io.BytesIO(self.read(name)))
+            picture = Image.open(io.BytesIO(data))
             picture.load()
         except _UNREADABLE as error:
-            if isinstance(error, S2LError):
-                raise
             raise S2LError(f"{self.path}: {name} is no readable image ({error}). Get this file again.") from error
         return picture
 
     def close(self) -> None:
+        """Closes the archive."""
         if self._zip is not None:
             self._zip.close()
 
 
 def read_bbbc038(source: Source, name: str) -> Iterator[CellImage]:
     """Images of one group of BBBC038 (FACTS section 6: the rule is exact on all images)."""
-    masks: dict[str, list[str]] = {}
-    images: dict[str, str] = {}
+    images, masks = {}, defaultdict(list)
     for file in source.names:
         match file.split("/")[-3:]:
             case [i, "images", _]:
                 images[i] = file
             case [i, "masks", mask] if mask.endswith(".png"):
-                masks.setdefault(i, []).append(file)
+                masks[i].append(file)
 
     def read(i: str) -> CellImage | None:
         image = np.asarray(source.picture(images[i]).convert("RGB"))
         if group(image) != name:
             return None
-        if i not in masks:
+        if not masks.get(i):
             raise S2LError(f"{source.path}: image {i} has no mask: expected PNG files in {i}/masks/. Get them again.")
         instances = np.zeros(image.shape[:2], np.int32)
         for label, file in enumerate(masks[i], start=1):
@@ -122,7 +122,9 @@ def _claim(instances: np.ndarray, mask: Image.Image, label: int) -> None:
 
 def group(image: np.ndarray) -> str:
     """Which part of BBBC038 an image (H, W, 3) uint8 belongs to: `dsb-bf`, `dsb-fluo` or `histology`."""
-    chroma = (image.max(axis=2) - image.min(axis=2)).mean()
+    red, green, blue = np.moveaxis(image, 2, 0)  # ten times as fast as image.max(axis=2)
+    highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    chroma = (highest - lowest).mean()
     if chroma >= 1:
         return "histology"
     return "dsb-bf" if image.mean() > 128 else "dsb-fluo"
@@ -137,15 +139,12 @@ def read_monuseg(source: Source, ids: Sequence[str]) -> Iterator[CellImage]:
             raise S2LError(f"{source.path}: image {i}.tif is missing (found {len(images)} images). Get it again.")
         if i not in outlines:
             raise S2LError(f"{source.path}: {i}.tif has no outlines: expected {i}.xml beside it or in Annotations/.")
-        image = np.asarray(source.picture(images[i]).convert("RGB"))
+        image, outline = np.asarray(source.picture(images[i]).convert("RGB")), source.read(outlines[i])
         try:
-            yield CellImage(i, image, rasterise(source.read(outlines[i]), image.shape[:2]))
+            instances = rasterise(outline, image.shape[:2])
         except (xml.ParseError, DefusedXmlException, KeyError, ValueError) as error:
-            if isinstance(error, S2LError):
-                raise
-            raise S2LError(
-                f"{source.path}: {outlines[i]} is no Aperio XML ({error!r}). Get this file again."
-            ) from error
+            raise S2LError(f"{source.path}: {outlines[i]} is no Aperio XML ({error!r}). Get it again.") from error
+        yield CellImage(i, image, instances)
 
 
 def rasterise(aperio: bytes, shape: tuple[int, int]) -> np.ndarray:
@@ -187,11 +186,9 @@ def read_folder(folder: Path) -> list[CellImage]:
                 raise S2LError(f"{folder}: image {i} has no file of that name in {kind}/. Add it or remove the image.")
         masks, scribbles = planes["masks"], planes["scribbles"]
         if scribbles is not None and (wrong := set(np.unique(scribbles).tolist()) - {0, 1, IGNORE}):
-            raise S2LError(
-                f"{folder}: scribbles of {i} hold {sorted(wrong)[:5]}; expected 0, 1 and {IGNORE} (no label)."
-            )
-        as_labels = None if scribbles is None else scribbles.astype(np.uint8)
-        cells.append(CellImage(i, image, None if masks is None else masks.astype(np.int32), as_labels))
+            raise S2LError(f"{folder}: scribbles of {i} hold {sorted(wrong)[:5]}; expected 0, 1, {IGNORE} (none).")
+        instances = None if masks is None else masks.astype(np.int32)
+        cells.append(CellImage(i, image, instances, None if scribbles is None else scribbles.astype(np.uint8)))
     return cells
 
 

@@ -28,14 +28,14 @@ def intensity_range(image: np.ndarray, intensity: str) -> tuple[float, float]:
 def to_unit(image: np.ndarray, limits: tuple[float, float]) -> Tensor:
     """Image (H, W, 3) uint8 -> (3, H, W) float32 in [0, 1], by the limits of `intensity_range`."""
     low, high = limits
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))
     return ((pixels - low) / (high - low)).clamp_(0, 1)
 
 
 def random_crop(
     image: np.ndarray,
     scribbles: np.ndarray | None,
-    averaged: np.ndarray | None,
+    averaged: np.ndarray | Tensor | None,
     mask: np.ndarray | None,
     *,
     size: int,
@@ -80,7 +80,7 @@ def random_crop(
     if averaged is None:
         crop["averaged"] = torch.full((size, size), 0.5)
     else:
-        window = torch.from_numpy(np.ascontiguousarray(averaged[rows, columns], dtype=np.float32))[None]
+        window = torch.as_tensor(averaged[rows, columns])[None]
         crop["averaged"] = _sample(window, grid, "bilinear")[0].masked_fill_(~inside, 0.5)
     return crop
 

@@ -1,22 +1,20 @@
-"""Data sets by name: official archives, the embedded data or a folder of one's own; prepared store; splits; download."""
+"""Data sets by name: official archives, embedded data, a folder of one's own; prepared store, splits, download."""
 
 import contextlib
 import difflib
 import json
-import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from s2l_core import paths
 from s2l_core.archives import CellImage, Source, read_bbbc038, read_folder, read_monuseg
-from s2l_core.config import DATASETS, SYNTHETIC, S2LError, digest
+from s2l_core.config import DATASETS, SYNTHETIC, RunConfig, S2LError, digest
 from s2l_core.synthetic import generate
 
 STORE_VERSION = 1  # raised whenever the same archive may give other pixels: prepared stores are then made anew
@@ -38,42 +36,43 @@ class _Archive:
     """Where an official archive lies under the data folder, packed or unpacked, and where it comes from."""
 
     folder: str
-    files: tuple[str, ...]  # names of the archive, the official one first
+    file: str
     unpacked: tuple[str, ...]  # names of its folder
     probe: str  # what such a folder must hold
     page: str
     url: str
-    sha256: str | None  # of the official file; guards downloads only
+    sha256: str | None = None  # of the official file; guards downloads only
+
+    def by_hand(self, root: Path) -> str:
+        """What to do where it cannot be had otherwise."""
+        return (
+            f"Get {self.file} from {self.page} ({self.url}) and put it in {root / self.folder}, packed or unpacked as "
+            f"{self.unpacked[0]}/, or set S2L_DATA to the folder that holds {self.folder}/."
+        )
 
 
+_DSB = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"
+_DSB_PAGE, _MONUSEG_PAGE = "https://bbbc.broadinstitute.org/BBBC038", "https://monuseg.grand-challenge.org/Data/"
 _DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
-_BBBC038 = _Archive(
-    "bbbc038",
-    ("stage1_train.zip",),
-    ("stage1_train", ""),
-    "*/images/*.png",
-    "https://bbbc.broadinstitute.org/BBBC038",
-    "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip",
-    None,
-)
+_BBBC038 = _Archive("bbbc038", "stage1_train.zip", ("stage1_train", ""), "*/images/*.png", _DSB_PAGE, _DSB)
 _ARCHIVES = {
     "dsb-bf": _BBBC038,
     "dsb-fluo": _BBBC038,
     "monuseg-train": _Archive(
         "monuseg",
-        ("MoNuSeg2018TrainingData.zip", "MoNuSeg 2018 Training Data.zip"),
+        "MoNuSeg2018TrainingData.zip",
         ("MoNuSeg2018TrainingData", "MoNuSeg 2018 Training Data"),
         "**/Tissue Images/*.tif",
-        "https://monuseg.grand-challenge.org/Data/",
+        _MONUSEG_PAGE,
         _DRIVE + "1ZgqFJomqQGNnsx7w7QBzQQMVA16lbVCA",
         "25d3d3185bb2970b397cafa72eb664c9b4d24294aee382e7e3df9885affce742",
     ),
     "monuseg-test": _Archive(
         "monuseg",
-        ("MoNuSegTestData.zip",),
+        "MoNuSegTestData.zip",
         ("MoNuSegTestData",),
         "**/*.tif",
-        "https://monuseg.grand-challenge.org/Data/",
+        _MONUSEG_PAGE,
         _DRIVE + "1NKkSQ5T0ZNQ8aUhh0a8Dt2YKYCQXIViw",
         "13e522387ae8b1bcc0530e13ff9c7b4d91ec74959ef6f6e57747368d7ee6f88a",
     ),
@@ -98,8 +97,7 @@ def load_dataset(
         cells = [cell for part in PARTS[name] for cell in _prepared(part, Path(root or paths.raw_data()), ids)]
     elif name in SYNTHETIC:
         drawn = generate(name.removeprefix("synthetic-"), images or 40, image_size or 256)
-        names = synthetic_ids(name, images or 40)
-        cells = [CellImage(i, image, truth.astype(np.int32)) for i, (_, image, truth) in zip(names, drawn, strict=True)]
+        cells = [CellImage(i, image, truth.astype(np.int32)) for i, image, truth in drawn]
     elif Path(name).is_dir():
         cells = read_folder(Path(name))
     else:
@@ -119,22 +117,18 @@ def _unknown(name: str, known: list[str]) -> S2LError:
 
 
 def _locate(name: str, root: Path) -> Path | None:
-    """The unpacked folder, or else the archive."""
-    archive = _ARCHIVES[name]
-    folders = [root / archive.folder / folder for folder in archive.unpacked]
-    files = [root / archive.folder / file for file in archive.files]
-    return next((f for f in folders if any(f.glob(archive.probe))), next((f for f in files if f.is_file()), None))
+    """The unpacked folder, or else the archive (a browser may have saved it under its folder's name)."""
+    archive, base = _ARCHIVES[name], root / _ARCHIVES[name].folder
+    folders = [base / folder for folder in archive.unpacked if any((base / folder).glob(archive.probe))]
+    files = [base / archive.file, *(base / f"{folder}.zip" for folder in archive.unpacked)]
+    return next((path for path in folders + files if path in folders or path.is_file()), None)
 
 
 def _prepared(name: str, root: Path, ids: Sequence[str] | None) -> list[CellImage]:
     """Images of one part, from its prepared store; the store is made where it is missing, stale or damaged."""
     path, archive = _locate(name, root), _ARCHIVES[name]
     if path is None:
-        raise S2LError(
-            f"{name}: found no {archive.files[0]} in {root / archive.folder}. Get it from {archive.url} ({archive.page}) "
-            f"and put it there, packed or unpacked (e.g. as {archive.unpacked[0]}/), or set S2L_DATA to the folder that "
-            f"holds {archive.folder}/."
-        )
+        raise S2LError(f"{name}: found no {archive.file} in {root / archive.folder}. {archive.by_hand(root)}")
     with contextlib.closing(Source(path)) as source:
         wanted = _paper_ids(name) if archive.folder == "monuseg" else []
         key = digest([STORE_VERSION, name, wanted, source.entries], 64)
@@ -147,6 +141,35 @@ def _prepared(name: str, root: Path, ids: Sequence[str] | None) -> list[CellImag
         cells = read_monuseg(source, wanted) if wanted else read_bbbc038(source, name)
         _write_store(folder, name, cells, key)
     return _open_store(folder, key, ids)
+
+
+def fetch(name: str, root: Path | None = None) -> list[Path]:
+    """Downloads the archives of a real data set to `root` (default: `S2L_DATA`, or else `data/raw`).
+
+    What lies there already, packed or unpacked, is kept and nothing is asked of the network. MoNuSeg's files are
+    checked by checksum; BBBC038 publishes none, its images are counted when it is first read.
+
+    Raises:
+        S2LError: unknown name, or a download that failed: says the address and where to put the file by hand.
+    """
+    if name not in PARTS:
+        raise _unknown(name, list(PARTS))
+    root, found = Path(root or paths.raw_data()), []
+    for part in PARTS[name]:
+        archive, path = _ARCHIVES[part], _locate(part, root)
+        if path is None:
+            import pooch  # here only: nothing else needs the network
+
+            path = root / archive.folder / archive.file
+            checksum = archive.sha256 and f"sha256:{archive.sha256}"
+            try:
+                pooch.retrieve(archive.url, checksum, fname=path.name, path=path.parent, progressbar=True)
+                Source(path).close()
+            except (OSError, ValueError) as error:  # no connection, another checksum, or a web page instead
+                path.unlink(missing_ok=True)
+                raise S2LError(f"{part}: the download failed ({error}). {archive.by_hand(root)}") from error
+        found.append(path)
+    return found
 
 
 def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) -> None:
@@ -164,9 +187,7 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
                 images.write(data[0])
                 instances.write(data[1])
         if len(records) != COUNTS[name]:
-            raise S2LError(
-                f"{name}: found {len(records)} images, expected {COUNTS[name]}. Get the whole archive again."
-            )
+            raise S2LError(f"{name}: found {len(records)} images, expected {COUNTS[name]}. Get the archive again.")
         (temporary / "index.json").write_text(json.dumps({"source": key, "images": records}))
         if folder.exists():
             folder.replace(temporary.with_suffix(".old"))
@@ -181,10 +202,10 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
 
 
 def _open_store(folder: Path, key: str, ids: Sequence[str] | None) -> list[CellImage]:
-    """Read-only views of the images asked for; any error but a missing file of the store means that it is damaged."""
+    """Read-only views of the images asked for; any error means that the store is missing, stale or damaged."""
     index = json.loads((folder / "index.json").read_text())
     if index["source"] != key:
-        raise ValueError("its source has changed")
+        raise S2LError("its source has changed")
     planes = [np.memmap(folder / "images.u8", np.uint8, "r"), np.memmap(folder / "instances.i32", np.int32, "r")]
     cells, start = [], 0
     for record in index["images"]:
@@ -195,12 +216,11 @@ def _open_store(folder: Path, key: str, ids: Sequence[str] | None) -> list[CellI
         start += size
         if ids is None or record["id"] in ids:
             if [zlib.crc32(image), zlib.crc32(instances)] != record["crc"]:
-                raise ValueError(f"checksum of {record['id']} differs")
+                raise S2LError(f"checksum of {record['id']} differs")
             cells.append(CellImage(record["id"], image, instances))
     return cells
 
 
-@cache
 def _split_lists(name: str) -> dict:
     """Content of a committed split file."""
     path = paths.split_file(name)
@@ -245,6 +265,19 @@ def splits(name: str, fold: int, *, subset: bool = False, images: int = 0) -> Sp
         lists = _split_lists(name)
     if subset and "subset" in lists:
         part = lists["subset"]["folds"][fold]
-        return Split(part["train"], part["validation"], lists["subset"]["test"])
+        return Split(list(part["train"]), list(part["validation"]), list(lists["subset"]["test"]))
     train = [i for k, part in enumerate(lists["parts"]) if k != fold for i in part]
-    return Split(train, lists["parts"][fold], lists["test"])
+    return Split(train, list(lists["parts"][fold]), list(lists["test"]))
+
+
+def split_of(config: RunConfig) -> Split:
+    """Split of a run; in a folder of one's own every image with scribbles or masks trains, and none is held out."""
+    if config.dataset in DATASETS:
+        return splits(config.dataset, config.fold, subset=config.subset, images=config.images)
+    cells = load_dataset(config.dataset)
+    return Split([cell.id for cell in cells if cell.scribbles is not None or cell.instances is not None], [], [])
+
+
+def images_of(config: RunConfig, ids: Sequence[str]) -> list[CellImage]:
+    """Images of a run's data set, in the order of `ids`."""
+    return load_dataset(config.dataset, ids=ids, images=config.images, image_size=config.image_size) if ids else []

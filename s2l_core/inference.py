@@ -65,14 +65,17 @@ def _forward(model, window: torch.Tensor) -> torch.Tensor:
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """(start, stop, first kept, one past the last kept) of the tiles along one side."""
+    """(start, stop, first kept, one past the last kept) of the tiles along one side.
+
+    The last tile ends at the padded length, so that the border looks the same to it as to an untiled prediction.
+    """
     if length <= tile:
         return [(0, length, 0, length)]
+    padded = length + -length % MULTIPLE
     spans, kept = [], 0
     while kept < length:
-        start = min(max(kept - overlap, 0), length - tile)
-        stop = start + tile
-        end = length if stop == length else stop - overlap
-        spans.append((start, stop, kept, end))
+        start = min(max(kept - overlap, 0), padded - tile)
+        end = length if start + tile == padded else min(start + tile - overlap, length)
+        spans.append((start, min(start + tile, length), kept, end))
         kept = end
     return spans

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from s2l_core.config import IGNORE, S2LError
 
+TILE = 1024  # side of the squares in which pairs are compared; 4 MiB, four times the side on an accelerator
+
 
 def partial_bce(logits: Tensor, labels: Tensor, mean: str = "batch") -> Tensor:
     """Binary cross-entropy over the labelled pixels only: L_s of Eq. 1 and L_p of Eq. 3.
@@ -22,7 +24,7 @@ def partial_bce(logits: Tensor, labels: Tensor, mean: str = "batch") -> Tensor:
     """
     _check_choice("label_mean", mean, ("batch", "image"))
     labelled = labels != IGNORE
-    # masked rather than indexed: no wait for the accelerator, and a logit that is not finite off the labels does no harm
+    # masked, not indexed: no wait for the accelerator; before the loss, so that off the labels nothing can be NaN
     logits = logits.float().masked_fill(~labelled, 0.0)
     losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).float(), labelled.float(), reduction="none")
     over = (0, 1, 2) if mean == "batch" else (1, 2)
@@ -123,7 +125,9 @@ def sample_regions(
     return features.flatten(2)[image, :, position], y  # (B, C, h * w) -> (N, C)
 
 
-def contrastive_loss(z: Tensor, y: Tensor, temperature: float, *, target: str = "same", reduction: str = "mean") -> Tensor:
+def contrastive_loss(
+    z: Tensor, y: Tensor, temperature: float, *, target: str = "same", reduction: str = "mean"
+) -> Tensor:
     """Mean over pairs of BCE(target, sigmoid(cosine / temperature)): Eq. 4.
 
     With the embeddings sorted by class, the target is constant in each of the three blocks of pairs, and
@@ -207,42 +211,43 @@ def contrastive_term(
 class _PairSum(torch.autograd.Function):
     """Sum of -log sigmoid(u_ij), u_ij = scale * x_i . y_j, over all i and j, in tiles; y = None stands for x itself.
 
-    d/du of -log sigmoid(u) is sigmoid(u) - 1, so the one sigmoid of a pair serves the value and, while it is at hand,
-    the gradient; the "- 1" needs no pair at all, but the sum of the y_j (or x_i). The logarithms are taken of products
-    of `fold` sigmoids, with fold small enough that no product underflows: |u| <= |scale| for unit vectors. Pairs of x
-    with itself are symmetric: only tiles on and above the diagonal are computed. Memory: one tile and the gradients.
+    d/du of -log sigmoid(u) is sigmoid(u) - 1: the one sigmoid of a pair serves the value and, while its tile is at
+    hand, the gradient, so that no pair is kept for the backward pass. Logarithms, the dearest step, are taken of
+    products of `fold` sigmoids, few enough that none underflows: |u| <= |scale| for unit vectors. Pairs of x with
+    itself are symmetric: tiles below the diagonal are not computed. Memory: one tile and the gradients.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor | None, scale: float) -> Tensor:
         own = y is None
         y = x if own else y
-        grad_x = -y.sum(0).expand_as(x).contiguous()
-        grad_y = grad_x if own else -x.sum(0).expand_as(y).contiguous()
+        grad_x = torch.zeros_like(x)
+        grad_y = grad_x if own else torch.zeros_like(y)
         fold = next((k for k in (8, 4, 2, 1) if k * abs(scale) <= 80), 0)
-        side = 1024 if x.device.type == "cpu" else 4096
-        scaled, memory, value = x * scale, x.new_empty(side * side), x.new_zeros(())
+        side = TILE if x.device.type == "cpu" else 4 * TILE
+        scaled, memory, value = scale * x, x.new_empty(side * side), x.new_zeros(())
         for i in range(0, len(x), side):
             a = x[i : i + side]
             for j in range(i if own else 0, len(y), side):
                 b = y[j : j + side]
-                mirrored = own and j > i
+                times = 2 if own and j > i else 1  # a tile above the diagonal stands for its mirror image too
                 tile = torch.mm(scaled[i : i + side], b.T, out=memory[: len(a) * len(b)].view(len(a), len(b)))
-                if fold == 0:  # |u| may pass 80, where a float32 sigmoid is 0 and its logarithm infinite
-                    value -= (1 + mirrored) * F.logsigmoid(tile).sum()
+                if fold == 0:  # below u = -80 a float32 sigmoid is 0 and its logarithm infinite
+                    value -= times * F.logsigmoid(tile).sum()
                 tile.sigmoid_()
-                grad_x[i : i + side].addmm_(tile, b)
-                if mirrored or not own:
-                    grad_y[j : j + side].addmm_(tile.T, a)
                 if fold:
-                    rows = math.gcd(fold, tile.numel())
-                    value -= (1 + mirrored) * tile.view(rows, -1).prod(0).log_().sum()
-        ctx.save_for_backward(grad_x * (2 * scale if own else scale), None if own else grad_y * scale)
+                    value -= times * tile.view(math.gcd(fold, tile.numel()), -1).prod(0).log_().sum()
+                tile.sub_(1)
+                grad_x[i : i + side].addmm_(tile, b)
+                if times == 2 or not own:
+                    grad_y[j : j + side].addmm_(tile.T, a)
+        ctx.save_for_backward(grad_x.mul_(2 * scale if own else scale), None if own else grad_y.mul_(scale))
         return value
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
+        if torch.is_grad_enabled():  # once_differentiable would miss a second derivative with a constant `grad`
+            raise RuntimeError("contrastive_loss can be differentiated once: do not ask for create_graph=True.")
         return *(g if g is None else grad * g for g in ctx.saved_tensors), None
 
 

@@ -76,7 +76,7 @@ def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
     truth, prediction = np.asarray(truth) != 0, np.asarray(prediction) != 0
     _same_shape(truth, prediction)
     union = np.count_nonzero(truth | prediction)
-    return int(np.count_nonzero(truth & prediction)) / int(union) if union else 1.0
+    return float(np.count_nonzero(truth & prediction) / union) if union else 1.0
 
 
 def mdice(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
@@ -249,8 +249,8 @@ def _compact(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
         raise S2LError(
-            f"{name} is {labels.dtype} of shape {labels.shape}: expected (H, W) labels, whole numbers from 0 (background)"
-            " up. Label a mask first, for example with `instances`."
+            f"{name} is {labels.dtype} of shape {labels.shape}: expected (H, W) labels, whole numbers from 0 "
+            "(the background) up. Label a mask first, for example with `instances`."
         )
     sizes = np.bincount(labels.ravel())
     present = sizes > 0
@@ -262,4 +262,4 @@ def _compact(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _same_shape(truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.shape != prediction.shape:
-        raise S2LError(f"prediction has shape {prediction.shape}, truth {truth.shape}: predict at the image's own size.")
+        raise S2LError(f"prediction is {prediction.shape}, truth is {truth.shape}: predict at the image's own size.")

@@ -36,9 +36,6 @@ PAPER_TABLE1 = {  # (method, dataset) -> mDice, IoU; Table 1 of the paper
 PACKAGES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy", "scipy", "scikit-image", "scikit-learn")
 
 
-# --- identity of a run --------------------------------------------------------------------------------------------
-
-
 def run_inputs(config: RunConfig) -> dict[str, str | int]:
     """Hashes of what a run reads besides its configuration: splits, scribbles, and the version of the numerics."""
     sees_scribbles = not METHODS[config.method].masks and config.method != "otsu"
@@ -75,9 +72,6 @@ def is_done(config: RunConfig) -> bool:
     except (OSError, json.JSONDecodeError):
         return False
     return recorded.get("hash") == run_hash(config) and recorded.get("per_image") == _bytes_hash(table)
-
-
-# --- writing and reading a run ------------------------------------------------------------------------------------
 
 
 def write_run(config: RunConfig, rows: list[dict], steps: list[dict], shown: dict, *, seconds: float) -> Path:
@@ -171,9 +165,6 @@ def write_text(file: Path, text: str) -> None:
     write_atomically(file, lambda temporary: temporary.write_text(text))
 
 
-# --- tables -------------------------------------------------------------------------------------------------------
-
-
 def load_runs(profile: str) -> pd.DataFrame:
     """The scores of all finished runs of a profile, one row per run, checkpoint and test image.
 
@@ -244,12 +235,17 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
                 | {"spread": row[f"{column}_spread"], "runs": row.runs, "images": row.images, "paper": paper}
                 | {"difference": row[column] - paper, "run_ids": row.run_ids}
             )
+    if not rows:
+        raise S2LError(f"No finished run of a method of Table 1 ({', '.join(TABLE1_METHODS)}). Run at least one.")
     table = pd.DataFrame(rows)
     rank = table.groupby(["data", "score"]).ours.rank(ascending=False, method="min")
     return table.assign(rank=rank.where(rank <= 2)).round(4)
 
 
-MARKS = {1: ("**", "**", "color:#c1121f;font-weight:bold"), 2: ("<u>", "</u>", "color:#1d4ed8;text-decoration:underline")}
+MARKS = {  # rank -> Markdown before and after, CSS
+    1: ("**", "**", "color:#c1121f;font-weight:bold"),
+    2: ("<u>", "</u>", "color:#1d4ed8;text-decoration:underline"),
+}
 
 
 def _cells(table: pd.DataFrame, left: str = "", right: str = "") -> pd.DataFrame:
@@ -278,12 +274,24 @@ def table1_markdown(table: pd.DataFrame) -> str:
 
 def table1_html(table: pd.DataFrame) -> str:
     """Table 1 as HTML: best red and bold, second best blue and underlined, as in the paper."""
+    caption = "mDice and IoU: ours (mean ± spread over folds), the paper's, and the difference"
     cells = _cells(table)
     ranks = table.assign(column=table.data + " " + table.score).pivot(index="method", columns="column", values="rank")
     ranks = ranks.rename(index=lambda method: METHODS[method].label).reindex(index=cells.index, columns=cells.columns)
     styles = ranks.map(lambda rank: MARKS[rank][2] if rank in MARKS else "")
     styler = cells.rename_axis(index=None, columns=None).style.apply(lambda _: styles, axis=None)
-    return styler.set_uuid("table1").set_caption(html.escape("mDice and IoU: ours (mean ± spread), the paper's, difference")).to_html()
+    return styler.set_uuid("table1").set_caption(html.escape(caption)).to_html()
+
+
+def main(profile: str) -> None:
+    """Prints Table 1 of a profile and where its files are."""
+    folder = paths.results(profile)
+    try:
+        print(f"\n{table1_markdown(table1(load_runs(profile)))}")
+    except S2LError as error:
+        sys.exit(f"error: {error}")
+    print(f"best **bold**, second best <u>underlined</u>\ntables   {folder}/table1.md, .csv, .html, scores.csv")
+    print(f"figure   {paths.figures(profile)}/figure2.png\nnotebooks {paths.executed(profile)}/")
 
 
 def _file_hash(file: Path) -> str:
@@ -300,3 +308,7 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Scribbles: a simulated annotator, S2L's skeleton rule, exact rendering, checks and stroke files (D16)."""
+"""Scribbles (D16): a simulated annotator, S2L's skeleton rule, exact rendering, checks and stroke files."""
 
 import json
 import math
@@ -8,22 +8,25 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import find_contours
 from skimage.morphology import skeletonize
 
 from s2l_core.config import IGNORE, S2LError, Stroke, seed_for
 
 UNIT = 0.25  # strokes are drawn and stored on a grid of quarter pixels, where rendering is free of rounding
-CLEAR = 2.0  # a background stroke's pixels lie this far from nuclear pixels: at least one free pixel between
-EIGHT = np.ones((3, 3), int)  # eight-connected
+CLEAR = 2.0  # distance between the pixels of a background stroke and nuclear pixels: one free pixel or more
+EIGHT = np.ones((3, 3), np.uint8)  # a pixel and its eight neighbours
+STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+TURNS = np.array([0.0, -0.35, 0.35, -0.7, 0.7, -1.1, 1.1])  # radians a wandering stroke may turn in a step
+JUMP = 8  # pixels between the nearest nuclear pixels of two neighbours on the background skeleton
 
 
 def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
     """Draws strokes into a label map `(H, W)` uint8 of 0, 1 and IGNORE.
 
-    A pixel is covered iff its centre lies within width / 2 of the polyline (round ends; a stroke of one point is a
-    disc). On coordinates and widths that are multiples of 1/4 the rule is evaluated without rounding. Where strokes
-    overlap the later one wins, as with a brush. Parts outside the image are cut; no strokes: IGNORE everywhere.
+    A pixel is covered iff its centre lies within width / 2 of the polyline (round ends; one point: a disc). For
+    coordinates and widths that are multiples of 1/4 this is evaluated without rounding. Where strokes overlap the later
+    one wins, as with a brush; what leaves the image is cut; without strokes all is IGNORE.
     """
     labels = np.full(shape, IGNORE, np.uint8)
     for stroke in strokes:
@@ -31,56 +34,141 @@ def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
     return labels
 
 
-def _covered(stroke: Stroke, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels under a stroke; a pixel at a joint appears once per segment."""
-    points, radius = np.asarray(stroke.points, float), stroke.width / 2
-    start, end = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
-    along = end - start
-    top, bottom = np.minimum(start, end)[:, 0] - radius, np.maximum(start, end)[:, 0] + radius
-    segment, row = _ranges(np.ceil(top), np.floor(bottom), shape[0])
-    # in each row only the columns near the part of the segment that lies within a radius of the row
-    (y0, x0), (dy, dx) = start[segment].T, along[segment].T
-    slope = np.where(dy == 0, 1.0, dy)
-    reach = np.stack([(row - radius - y0) / slope, (row + radius - y0) / slope])
-    reach = np.where(dy == 0, [[0.0], [1.0]], reach.clip(0, 1)) * dx + x0
-    entry, column = _ranges(np.floor(reach.min(0) - radius), np.ceil(reach.max(0) + radius), shape[1])
-    row, y, x = row[entry], row[entry] - y0[entry], column - x0[entry]
-    dy, dx = dy[entry], dx[entry]
-    dot, square = y * dy + x * dx, dy * dy + dx * dx
-    beside = (dot > 0) & (dot < square) & ((y * dx - x * dy) ** 2 <= radius**2 * square)
-    ends = np.minimum(y * y + x * x, (y - dy) ** 2 + (x - dx) ** 2) <= radius**2
-    inside = beside | ends
-    return row[inside], column[inside]
+def check_scribbles(scribbles: np.ndarray, image_shape: Sequence[int], name: str = "scribbles") -> None:
+    """Raises S2LError unless `scribbles` fits the image, holds 0, 1 and IGNORE only, and both classes are drawn."""
+    found = set(np.unique(scribbles).tolist())
+    if scribbles.shape != tuple(image_shape[:2]):
+        expected = f"{tuple(image_shape[:2])} like the image. Save them at the image's size, with one channel"
+        raise S2LError(f"{name}: shape {scribbles.shape}; expected {expected}.")
+    if unknown := sorted(found - {0, 1, IGNORE}):
+        shown = ", ".join(map(str, unknown[:5]))
+        raise S2LError(f"{name}: values {shown} found; expected 0, 1 and {IGNORE} (not drawn). Recode them.")
+    for label, drawn in ((0, "background"), (1, "foreground")):
+        if label not in found:
+            other = "" if 1 - label in found else ", nor any other scribble"
+            raise S2LError(f"{name}: no {drawn} scribble (value {label}){other}. Draw strokes of both classes.")
 
 
-def _ranges(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """All integers of the ranges [low, high], cut to [0, size), with the index of the range each belongs to."""
-    low, high = np.maximum(low, 0).astype(int), np.minimum(high, size - 1).astype(int)
-    count = np.maximum(high - low + 1, 0)
-    owner = np.repeat(np.arange(len(low)), count)
-    return owner, np.arange(len(owner)) - (np.cumsum(count) - count - low)[owner]
+def write_strokes(path: Path, strokes: Mapping[str, Sequence[Stroke]], meta: Mapping) -> None:
+    """Writes the strokes of many images as JSON, a stroke a line, whole or not at all.
+
+    A stroke is [label, width, row, column, row step, column step, ...] in units of 1/4 pixel (rounded to them).
+    """
+    images = []
+    for image, drawn in strokes.items():
+        rows = []
+        for stroke in drawn:
+            points = np.rint(np.array(stroke.points) / UNIT).astype(int)
+            steps = np.diff(points, axis=0, prepend=points[:1] * 0)
+            rows.append(
+                json.dumps([stroke.label, round(stroke.width / UNIT), *steps.ravel().tolist()], separators=",:")
+            )
+        images.append(f"{json.dumps(image)}: [\n" + ",\n".join(rows) + "]")
+    text = f'{{"meta": {json.dumps(dict(meta))},\n"strokes": {{\n' + ",\n".join(images) + "}}\n"
+    part = Path(path).with_suffix(".tmp")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def read_strokes(path: Path) -> dict[str, list[Stroke]]:
+    """Strokes of each image, as `write_strokes` left them; S2LError names what is wrong with a damaged file."""
+    where = ""
+    try:
+        strokes = {}
+        for image, rows in json.loads(Path(path).read_text())["strokes"].items():
+            strokes[image] = []
+            for number, row in enumerate(rows, 1):
+                where = f", image {image}, stroke {number}"
+                label, width, *steps = row
+                if label not in (0, 1) or width < 1 or not steps or any(type(value) is not int for value in row):
+                    raise ValueError("not a label of 0 or 1, a width and steps, all whole numbers")
+                points = np.cumsum(np.reshape(steps, (-1, 2)), axis=0) * UNIT
+                strokes[image].append(Stroke(label, width * UNIT, tuple(map(tuple, points.tolist()))))
+        return strokes
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        help_ = "Restore it from the repository, or save the strokes again"
+        raise S2LError(f"{path}{where}: expected a file of strokes, found {error!r}. {help_}.") from error
+
+
+def skeleton_scribbles(instances: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """`skeleton_strokes` rendered to `(H, W)` uint8 of 0, 1 and IGNORE."""
+    return render(skeleton_strokes(instances, share, seed), instances.shape)
+
+
+def skeleton_strokes(instances: np.ndarray, share: float, seed: int) -> list[Stroke]:
+    """S2L's rule (Lee and Jeong 2020): skeletons of foreground and background, one pixel wide (D16, `skeleton`).
+
+    The background skeleton is cut at its junctions; ceil(share * pieces) random pieces of the foreground are kept and as
+    many of the background (or all). Shares are nested; no nuclei: no strokes. A branched piece is one stroke that goes
+    back along its branches; rendering gives the very pixels of the skeleton.
+    """
+    strokes, count = [], 0
+    for label, skeleton in ((1, skeletonize(_checked(instances) > 0)), (0, _background_skeleton(instances))):
+        pieces, number = ndimage.label(skeleton, EIGHT)
+        boxes = ndimage.find_objects(pieces)
+        count = _share(share, number) if label else count
+        order = np.random.default_rng(seed_for(seed, "skeleton", label)).permutation(number)[:count]
+        strokes += [_trace(pieces[boxes[k]] == k + 1, label, [s.start for s in boxes[k]]) for k in order]
+    return strokes
+
+
+def _background_skeleton(instances: np.ndarray) -> np.ndarray:
+    """Medial axis of the background of the mask mirrored past the border, without its junctions.
+
+    Neighbours lie on it if their nearest nuclear pixels lie JUMP apart (thinning would take 1-4 s here). A mirrored
+    nucleus is never nearer than its original: mirroring adds just the border itself, where pixels meet their mirror image.
+    """
+    background = instances == 0
+    if background.all():
+        return ~background
+    nearest = ndimage.distance_transform_edt(background, return_distances=False, return_indices=True)
+    axis = np.zeros(background.shape, bool)
+    axis[:-1] |= (np.diff(nearest, axis=1) ** 2).sum(0) >= JUMP**2
+    axis[:, :-1] |= (np.diff(nearest, axis=2) ** 2).sum(0) >= JUMP**2
+    for view, (rows, _) in ((axis, nearest), (axis.T, nearest[::-1].transpose(0, 2, 1))):
+        view[0] |= 2 * rows[0] >= JUMP
+        view[-1] |= 2 * (len(view) - 1 - rows[-1]) >= JUMP
+    axis = skeletonize(axis & background)
+    return axis & (ndimage.convolve(axis.astype(np.uint8), EIGHT, mode="constant") <= 3)
+
+
+def _trace(piece: np.ndarray, label: int, corner) -> Stroke:
+    """One stroke of width 1 over all pixels of a connected piece; it goes back along branches."""
+    ends = ndimage.convolve(piece.astype(np.uint8), EIGHT, mode="constant") + 9 * ~piece
+    way = [np.unravel_index(ends.argmin(), piece.shape)]
+    path, left = way[:], set(map(tuple, np.argwhere(piece).tolist())) - {way[0]}
+    while left:
+        row, column = way[-1]
+        ahead = next((pixel for y, x in STEPS if (pixel := (row + y, column + x)) in left), None)
+        if ahead:
+            way.append(ahead)
+        else:
+            way.pop()
+        left.discard(way[-1])
+        path.append(way[-1])
+    bends = (np.diff(path, 2, axis=0) != 0).any(1)
+    return _stroke(label, 1.0, np.array(path)[np.r_[True, bends, True][-len(path) :]], corner)
 
 
 class SimulatedAnnotator:
-    """Draws as a person would: one stroke in each chosen nucleus and one through the background beside it (D16).
+    """Draws as a person would: a stroke in each chosen nucleus, and as many through the background (D16).
 
-    The nuclei are put into a random order that depends on seed and image only; `budget` takes the first
-    ceil(budget * nuclei) of them, at least one, so budgets are nested. The k-th nucleus brings its foreground stroke
-    (along most of its long axis, to 1-2 px from its ends; a dot where there is no room for more) and the k-th
-    background stroke: 0 wanders in from the image border; then in turn an arc along part of the nucleus's outline,
-    a stroke through the gap to a neighbour, another arc, a long wandering stroke. A kind that has no room gives way to
-    the next; if none fits the background stroke is passed over. An image without nuclei gets one background stroke.
+    Nuclei are put into a random order that depends on seed and image alone; `budget` takes the first
+    ceil(budget * nuclei), at least one, so that budgets are nested. The k-th nucleus brings a foreground stroke (along
+    its long axis to about 1-2 px from both ends; a dot where there is no room) and the k-th background stroke: the
+    first comes in from the image border; then in turn an arc along the nucleus's outline, a stroke in the gap to a
+    neighbour, another arc, a long one through open background. Where a kind has no room the next is tried; where none
+    fits, the background stroke is passed over. An image without nuclei gets one background stroke.
 
-    No pixel of a foreground stroke leaves its nucleus; pixels of background strokes are at least 2 px (centre to
-    centre) from any nucleus. Each seed is a person: brush, shakiness and reach differ.
+    No pixel of a foreground stroke leaves its nucleus; those of background strokes are at least 2 px (centre to centre)
+    from every nucleus. Each seed is another person: brush, shakiness and reach differ.
     """
 
     def __init__(self, seed: int, budget: float = 0.3):
         if not 0 < budget <= 1:
-            raise S2LError(f"budget = {budget!r}: expected a share of nuclei above 0 and at most 1. Change budget.")
+            raise S2LError(f"budget = {budget!r}: expected a share of nuclei above 0, at most 1. Change budget.")
         self.seed, self.budget = seed, budget
-        style = self._rng("style")
-        self.brush, self.shake, self.tip = style.uniform(0.09, 0.13), style.uniform(0.3, 0.6), style.uniform(0.8, 1.4)
+        self.brush, self.shake, self.tip = self._rng("style").uniform((0.09, 0.3, 0.8), (0.13, 0.6, 1.4))
 
     def _rng(self, *purpose) -> np.random.Generator:
         return np.random.default_rng(seed_for(self.seed, "scribbles", *purpose))
@@ -90,180 +178,186 @@ class SimulatedAnnotator:
         return render(self.strokes(instances, key), instances.shape)
 
     def strokes(self, instances: np.ndarray, key: str = "") -> list[Stroke]:
-        """Strokes for `instances (H, W)` integer, 0 = background; `key` names the image. In order of drawing."""
-        labels, areas = _nuclei(instances)
-        boxes = ndimage.find_objects(instances)
-        clear = _distance(instances == 0)
-        width = self.brush * np.sqrt(np.median(areas)) if len(areas) else 2.0
-        width = float(np.clip(np.round(2 * width) / 2, 1, 3))
-        order = self._rng(key, "order").permutation(labels)
-        strokes = [] if len(labels) else [self._wander(clear, width, self._rng(key, 0), True)]
-        for k, label in enumerate(order[: _share(self.budget, len(order))]):
-            strokes.append(self._inside(instances, label, boxes[label - 1], width, self._rng(key, k)))
+        """Strokes for `instances (H, W)` integer, 0 = background, in order of drawing; `key` names the image."""
+        areas = np.bincount(_checked(instances).ravel(), minlength=1)
+        labels, clear = np.flatnonzero(areas[1:]) + 1, _distance(instances == 0)
+        boxes = ndimage.find_objects(instances) or [tuple(map(slice, instances.shape))]
+        size = math.sqrt(np.median(areas[labels])) if len(labels) else 20
+        width = min(max(round(2 * self.brush * size) / 2, 1.0), 3.0)
+        order = self._rng(key, "order").permutation(labels)[: _share(self.budget, len(labels))]
+        strokes = [] if len(order) else [self._wander(boxes[0], clear, width, self._rng(key, 0, 0), True)]
+        for k, label in enumerate(order):
+            strokes.append(self._inside(instances, label, boxes[label - 1], width, self._rng(key, k, 1)))
             strokes.append(self._outside(k, instances, label, boxes[label - 1], clear, width, self._rng(key, k, 0)))
-        return [stroke for stroke in strokes if stroke is not None]
+        return [stroke for stroke in strokes if stroke]
 
     def _inside(self, instances, label, box, width, rng) -> Stroke:
-        """A stroke along the nucleus's long axis."""
+        """A stroke through the nucleus along its long axis, thinner or a dot in small ones."""
         crop, corner = _grow(box, 1, instances.shape)
         depth = _distance(instances[crop] == label)
         tip = self.tip + rng.uniform(0, 0.8)
-        for width in (width, 1.0):  # noqa: B020 (thinner where the usual brush has no room)
-            free = max(depth.max() - width / 2 - tip, 0.0)
-            path = _long_axis(np.argwhere(depth), depth[depth > 0] ** 2, self.shake * free * _smooth(rng, 64, 14))
-            stroke = _fit(1, width, path, depth, tip, corner)
-            if stroke is not None and free > 0:
+        for brush, limit in ((width, tip), (1.0, tip), (1.0, 1.0)):
+            path = _long_axis(depth, rng, self.shake * max(depth.max() - brush / 2 - limit, 0))
+            if stroke := _fit(1, brush, path, depth, limit, corner=corner):
                 return stroke
-        deepest = np.unravel_index(depth.argmax(), depth.shape)
-        return _fit(1, 1.0, path, depth, 1.0, corner) or _stroke(1, 1.0, [deepest], corner)
+        return _stroke(1, 1.0, [np.unravel_index(depth.argmax(), depth.shape)], corner)
 
     def _outside(self, k, instances, label, box, clear, width, rng) -> Stroke | None:
         """The k-th background stroke."""
-        kinds = [("arc", "gap", "arc", "wander")[(k - 1) % 4], "arc", "wander"] if k else ["wander"]
-        for kind in kinds:
+        for kind in (("arc", "gap", "arc", "wander")[(k - 1) % 4] if k else "border", "arc", "wander"):
             for brush in (width, 1.0):
-                if kind == "wander":
-                    stroke = self._wander(clear, brush, rng, border=k == 0 or rng.random() < 0.5)
-                else:
+                if kind in ("arc", "gap"):
                     stroke = getattr(self, f"_{kind}")(instances, label, box, clear, brush, rng)
-                if stroke is not None:
+                else:
+                    stroke = self._wander(box, clear, brush, rng, border=k % 8 == 0)
+                if stroke:
                     return stroke
         return None
 
     def _arc(self, instances, label, box, clear, width, rng) -> Stroke | None:
-        """A stroke along part of the nucleus's outline, some 1.5-3 px outside it."""
+        """A stroke along part of the nucleus's outline, about 1.5-3 px outside it."""
         crop, corner = _grow(box, 8, instances.shape)
-        own, near = _distance(instances[crop] != label), clear[crop]
-        level = CLEAR + width / 2 + rng.uniform(0.2, 1.2)
-        lines = [_longest(line, _at(own, line) < level + 1) for line in find_contours(near, level)]
-        line = max(lines, key=len, default=[])
+        own, level = _distance(instances[crop] != label), CLEAR + width / 2 + rng.uniform(0.2, 1.2)
+        lines = [_longest(line, _at(own, line) < level + 1) for line in find_contours(clear[crop], level)]
+        line = max(lines, key=len, default=())
         if len(line) < 5:
             return None
-        line = ndimage.gaussian_filter1d(line, 1.5, axis=0, mode="nearest")
         count = int(len(line) * rng.uniform(0.4, 0.9))
         first = rng.integers(len(line) - count + 1)
-        line = line[first : first + count]
-        return _fit(0, width, line + self.shake * 0.5 * _smooth(rng, (len(line), 2), 5), near, CLEAR, corner, 6)
+        line = ndimage.gaussian_filter1d(line, 1.5, axis=0, mode="nearest")[first : first + count]
+        return _fit(0, width, line + 0.5 * self.shake * _smooth(rng, (count, 2), 5) + corner, clear, CLEAR, 6)
 
     def _gap(self, instances, label, box, clear, width, rng) -> Stroke | None:
-        """A short stroke between the nucleus and a neighbour, where the two are less than 20 px apart."""
-        crop, corner = _grow(box, 12, instances.shape)
-        near, around = clear[crop], instances[crop]
-        rows, columns = ndimage.distance_transform_edt(around == 0, return_distances=False, return_indices=True)
-        owner = around[rows, columns]
-        other = np.where(owner == label, ndimage.maximum_filter(owner, 3), owner)
-        other = np.where(other == label, ndimage.minimum_filter(owner, 3), other)
-        middle = (other != label) & ndimage.binary_dilation(owner == label) & (near > CLEAR) & (near < 10)
-        neighbours, sizes = np.unique(other[middle], return_counts=True)
-        neighbours = neighbours[sizes >= 6]
-        if not len(neighbours):
+        """A short stroke that separates the nucleus from the nearest neighbour with room between, if within 20 px."""
+        crop, corner = _grow(box, 20, instances.shape)
+        own, nearest = ndimage.distance_transform_edt(instances[crop] != label, return_indices=True)
+        far = np.where((instances[crop] > 0) & (own >= 2 * CLEAR + width), own, np.inf)
+        there = np.unravel_index(far.argmin(), far.shape)
+        if far[there] > 20:
             return None
-        pixels = np.argwhere(middle & (other == rng.choice(neighbours)))
-        path = _long_axis(pixels, np.ones(len(pixels)), self.shake * _smooth(rng, 64, 14))
-        return _fit(0, width, path, near, CLEAR, corner, 4)
+        here = nearest[:, *there]
+        length = rng.uniform(0.25, 0.5) * np.hypot(*(s.stop - s.start for s in box))
+        along = np.linspace(-length, length, 32)[:, None] / far[there] * (here - there)[::-1] * (1, -1)
+        path = (here + np.array(there)) / 2 + along + self.shake * _smooth(rng, (32, 2), 8)
+        return _fit(0, width, path + corner, clear, CLEAR, 4)
 
-    def _wander(self, clear, width, rng, border: bool) -> Stroke | None:
-        """A long stroke through open background; with `border`, it comes in from there."""
-        height, wide = clear.shape
-        room = width / 2 + CLEAR + 0.5
-        candidates = rng.integers(0, clear.shape, (12, 2))
-        if border:
-            edge = np.zeros(clear.shape, bool)
-            edge[[0, -1]] = edge[:, [0, -1]] = True
-            candidates = np.argwhere(edge & (clear >= room))
-            candidates = candidates[rng.integers(0, len(candidates), 4)] if len(candidates) else candidates
-        if not len(candidates):
-            return None
-        row, column = map(float, candidates[np.argmax(clear[tuple(candidates.T)])])
-        heading = math.atan2(wide / 2 - column, height / 2 - row) + rng.uniform(-1, 1)
-        if not border:
-            heading = rng.uniform(0, 2 * math.pi)
-        path = _walk(clear, (row, column), heading, room, rng.uniform(0.2, 0.6) * (height + wide) / 2, rng)
-        return _fit(0, width, path, clear, CLEAR, (0, 0), 10)
+    def _wander(self, box, clear, width, rng, border: bool) -> Stroke | None:
+        """A long stroke, from the image border towards the nucleus or from beside the nucleus to anywhere."""
+        crop, corner = _grow(box, max(clear.shape) if border else 24, clear.shape)
+        room, field = width / 2 + CLEAR + 0.5, clear[crop].copy()
+        field[1:-1, 1:-1] *= not border
+        starts = np.argwhere(field >= room) + corner
+        for start in starts[rng.integers(len(starts), size=8)] if len(starts) else ():
+            towards = np.array([(s.start + s.stop) / 2 for s in box]) - start
+            heading = math.atan2(towards[1], towards[0]) + rng.uniform(-0.6, 0.6) + (0 if border else math.pi)
+            path = _walk(clear, start, heading, room, rng.uniform(0.1, 0.3) * sum(clear.shape), rng)
+            if stroke := _fit(0, width, path, clear, CLEAR, 10, anchored=border):
+                return stroke
+        return None
 
 
 def _walk(clear, start, heading, room, length, rng, step=4.0) -> np.ndarray:
     """Walks with momentum, turning away from nuclei, for `length` px or until it leaves the image or is stuck."""
-    height, width = clear.shape
-    lookup, path, drift = memoryview(clear), [start], 0.0
-    for noise in rng.normal(0, 0.12, int(length / step)):
-        drift, best = 0.8 * drift + noise, -math.inf
-        for turn in (0.0, -0.35, 0.35, -0.7, 0.7, -1.1, 1.1):
-            angle = heading + drift + turn
-            open_ = math.inf
-            for ahead in (step, 2.5 * step):
-                row, column = path[-1][0] + ahead * math.cos(angle), path[-1][1] + ahead * math.sin(angle)
-                if 0 <= row <= height - 1 and 0 <= column <= width - 1:
-                    open_ = min(open_, lookup[round(row), round(column)] + (ahead - step) * 0.2)
-            score = min(open_, 12.0) - 6 * abs(turn)
-            if open_ >= room and score > best:
-                best, chosen = score, angle
-        if best == -math.inf:
+    path, drift, first, last = [start], 0.0, heading, np.array(clear.shape) - 1
+    for noise in rng.normal(0, 0.1, int(length / step)):
+        drift = 0.7 * drift + noise
+        angles = heading + drift + TURNS
+        ahead = step * np.stack([np.cos(angles), np.sin(angles)], 1)
+        seen = np.rint(path[-1] + np.stack([ahead, 2.5 * ahead])).clip(0, last).astype(int)
+        free = clear[seen[..., 0], seen[..., 1]].min(0)
+        score = np.minimum(free, 8) - 6 * np.abs(TURNS)
+        score[(free < room) | (np.abs(angles - first) > 2.2)] = -np.inf  # a limit on turning: no loops
+        best = score.argmax()
+        if score[best] == -np.inf:
             break
-        heading = chosen
-        row, column = path[-1][0] + step * math.cos(heading), path[-1][1] + step * math.sin(heading)
-        path.append((min(max(row, 0.0), height - 1.0), min(max(column, 0.0), width - 1.0)))
-        if path[-1] != (row, column):
+        heading = heading + TURNS[best] + drift
+        path.append((path[-1] + ahead[best]).clip(0, last))
+        if (path[-1] != path[-2] + ahead[best]).any():
             break
-    path = np.array(path)
-    path[1:-1] = ndimage.gaussian_filter1d(path, 1.0, axis=0, mode="nearest")[1:-1]  # the ends stay: at the border
-    fine = np.linspace(0, len(path) - 1, 4 * len(path) - 3)
-    return np.stack([np.interp(fine, np.arange(len(path)), axis) for axis in path.T], 1)
+    path = np.array(path, float)
+    path[1:-1] = ndimage.gaussian_filter1d(path, 1.0, axis=0, mode="nearest")[1:-1]  # ends at the border stay there
+    return ndimage.zoom(path, (2 - 1 / len(path), 1), order=1)
 
 
-def _long_axis(pixels: np.ndarray, weights: np.ndarray, sway: np.ndarray) -> np.ndarray:
-    """A path along the long axis of a set of pixels, through their weighted middle, moved sideways by `sway`."""
-    weights = weights / weights.sum()
-    centre = weights @ pixels
+def _long_axis(depth: np.ndarray, rng, sway: float) -> np.ndarray:
+    """A path along the long axis of a nucleus, through its middle weighted by depth, swaying sideways."""
+    pixels, weights = np.argwhere(depth), depth[depth > 0] ** 2
+    centre = pixels.mean(0)
     rows, columns = (pixels - centre).T
     angle = 0.5 * math.atan2(2 * np.mean(rows * columns), np.mean(rows**2) - np.mean(columns**2))
     axis = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     along, side = axis @ (pixels - centre).T
-    count = max(int(np.ptp(along) / 2), 1)
-    index = np.minimum(((along - along.min()) / (np.ptp(along) + 1e-9) * count).astype(int), count - 1)
-    total = np.bincount(index, weights, count) + 1e-12
-    middle = ndimage.gaussian_filter1d(np.bincount(index, weights * side, count) / total, 1.5, mode="nearest")
-    t = np.linspace(along.min(), along.max(), 2 * count + 3)
-    side = np.interp(t, along.min() + np.ptp(along) * (np.arange(count) + 0.5) / count, middle)
-    side += np.interp(np.linspace(0, 1, len(t)), np.linspace(0, 1, len(sway)), sway)
-    return centre + np.stack([t, side], 1) @ axis
+    index = (along - along.min()).astype(int)
+    sums = ndimage.gaussian_filter1d([np.bincount(index, weights), np.bincount(index, weights * side)], 2, axis=1)
+    count = sums.shape[1]
+    side = sums[1] / sums[0] + sway * _smooth(rng, count, max(count / 5, 3))
+    return centre + np.stack([along.min() + 0.5 + np.arange(count), side], 1) @ axis
 
 
-def _fit(label, width, path, field, limit, corner, shortest=0.0) -> Stroke | None:
-    """The longest piece of a path whose stroke covers only pixels of `field` >= `limit`; None if there is none.
+def _fit(label, width, path, field, limit, shortest=0.0, anchored=False, corner=(0, 0)) -> Stroke | None:
+    """The longest piece of a path (`anchored`: that at its start) whose pixels all have `field` >= `limit`.
 
-    `field` is a distance map with its first pixel at `corner`; a piece under `shortest` px is given up.
+    `field` is a distance map whose first pixel is the image's `corner`. None: no piece of `shortest` px fits.
     """
-    keep = _at(field, path) >= limit + width / 2 if len(path) else np.zeros(0, bool)
+    keep = _at(field, path) >= limit + width / 2
     for _ in range(6):
-        path = _longest(path, keep)
+        path = _longest(path, np.logical_and.accumulate(keep) if anchored else keep)
         if len(path) < 2 or np.hypot(*np.diff(path, axis=0).T).sum() < shortest:
             return None
-        stroke = _stroke(label, width, approximate_polygon(path, 0.3), (0, 0))
-        rows, columns = _covered(stroke, field.shape)
-        wrong = field[rows, columns] < limit
-        if not wrong.any():
-            return _stroke(label, width, stroke.points, corner)
-        gaps = path[:, None] - np.stack([rows[wrong], columns[wrong]], 1)
-        keep = (gaps**2).sum(2).min(1) > (width / 2 + 0.5) ** 2
+        stroke = _stroke(label, width, _simplify(path), (0, 0))
+        pixels = np.stack(_covered(stroke, field.shape), 1)
+        wrong = pixels[field[tuple(pixels.T)] < limit]
+        if not len(wrong):
+            return _stroke(label, width, stroke.points, corner) if len(pixels) else None
+        keep = ((path[:, None] - wrong) ** 2).sum(2).min(1) > (width / 2 + 0.5) ** 2
     return None
 
 
 def _stroke(label: int, width: float, points, corner) -> Stroke:
     """A stroke on the quarter-pixel grid, moved by `corner`; repeated points are dropped."""
-    points = np.round((np.asarray(points, float) + corner) / UNIT) * UNIT
+    points = np.rint((np.asarray(points, float) + corner) / UNIT) * UNIT
     points = points[np.r_[True, (np.diff(points, axis=0) != 0).any(1)]]
     return Stroke(label, width, tuple(map(tuple, points.tolist())))
+
+
+def _covered(stroke: Stroke, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels under a stroke; a pixel near a joint appears once per segment."""
+    points, radius = np.asarray(stroke.points, float), stroke.width / 2
+    start, end = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
+    low, high = np.minimum(start, end)[:, 0] - radius, np.maximum(start, end)[:, 0] + radius
+    segment, row = _ranges(np.ceil(low), np.floor(high), shape[0])
+    # in each row only the columns near the part of the segment that lies within a radius of the row
+    (y0, x0), (dy, dx) = start[segment].T, (end - start)[segment].T
+    slope = np.where(dy == 0, 1.0, dy)
+    part = np.clip([(row - radius - y0) / slope, (row + radius - y0) / slope], 0, 1)
+    columns = np.where(dy == 0, [[0.0], [1.0]], part) * dx + x0
+    entry, column = _ranges(np.floor(columns.min(0) - radius), np.ceil(columns.max(0) + radius), shape[1])
+    row, y, x, dy, dx = row[entry], row[entry] - y0[entry], column - x0[entry], dy[entry], dx[entry]
+    dot, square = y * dy + x * dx, dy * dy + dx * dx
+    beside = (dot > 0) & (dot < square) & ((y * dx - x * dy) ** 2 <= radius**2 * square)
+    inside = beside | (np.minimum(y * y + x * x, (y - dy) ** 2 + (x - dx) ** 2) <= radius**2)
+    return row[inside], column[inside]
+
+
+def _ranges(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """All integers of the ranges [low, high], cut to [0, size), after the index of the range each belongs to."""
+    low, high = np.maximum(low, 0).astype(int), np.minimum(high, size - 1).astype(int)
+    count = np.maximum(high - low + 1, 0)
+    owner = np.repeat(np.arange(len(low)), count)
+    return owner, np.arange(len(owner)) - (np.cumsum(count) - count - low)[owner]
+
+
+def _simplify(path: np.ndarray, bend: float = 0.3) -> np.ndarray:
+    """Keeps the ends of a path and one point for each `bend` radians that it turns."""
+    heading = np.unwrap(np.arctan2(*np.diff(path, axis=0).T)) / bend
+    return path[np.r_[0, 1 + np.flatnonzero(np.diff(np.floor(heading))), len(path) - 1]]
 
 
 def _longest(path: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """The longest run of points marked in `keep`."""
     edges = np.flatnonzero(np.diff(np.r_[0, keep, 0]))
-    if not len(edges):
-        return path[:0]
-    starts, ends = edges[::2], edges[1::2]
-    best = np.argmax(ends - starts)
-    return path[starts[best] : ends[best]]
+    first = 2 * int(np.argmax(edges[1::2] - edges[::2])) if len(edges) else None
+    return path[:0] if first is None else path[edges[first] : edges[first + 1]]
 
 
 def _at(field: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -272,16 +366,14 @@ def _at(field: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _smooth(rng, shape, sigma: float) -> np.ndarray:
-    """Smooth noise along the first axis, of unit size."""
+    """Smooth noise along the first axis, between -1 and 1."""
     noise = ndimage.gaussian_filter1d(rng.normal(size=shape), sigma, axis=0, mode="wrap")
     return noise / (np.abs(noise).max() + 1e-9)
 
 
 def _distance(mask: np.ndarray) -> np.ndarray:
-    """Distance of each pixel of a mask to the nearest pixel outside it, which the image's edge is not."""
-    if mask.all():
-        return np.full(mask.shape, float(sum(mask.shape)))
-    return ndimage.distance_transform_edt(mask)
+    """Distance of each pixel of a mask to the nearest pixel outside it; the image border does not count as outside."""
+    return np.full(mask.shape, float(sum(mask.shape))) if mask.all() else ndimage.distance_transform_edt(mask)
 
 
 def _grow(box, margin: int, shape) -> tuple[tuple[slice, slice], tuple[int, int]]:
@@ -295,10 +387,7 @@ def _share(share: float, count: int) -> int:
     return min(count, max(1, math.ceil(share * count - 1e-9)))
 
 
-def _nuclei(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels present, ascending, and their areas."""
+def _checked(instances: np.ndarray) -> np.ndarray:
     if instances.ndim != 2 or instances.dtype.kind not in "iu" or instances.min(initial=0) < 0:
         raise S2LError(f"instances: {instances.dtype} {instances.shape}; expected (H, W) integers, 0 = background.")
-    areas = np.bincount(instances.ravel())
-    areas[:1] = 0
-    return np.flatnonzero(areas), areas[areas > 0]
+    return instances

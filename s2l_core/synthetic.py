@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import expit
 
-from .config import S2LError, seed_for
+from s2l_core.config import S2LError, seed_for
 
 _SMALLEST = 64  # pixels: a side below this holds hardly a nucleus with its surroundings
 _HAEMATOXYLIN, _EOSIN = (0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581)  # optical density, Macenko et al. 2009
@@ -86,7 +86,8 @@ def _polygon(rng, grid: np.ndarray, radius: float, corners: int) -> np.ndarray:
     rho, start = np.full(grid.shape[1:], 1e-9), rng.uniform(0, 2 * np.pi)
     for corner in range(corners):
         side, _ = _turned(grid, start + (corner + rng.uniform(-0.3, 0.3)) * 2 * np.pi / corners)
-        rho += (np.maximum(side, 0) / (radius * rng.uniform(0.7, 1.1))) ** 12
+        side = np.maximum(side, 0) / (radius * rng.uniform(0.7, 1.1))
+        rho += np.square(np.square(side * side * side))  # side ** 12, three times faster
     return rho ** (1 / 12)
 
 
@@ -139,6 +140,8 @@ def _place_debris(rng, shape, modality: _Modality, instances: np.ndarray) -> tup
     count = max(2, rng.poisson(modality.debris * np.prod(shape) / 256**2))
     for _ in range(8 * count):
         centre = rng.uniform(0, 1, 2) * shape
+        if not free[tuple(centre.astype(int))]:
+            continue
         if rng.random() < 0.5:
             thing = _fibre(rng, shape, centre, rng.uniform(20, 60), rng.uniform(1.5, 4.0))
         else:
@@ -158,16 +161,16 @@ def _paint_fluo(rng, nuclei, debris, shape) -> np.ndarray:
     light, chromatin = np.zeros(shape), _noise(rng, shape, 1.5)
     texture = rng.uniform(0.08, 0.3)
     for thing in nuclei + debris:
-        level = rng.lognormal(0, 0.25) * (rng.uniform(0.3, 0.5) if rng.random() < 0.25 else 1)
-        defocus = rng.random() < 0.2
+        level = rng.lognormal(0, 0.25) * (rng.uniform(0.35, 0.55) if rng.random() < 0.2 else 1)
+        defocus = rng.random() < 0.15
         thickness = 0.7 + 0.3 * np.sqrt(np.clip(1 - thing.rho**2, 0, 1))
         grain = 1 + texture * chromatin[thing.window] * (0.3 if defocus else 1)
         body = thing.body(rng.uniform(1.5, 2.5) if defocus else 0.6)
         light[thing.window] += level * body * thickness * np.maximum(grain, 0.2)
     haze = ndimage.gaussian_filter(light, 12, mode="nearest", truncate=2.5)
-    uneven = np.exp(rng.uniform(0.15, 0.5) * _noise(rng, shape, 0.3 * min(shape)))
+    uneven = np.exp(rng.uniform(0.15, 0.4) * _noise(rng, shape, 0.3 * min(shape)))
     light = (ndimage.gaussian_filter(light, 0.8) + 0.35 * haze + rng.uniform(0.03, 0.15)) * uneven
-    full = 255 * rng.uniform(0.75, 1.2) if rng.random() > 0.3 else rng.uniform(30, 80)
+    full = 255 * rng.uniform(0.75, 1.2) if rng.random() > 0.2 else rng.uniform(45, 90)
     photons = rng.uniform(60, 400)
     light = rng.poisson(light / np.quantile(light, 0.995) * photons) / photons
     return np.repeat((full * light + rng.normal(3, 0.8, shape))[..., None], 3, -1)
@@ -193,7 +196,7 @@ def _paint_bf(rng, nuclei, debris, shape) -> np.ndarray:
     density = 0.6 * np.tanh(density / 0.6)
     for thing in nuclei + debris:
         blur = rng.uniform(1.5, 2.2) if rng.random() < 0.15 else 0.6
-        level = rng.uniform(0.3, 0.65)
+        level = rng.uniform(0.38, 0.75)
         here = grain[thing.window] * 0.12 + mottle[thing.window] * 0.1
         inside = thing.body(blur)
         density[thing.window] *= 1 - 0.25 * thing.rim(2.5, 1.0 + 3 / thing.radius)
@@ -215,26 +218,26 @@ def _paint_he(rng, nuclei, debris, shape) -> np.ndarray:
     strands, patches, chromatin = _strands(rng, shape), _noise(rng, shape, 20), _noise(rng, shape, 1.3)
     froth, cellular = _noise(rng, shape, 3), expit(3 * _noise(rng, shape, 18))
     tissue = expit(5 * (patches + rng.uniform(0.6, 1.8)) + 2 * froth + 0.5 * strands)
-    fibrous = (0.16 * (1 - cellular) + 0.03) * strands
-    eosin = tissue * np.maximum(0.55 - 0.15 * cellular + fibrous + 0.07 * froth, 0.05)
+    fibrous = (0.2 * (1 - cellular) + 0.04) * strands
+    eosin = tissue * np.maximum(0.6 - 0.15 * cellular + fibrous + 0.07 * froth, 0.05)
     haematoxylin = tissue * np.maximum(0.06 + 0.2 * cellular + 0.05 * froth + 0.03 * chromatin, 0)
     for thing in nuclei + debris:
         blur = rng.uniform(1.5, 2.2) if rng.random() < 0.15 else 0.7
-        level = rng.uniform(0.4, 1.5)
+        level = rng.uniform(0.4, 1.3)
         inside, here = thing.body(blur), chromatin[thing.window]
         haematoxylin[thing.window] += 0.15 * thing.body(2.5) + 0.25 * thing.rim(1.5, 0.9) * inside
         haematoxylin[thing.window] += inside * level * (0.85 + np.clip(0.45 - 0.3 * level, 0.08, 1) * here)
         eosin[thing.window] *= 1 - 0.4 * inside
     stains = np.array([_HAEMATOXYLIN, _EOSIN]) * rng.normal(1, 0.06, (2, 3))
-    density = np.stack([haematoxylin * rng.uniform(1.0, 1.4), eosin * rng.uniform(0.7, 1.2)], -1) @ stains
-    density = ndimage.gaussian_filter(density, (0.7, 0.7, 0))
+    strength = rng.uniform((1.0, 0.8), (1.4, 1.3))
+    density = np.stack([ndimage.gaussian_filter(stain, 0.7) for stain in (haematoxylin, eosin)], -1) * strength @ stains
     return 243 * np.exp(-np.maximum(density, 0)) + rng.normal(0, 2.0, (*shape, 3))
 
 
 MODALITIES = {
-    "bf": _Modality(9, 5, 0.35, (8, 13), 1.8, _paint_bf),
-    "fluo": _Modality(26, 5, 0.5, (8, 14), 1.7, _paint_fluo),
-    "he": _Modality(38, 6, 0.5, (8, 13), 2.2, _paint_he),
+    "bf": _Modality(9, 5, 0.35, (9, 14), 1.8, _paint_bf),
+    "fluo": _Modality(24, 8, 0.5, (8.5, 15), 1.7, _paint_fluo),
+    "he": _Modality(34, 7, 0.5, (8.5, 14), 2.2, _paint_he),
 }
 
 
@@ -242,9 +245,9 @@ def _render(modality: str, size: int | tuple[int, int], seed: int) -> tuple[np.n
     """`render`, and where debris lies: (H, W) bool."""
     if modality not in MODALITIES:
         raise S2LError(f"modality = {modality!r} is not known. Choose one of: {', '.join(MODALITIES)}.")
-    shape = (size, size) if isinstance(size, int | np.integer) else tuple(size)
-    if len(shape) != 2 or min(shape) < _SMALLEST:
-        raise S2LError(f"size = {size!r}: expected a side or (H, W), at least {_SMALLEST} pixels. Choose a larger one.")
+    shape = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(shape) != 2 or not all(isinstance(side, int | np.integer) and side >= _SMALLEST for side in shape):
+        raise S2LError(f"size = {size!r}: expected a side or (H, W) in whole pixels, at least {_SMALLEST}. Change it.")
     rng = np.random.default_rng(seed)
     nuclei, instances = _place_nuclei(rng, shape, MODALITIES[modality])
     debris, mask = _place_debris(rng, shape, MODALITIES[modality], instances)

@@ -89,6 +89,15 @@ def warm_up(config: RunConfig, *, progress=True, device=None) -> Path:
     return folder
 
 
+def learning_curve(config: RunConfig, *, progress=True, device=None) -> pd.DataFrame:
+    """Trains without ever touching a test image and returns the rows of `steps.csv`: how a recipe is chosen."""
+    run = _Run(config, pick_device(device), progress)
+    run.advance(config.warmup_steps, paths.results(config.profile) / "trials")
+    run.fork()
+    run.advance(config.total_steps, paths.results(config.profile) / "trials")
+    return pd.DataFrame(run.history)
+
+
 def set_threads(threads: int) -> None:
     """Processor threads for everything that follows; 0 takes all cores. Part of `env.json`: it can change last digits."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
@@ -176,7 +185,7 @@ class _Run:
         if self.step >= until:
             return
         config, saved, main = self.config, time.monotonic(), self.step >= self.config.warmup_steps
-        averages = self.method.pseudo
+        averages = self.method.pseudo or (self.method.forks and not main)
         loader = Prefetcher(self.data, self.pseudo if averages and main else None, self.device)
         bar = Progress(f"{config.dataset} {config.method}", self.step, until) if self.progress else None
         try:
@@ -227,13 +236,13 @@ class _Run:
         covered = labelled = right = total = 0
         for image in self.data.images:
             self.pseudo.update(image.id, predict(self.model, image.image))
-            labels = self.pseudo.labels(image.id, 1 - self.config.confidence, self.config.confidence)
+            labels = self.pseudo.labels(image.id, 1 - self.config.confidence, self.config.confidence).numpy()
             known = labels != IGNORE
             covered, total = covered + known.sum(), total + known.size
             if image.instances is not None:
                 labelled += known.sum()
                 right += ((labels == 1) == (image.instances > 0))[known].sum()
-        return {"coverage": covered / total, "accuracy": right / labelled if labelled else math.nan}
+        return {"coverage": float(covered / total), "accuracy": float(right / labelled) if labelled else math.nan}
 
     def _validate(self) -> dict[str, float]:
         """Mean IoU on the fully annotated validation images; keeps the best weights (D10)."""
@@ -256,7 +265,7 @@ class _Run:
         def predictor(weights):
             def apply(image):
                 self.model.load_state_dict(weights)
-                return predict(self.model, image.image)
+                return predict(self.model, image)
 
             return apply
 

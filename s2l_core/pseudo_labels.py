@@ -1,0 +1,103 @@
+"""The averaged predictions of every training image, and the pseudo-labels they give (Sec. 2.1)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2l_core.config import IGNORE, S2LError
+
+UNKNOWN = 0.5  # averaged probability of what was never predicted: on no side of any threshold
+
+
+class PseudoLabels:
+    """Exponential moving averages of whole-image predictions: one float32 map an image, and a count.
+
+    Args:
+        averaging: weight a of the newest prediction: average = a * prediction + (1 - a) * average.
+        start: the average begins at zero. "corrected" divides by 1 - (1 - a)^n, the weight of the n predictions
+            seen so far; "zero" leaves it, so that early maps are all background (D8).
+    """
+
+    def __init__(self, averaging: float = 0.2, start: str = "corrected"):
+        if not 0 < averaging <= 1:
+            raise S2LError(f"averaging = {averaging}: expected a number above 0, at most 1. Change averaging.")
+        if start not in ("corrected", "zero"):
+            raise S2LError(f"average_start = {start!r} is not known. Choose one of: corrected, zero.")
+        self.averaging, self.start = averaging, start
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def __contains__(self, id: str) -> bool:
+        """True once the image has a prediction."""
+        return id in self._sums
+
+    def update(self, id: str, probability: Tensor | np.ndarray) -> None:
+        """Adds one prediction (H, W) of an image's foreground probability.
+
+        Raises:
+            S2LError: the shape differs from the image's earlier predictions.
+        """
+        new = torch.as_tensor(probability).detach().to("cpu", torch.float32)
+        if id not in self._sums:
+            self._sums[id], self._counts[id] = torch.zeros_like(new), 0
+        average = self._sums[id]
+        if new.shape != average.shape:
+            found, expected = tuple(new.shape), tuple(average.shape)
+            raise S2LError(f"Prediction of {id} is {found}, earlier ones {expected}: predict whole images.")
+        average.mul_(1 - self.averaging).add_(new, alpha=self.averaging)
+        self._counts[id] += 1
+
+    def average(self, id: str, shape: tuple[int, int] | None = None) -> Tensor:
+        """Averaged foreground probability (H, W), float32; UNKNOWN everywhere, of `shape`, before the first update.
+
+        Raises:
+            S2LError: never updated, and no `shape` to answer with.
+        """
+        if id not in self._sums:
+            if shape is None:
+                raise S2LError(f"No averaged prediction of {id}: known are {list(self._sums)}. Update it first.")
+            return torch.full(shape, UNKNOWN)
+        if self.start == "zero":
+            return self._sums[id].clone()
+        return self._sums[id] / (1 - (1 - self.averaging) ** self._counts[id])
+
+    def labels(self, id: str, low: float, high: float, shape: tuple[int, int] | None = None) -> Tensor:
+        """Pseudo-labels (H, W) uint8: see `threshold`. Scribbled pixels are not taken out here."""
+        return threshold(self.average(id, shape), low, high)
+
+    def state_dict(self) -> dict:
+        """Everything, as tensors and plain values that `torch.load(weights_only=True)` reads; not a copy."""
+        return {
+            "averaging": self.averaging,
+            "start": self.start,
+            "sums": dict(self._sums),
+            "counts": dict(self._counts),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over the averages of `state_dict`, bit for bit; `start` stays ours, as it acts only on reading (D8).
+
+        Raises:
+            S2LError: the state was averaged with another weight.
+        """
+        if state["averaging"] != self.averaging:
+            raise S2LError(
+                f"averaging = {self.averaging}, but the saved averages were made with {state['averaging']}: "
+                "use the same value, or a new warm-up."
+            )
+        self._sums = {id: average.clone() for id, average in state["sums"].items()}
+        self._counts = dict(state["counts"])
+
+
+def threshold(averaged: Tensor | np.ndarray, low: float, high: float) -> Tensor | np.ndarray:
+    """Pseudo-labels of an averaged probability of any shape: above `high` 1, below `low` 0, else IGNORE; uint8.
+
+    Both comparisons are strict. NumPy in, NumPy out; tensor in, tensor out.
+    """
+    if isinstance(averaged, np.ndarray):
+        labels = np.full(averaged.shape, IGNORE, np.uint8)
+    else:
+        labels = torch.full_like(averaged, IGNORE, dtype=torch.uint8)
+    labels[averaged < low] = 0
+    labels[averaged > high] = 1
+    return labels

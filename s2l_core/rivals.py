@@ -1,0 +1,154 @@
+"""What a biologist would try first: Otsu's threshold, and a random forest on the same scribbles."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from sklearn.ensemble import RandomForestClassifier
+
+from s2l_core.config import IGNORE, S2LError, seed_for
+
+SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
+PERCENTILES = (0.5, 99.5)  # of an image's grey values, mapped to 0 and 1
+COLOURED = 1.0  # mean of (largest - smallest channel) from which an image counts as stained
+CHUNK = 2**16  # pixels classified at a time, in threads
+
+
+def otsu(image: np.ndarray, dark_foreground: bool | None = None) -> np.ndarray:
+    """Otsu's threshold on the mean of the channels.
+
+    Which side is foreground is decided without looking at any truth, unless it is given: nuclei absorb transmitted
+    light, so they are dark where the image is stained (chroma >= 1) or bright on average (mean > 128), the rule that
+    also groups BBBC038; otherwise it is fluorescence and they are bright. In bright-field images the two classes that
+    the threshold finds are cell and glass, not nucleus and the rest: it fails there, whichever side is taken.
+
+    Args:
+        image: (H, W, 3) uint8.
+        dark_foreground: True: nuclei are darker than their surroundings; False: brighter; None: by the rule.
+
+    Returns:
+        (H, W) float32, 0 or 1; all 0 for an image of one grey value.
+    """
+    _check_image(image, "image")
+    grey = image.mean(axis=2).round().astype(np.uint8)  # whole numbers: the histogram is exact
+    if grey.min() == grey.max():
+        return np.zeros(grey.shape, np.float32)
+    if dark_foreground is None:
+        dark_foreground = _chroma(image) >= COLOURED or grey.mean() > 128
+    bright = grey > threshold_otsu(grey)
+    return (~bright if dark_foreground else bright).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RandomForest:
+    """A fitted forest and the features it was fitted on."""
+
+    trees: RandomForestClassifier
+    colour: bool  # smoothed intensities of each channel, or of grey only
+
+
+def fit_random_forest(
+    images: Sequence[np.ndarray],
+    scribbles: Sequence[np.ndarray],
+    *,
+    seed: int = 0,
+    trees: int = 64,
+    max_samples: int = 2000,
+) -> RandomForest:
+    """Fits a pixel classifier to scribbles, as ilastik does: multiscale features, random forest.
+
+    Args:
+        images: (H, W, 3) uint8 each, sizes may differ.
+        scribbles: (H, W) uint8 each: 0 background, 1 foreground, IGNORE elsewhere; one without a scribble is left out.
+        seed: of the pixel sample and of the trees: the same seed gives the same forest.
+        trees: number of trees.
+        max_samples: most labelled pixels taken from one image.
+
+    Raises:
+        S2LError: images and scribbles do not fit each other, or no pixel of a class is scribbled in any image.
+    """
+    if len(images) != len(scribbles):
+        raise S2LError(f"{len(images)} images and {len(scribbles)} scribbles: expected one for each. Pair them first.")
+    for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
+        _check_image(image, f"images[{k}]")
+        if labels.shape != image.shape[:2] or not np.isin(labels, (0, 1, IGNORE)).all():
+            raise S2LError(
+                f"scribbles[{k}] is {labels.shape} with values {np.unique(labels)[:5]}: expected {image.shape[:2]} with"
+                f" 0 (background), 1 (foreground) and {IGNORE} (unlabelled). Check its file."
+            )
+    colour = any(_chroma(image) >= COLOURED for image in images)
+    features, classes = [np.empty((0, _count(colour)), np.float32)], [np.empty(0, np.uint8)]
+    for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
+        drawn = np.flatnonzero(labels != IGNORE)
+        if drawn.size > max_samples:
+            rng = np.random.default_rng(seed_for(seed, "random-forest", "pixels", k))
+            drawn = np.sort(rng.choice(drawn, max_samples, replace=False))
+        if drawn.size:
+            features.append(_features(image, colour, drawn))
+            classes.append(labels.ravel()[drawn])
+    classes = np.concatenate(classes)
+    for label, name in enumerate(("background", "foreground")):
+        if not (classes == label).any():
+            raise S2LError(f"no {name} scribble in any of {len(images)} images: expected both classes. Draw some.")
+    forest = RandomForestClassifier(
+        trees,
+        min_samples_leaf=5,
+        max_depth=16,
+        n_jobs=-1,
+        random_state=seed_for(seed, "random-forest", "trees") % 2**32,
+    )
+    forest.fit(np.concatenate(features), classes)
+    forest.set_params(n_jobs=1)  # several would add up their votes in any order: the last bit would not repeat
+    return RandomForest(forest, colour)
+
+
+def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
+    """Foreground probability (H, W) float32 of an image (H, W, 3) uint8."""
+    _check_image(image, "image")
+    features = _features(image, model.colour)
+    chunks = [features[k : k + CHUNK] for k in range(0, len(features), CHUNK)]
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(lambda chunk: model.trees.predict_proba(chunk)[:, 1], chunks))
+    return np.concatenate(parts).astype(np.float32).reshape(image.shape[:2])
+
+
+def _count(colour: bool) -> int:
+    """Number of features of a pixel."""
+    return (8 if colour else 6) * len(SIGMAS)
+
+
+def _features(image: np.ndarray, colour: bool, pixels=slice(None)) -> np.ndarray:
+    """Image -> (pixels, F) float32: at every scale what is there, how steep, how curved and how aligned it is."""
+    low, high = np.percentile(image.mean(axis=2), PERCENTILES)
+    image = (image.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1.0))
+    grey = image.mean(axis=2)
+    layers = []
+    for sigma in SIGMAS:
+        smooth = ndimage.gaussian_filter(grey, sigma)
+        rows, columns = np.gradient(smooth)
+        layers += [ndimage.gaussian_filter(image[..., c], sigma) for c in range(3)] if colour else [smooth]
+        layers.append(np.sqrt(rows * rows + columns * columns))
+        hessian = np.gradient(rows, axis=0), np.gradient(rows, axis=1), np.gradient(columns, axis=1)
+        layers += _eigenvalues(*hessian)
+        tensor = (ndimage.gaussian_filter(p, sigma) for p in (rows * rows, rows * columns, columns * columns))
+        layers += _eigenvalues(*tensor)
+    return np.stack([layer.ravel()[pixels] for layer in layers], axis=-1)
+
+
+def _eigenvalues(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
+    """Larger and smaller eigenvalue of the symmetric matrices [[a, b], [b, c]]."""
+    centre, spread = (a + c) / 2, np.sqrt(((a - c) / 2) ** 2 + b * b)
+    return [centre + spread, centre - spread]
+
+
+def _chroma(image: np.ndarray) -> float:
+    return float(np.ptp(image, axis=2).mean())
+
+
+def _check_image(image: np.ndarray, name: str) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise S2LError(f"{name} is {found}: expected uint8 (H, W, 3). Convert it first.")

@@ -1,0 +1,54 @@
+"""What every test shares: markers that say what did not run, no network, deterministic examples."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+# in CI the same examples every time: a red run there must be repeatable
+settings.register_profile("s2l", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("s2l")
+
+
+def repository_files(*patterns: str) -> list[Path]:
+    """Files that git holds or would hold after `git add -A`; outside a checkout, all that is no cache."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0:
+        found = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:
+        found = [path for pattern in patterns or ("**/*",) for path in ROOT.glob(pattern)]
+        found = [
+            p for p in found if not {".venv", ".git", "__pycache__", ".snakemake"} & set(p.relative_to(ROOT).parts)
+        ]
+    return sorted({path for path in found if path.is_file()})
+
+
+def pytest_runtest_setup(item):
+    """Skips what this machine cannot run, with the reason that the summary prints."""
+    if item.get_closest_marker("real") and not os.environ.get("S2L_DATA"):
+        pytest.skip("S2L_DATA is not set: tests on real images did not run")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device: tests on a GPU did not run")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """A test that reaches for the network fails; notebook kernels on this machine stay reachable."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to connect to {address}: tests run offline")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

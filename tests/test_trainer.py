@@ -1,0 +1,251 @@
+"""The loop: learns, repeats itself bit for bit, shares its warm-up, resumes, and refuses what cannot work."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from s2l_core import paths, results, trainer
+from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
+from s2l_core.trainer import _Run, loss_terms, rate_factor, train, warm_up
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+    monkeypatch.setenv("S2L_PLAIN", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def smoke(method="s2l-r1-r4", **fields):
+    return RunConfig("synthetic-fluo", method, profile="smoke", **fields)
+
+
+def weights(result, file="model.safetensors"):
+    from safetensors.torch import load_file
+
+    return load_file(result.folder / file)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def timeless(steps):
+    return steps.drop(columns=[c for c in steps if "seconds" in c])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_and_scores(method):
+    result = train(smoke(method), progress=False)
+    assert list(result.per_image.columns) == results.COLUMNS
+    checkpoints = {"last"} if METHODS[method].rival else {"best", "last"}
+    assert set(result.per_image.checkpoint) == checkpoints
+    assert result.per_image.iou.between(0, 1).all()
+    assert results.is_done(result.config)
+    names = {file.name for file in result.folder.iterdir()}
+    assert {"config.json", "env.json", "steps.csv", "per_image.csv", "probability"} <= names
+    assert not [name for name in names if name.startswith(".") or name.endswith(".tmp")]
+    environment = json.loads((result.folder / "env.json").read_text())
+    assert environment["peak_memory_mib"] > 100 and environment["threads"] == 1
+
+
+def test_fork_is_bit_identical_to_training_through(home, monkeypatch):
+    for method in ("s2l", "s2l-r1-r4", "scribble-only"):
+        through = train(smoke(method), progress=False)
+        kept = weights(through), timeless(through.steps), through.per_image
+        monkeypatch.setenv("S2L_HOME", str(home / f"forked-{method}"))
+        forked = train(smoke(method), warmup=warm_up(smoke(method), progress=False), progress=False)
+        assert same(weights(forked), kept[0])
+        pd.testing.assert_frame_equal(timeless(forked.steps), kept[1])
+        pd.testing.assert_frame_equal(forked.per_image, kept[2])
+        monkeypatch.setenv("S2L_HOME", str(home))
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])  # in the warm-up, at the fork, in the main stage
+def test_resume_is_bit_identical(home, monkeypatch, stop):
+    config = smoke()
+    untouched = train(config, progress=False)
+    expected = weights(untouched), timeless(untouched.steps), untouched.per_image
+    monkeypatch.setenv("S2L_HOME", str(home / "cut"))
+    folder = paths.run_folder("smoke", results.run_id(config))
+    run = _Run(config, CPU, False)
+    run.advance(min(stop, config.warmup_steps), folder)
+    if stop > config.warmup_steps:
+        run.fork()
+        run.advance(stop, folder)
+    run.save(folder / "checkpoint.pt")
+    with pytest.raises(S2LError, match="resume=True"):
+        train(config, progress=False)
+    resumed = train(config, resume=True, progress=False)
+    assert same(weights(resumed), expected[0])
+    pd.testing.assert_frame_equal(timeless(resumed.steps), expected[1])
+    pd.testing.assert_frame_equal(resumed.per_image, expected[2])
+    assert not (folder / "checkpoint.pt").exists()
+
+
+def test_warmup_has_no_trace_of_heads(home):
+    folder = warm_up(smoke(), progress=False)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert not [name for name in state["model"] if "head" in name and "segmentation" not in name]
+    assert len(state["optimiser"]["param_groups"]) == 2
+    assert warm_up(smoke("s2l"), progress=False) == folder  # found, not trained again
+
+
+def test_methods_see_the_same_crops():
+    batches = [_Run(smoke(m), CPU, False).data.batch(3)["image"] for m in ("s2l", "s2l-r4", "supervised")]
+    assert torch.equal(batches[0], batches[1]) and torch.equal(batches[0], batches[2])
+
+
+def test_overfits_one_image():
+    config = smoke("supervised", batch=1, warmup_steps=1, main_steps=60, validate_every=60, schedule="constant")
+    run = _Run(config, CPU, False)
+    run.data.images = run.data.images[:1]
+    run.advance(1, paths.home())
+    run.advance(61, paths.home())
+    losses = [row["loss"] for row in run.history]
+    assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:5])
+
+
+def test_supervised_never_sees_scribbles_nor_the_others_masks():
+    torch.manual_seed(0)
+    run = _Run(smoke("supervised"), CPU, False)
+    batch = run.data.batch(0)
+    assert (batch["scribbles"] == IGNORE).all()
+    run = _Run(smoke("s2l-r1"), CPU, False)
+    run.fork()
+    batch = run.data.batch(0)
+    config = run.config
+    changed = batch | {"mask": 1 - batch["mask"].clamp(max=1)}
+    first, second = (loss_terms(run.model.eval(), b, config, 5) for b in (batch, changed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+SWITCHES = [
+    {"pair_target": "and"},
+    {"pair_target": "or"},
+    {"pair_reduction": "balanced"},
+    {"max_regions": 7},
+    {"equalise": True},
+    {"region_rule": "unanimous"},
+    {"contrast_labels": "scribbles"},
+    {"confidence": 0.6},
+    {"pairs": "image"},
+    {"label_mean": "image"},
+    {"nu_low": 0.4},
+    {"nu_high": 0.5},
+    {"pseudo_weight": 2.0},
+]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda s: "-".join(map(str, *s.items())))
+def test_every_switch_of_the_loss_changes_what_it_should(switch):
+    config = smoke("s2l-r1-r4", max_regions=100_000)
+    run = _Run(config, CPU, False)
+    run.fork()
+    batch = run.data.batch(0)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.rand(batch["averaged"].shape, generator=generator)
+    truth = (batch["mask"] == 1).float()
+    batch["averaged"] = (0.15 * noise + 0.85 * truth).where(noise > 0.02, 0.7)  # mostly confident, some undecided
+    usual = loss_terms(run.model.eval(), batch, config, 5)
+    other = loss_terms(run.model, batch, dataclasses.replace(config, **switch), 5)
+    name = next(iter(switch))
+    touches = {"label_mean": {"labels", "pseudo"}, "pseudo_weight": {"pseudo"}}
+    touches["confidence"] = {"pseudo", "r1", "r4"}
+    expected = touches.get(name, {"r1", "r4"})
+    if name in ("nu_low", "nu_high", "region_rule"):  # one pixel is a region of its own: nothing to disagree
+        expected = {"r4"}
+    changed = {term for term in usual if not torch.equal(usual[term], other[term])}
+    assert changed == expected
+
+
+def test_average_start_and_averaging_change_the_averages():
+    maps = []
+    for fields in ({}, {"average_start": "zero"}, {"averaging": 0.5}):
+        run = _Run(smoke("s2l", **fields), CPU, False)
+        run.advance(4, paths.home())
+        maps.append(run.pseudo.average(run.data.images[0].id))
+    assert not np.allclose(maps[0], maps[1]) and not np.allclose(maps[0], maps[2])
+
+
+def test_schedules():
+    config = smoke(schedule="cosine", warmup_steps=50, main_steps=50)
+    assert rate_factor(config, 0) == 1 and rate_factor(config, 50) == pytest.approx(0.5)
+    assert rate_factor(config, 99) < 0.001
+    assert rate_factor(dataclasses.replace(config, schedule="constant"), 99) == 1
+    restarts = [rate_factor(dataclasses.replace(config, schedule="warm-restarts"), step) for step in range(14)]
+    assert [step for step, value in enumerate(restarts) if value == 1] == [0, 2, 6]
+    assert restarts[4] == pytest.approx(0.5)
+
+
+def test_selection_and_annotator_reach_the_run(home):
+    first = train(smoke("scribble-only", selection="last"), progress=False)
+    runs = results.load_runs("smoke")
+    assert set(runs[runs.run_id == first.folder.name].query("shown").checkpoint) == {"last"}
+    drawn = [_Run(smoke("s2l", **f), CPU, False).data.scribbles for f in ({}, {"annotator": 1}, {"annotator": "skeleton"})]
+    name = next(iter(drawn[0]))
+    assert not np.array_equal(drawn[0][name], drawn[1][name]) and not np.array_equal(drawn[0][name], drawn[2][name])
+
+
+def test_best_is_chosen_in_the_main_stage_only():
+    run = _Run(smoke("supervised"), CPU, False)
+    run.advance(4, paths.home())
+    assert run.best["step"] == -1
+    run.advance(8, paths.home())
+    assert run.best["step"] > 4
+
+
+def test_same_seed_same_weights_other_seed_other_weights():
+    ends = []
+    for seed in (0, 0, 1):
+        run = _Run(smoke("supervised", seed=seed), CPU, False)
+        run.advance(3, paths.home())
+        ends.append({name: value.clone() for name, value in run.model.state_dict().items()})
+    assert same(ends[0], ends[1]) and not same(ends[0], ends[2])
+
+
+def test_not_a_number_stops_the_run_and_says_where(monkeypatch):
+    monkeypatch.setattr(trainer, "partial_bce", lambda logits, *_: logits.sum() * float("nan"))
+    with pytest.raises(S2LError, match=r"step 0: the loss is nan.*synthetic-fluo-.*Lower rate_encoder"):
+        train(smoke("supervised"), progress=False)
+    assert not list((paths.results("smoke") / "runs").glob("*/per_image.csv"))
+
+
+def test_checkpoint_of_another_configuration_is_refused_by_field(tmp_path):
+    run = _Run(smoke("s2l"), CPU, False)
+    run.advance(2, tmp_path)
+    run.save(tmp_path / "checkpoint.pt")
+    with pytest.raises(S2LError, match=r"averaging \(0.2 there, 0.5 here\)"):
+        _Run(smoke("s2l", averaging=0.5), CPU, False).restore(tmp_path / "checkpoint.pt")
+
+
+def test_damaged_checkpoint_is_refused(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(S2LError, match="not a readable checkpoint"):
+        _Run(smoke("s2l"), CPU, False).restore(tmp_path / "checkpoint.pt")
+
+
+def test_image_without_a_scribble_is_named(monkeypatch):
+    from s2l_core import batches
+
+    blank = lambda self, instances, key="": np.full(instances.shape, IGNORE, np.uint8)  # noqa: E731
+    monkeypatch.setattr(batches.SimulatedAnnotator, "draw", blank)
+    with pytest.raises(S2LError, match="synthetic-fluo-.*no pixel carries a scribble"):
+        train(smoke("s2l"), progress=False)
+
+
+def test_finished_run_is_read_not_trained_again(monkeypatch, capsys):
+    first = train(smoke("otsu"), progress=False)
+    monkeypatch.setattr(trainer, "fit_rival", lambda config: pytest.fail("trained again"))
+    again = train(smoke("otsu"), progress=False)
+    pd.testing.assert_frame_equal(first.per_image, again.per_image)
+    assert "finished before" in capsys.readouterr().out
