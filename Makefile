@@ -39,7 +39,7 @@ install: .venv/.installed ## install the locked versions and this package into .
 
 reproduce: .venv/.installed ## run the missing runs of a profile and print Table 1 (demo: minutes, no data needed)
 	$(SNAKEMAKE) --quiet host rules $(CONFIG)
-	$(PY) -m s2l_core.results $(PROFILE)
+	$(PY) -m s2l_core.tables $(PROFILE)
 
 dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)

@@ -59,7 +59,7 @@ class TrainingSet:
 
     def __init__(self, images: Sequence, scribbles: Mapping[str, np.ndarray] | None, config: RunConfig):
         if not images:
-            raise S2LError(f"{config.dataset}, fold {config.fold}: no training image. Choose another fold or add images.")
+            raise S2LError(f"{config.dataset}, fold {config.fold}: no training image. Choose another fold.")
         self.images = list(images)
         self.scribbles = scribbles
         self.seed, self.crop = config.seed, config.crop

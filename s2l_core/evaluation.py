@@ -43,7 +43,9 @@ def score_test(config: RunConfig, predictors: Mapping[str, Predictor]) -> tuple[
             if place < SHOWN and checkpoint == (config.selection if config.selection in predictors else "last"):
                 shown[image.id] = probability
             if image.instances is not None:
-                rows.append(shared | {"checkpoint": checkpoint, "image": image.id} | score(image.instances, probability))
+                rows.append(
+                    shared | {"checkpoint": checkpoint, "image": image.id} | score(image.instances, probability)
+                )
     return rows, shown
 
 

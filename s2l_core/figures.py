@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy import ndimage
 
-from s2l_core import drawing, overview, paths, results
+from s2l_core import drawing, overview, paths, results, tables
 from s2l_core.config import DATASETS, METHODS, RunConfig, S2LError, digest
 from s2l_core.datasets import images_of, split_of
 from s2l_core.drawing import BLUE, GREEN, GREY, MARK, MONUSEG_NOTE, ORANGE, PINK, RED, SKY, styled
@@ -227,7 +227,7 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
         "pseudo-labels": ["coverage", "accuracy"],
         "validation IoU (full masks)": ["validation_iou"],
     }
-    colours = {"labels": BLUE, "pseudo": GREEN, "r1": ORANGE, "r4": RED, "coverage": SKY, "accuracy": GREEN}
+    colours = {"labels": BLUE, "pseudo": GREEN, "r1": PINK, "r4": RED, "coverage": SKY, "accuracy": GREEN}
     names = {"labels": "scribbles or masks", "validation_iou": "mean over images"}
     for ax, (title, columns) in zip(figure.subplots(1, 3), contents.items(), strict=True):
         ax.set(title=title, xlabel="step")
@@ -239,7 +239,7 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
         for column in columns:
             curve = steps.set_index("step")[column].dropna()
             label = f"R{column[1:]}x{column[1:]}" if column in scales else names.get(column, column)
-            colour = colours.get(column, PINK)
+            colour = colours.get(column, SKY)
             if "labels" in columns:  # noisy: each step sees other crops
                 ax.plot(curve, color=colour, alpha=0.25, lw=0.6)
                 curve = curve.rolling(max(1, len(curve) // 25), center=True, min_periods=1).median()
@@ -267,7 +267,7 @@ def ablation_bars(runs: pd.DataFrame) -> Figure:
         runs: as given by `results.load_runs`; the checkpoint that Table 1 shows is drawn.
     """
     runs = runs[runs.shown]
-    means, sets = results.summary(runs).set_index(["data", "method"]), list(dict.fromkeys(runs.data))
+    means, sets = tables.summary(runs).set_index(["data", "method"]), list(dict.fromkeys(runs.data))
     methods = [name for name in METHODS if name in set(runs.method)]
     figure = drawing.Picture(figsize=(9, (0.24 * len(methods) + 0.45) * len(sets) + 0.4), layout="constrained")
     figure.run_ids = tuple(sorted(runs.run_id.unique()))
@@ -283,7 +283,7 @@ def ablation_bars(runs: pd.DataFrame) -> Figure:
             spread = (np.arange(len(here)) * 0.618 % 1 - 0.5) / 2  # golden ratio: even, and the same every time
             ax.scatter(here[score], row + spread, s=9, color=BLUE, alpha=0.45, lw=0, label="test image")
             ax.plot(means[score][data, method], row, "|", color="black", ms=13, mew=2, label="mean over folds")
-            if paper := results.PAPER_TABLE1.get((method, here.dataset.iloc[0])):
+            if paper := tables.PAPER_TABLE1.get((method, here.dataset.iloc[0])):
                 ax.plot(paper[place], row, "D", mfc="none", mec=RED, ms=6, label="paper")
         ax.set(title=f"{data}: {title}", xlim=(0, 1), ylim=(len(methods) - 0.4, -0.6))
         ax.set_yticks(range(len(methods)), [METHODS[name].label for name in methods])

@@ -117,7 +117,9 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drops what differs between two executions of the same code: timings, random ids, addresses, machine paths."""
-    notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
+    notebook.metadata = {
+        key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata
+    }
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])

@@ -1,93 +1,23 @@
-"""Scribbles (D16): a simulated annotator, S2L's skeleton rule, exact rendering, checks and stroke files."""
+"""Who draws the scribbles (D16): a simulated annotator, or S2L's skeleton rule."""
 
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from skimage.measure import find_contours
 from skimage.morphology import skeletonize
 
-from s2l_core.config import IGNORE, S2LError, Stroke, seed_for
+from s2l_core.config import S2LError, Stroke, seed_for
+from s2l_core.strokes import UNIT, check_scribbles, covered, read_strokes, render, write_strokes
 
-UNIT = 0.25  # strokes are drawn and stored on a grid of quarter pixels, where rendering is free of rounding
+__all__ = ["SimulatedAnnotator", "skeleton_scribbles", "skeleton_strokes"]
+__all__ += ["check_scribbles", "read_strokes", "render", "write_strokes"]
+
 CLEAR = 2.0  # distance between the pixels of a background stroke and nuclear pixels: one free pixel or more
+JUMP = 8  # pixels between the nearest nuclear pixels of two neighbours on the background skeleton
 EIGHT = np.ones((3, 3), np.uint8)  # a pixel and its eight neighbours
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 TURNS = np.array([0.0, -0.35, 0.35, -0.7, 0.7, -1.1, 1.1])  # radians a wandering stroke may turn in a step
-JUMP = 8  # pixels between the nearest nuclear pixels of two neighbours on the background skeleton
-
-
-def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
-    """Draws strokes into a label map `(H, W)` uint8 of 0, 1 and IGNORE.
-
-    A pixel is covered iff its centre lies within width / 2 of the polyline (round ends; one point: a disc). For
-    coordinates and widths that are multiples of 1/4 this is evaluated without rounding. Where strokes overlap the later
-    one wins, as with a brush; what leaves the image is cut; without strokes all is IGNORE.
-    """
-    labels = np.full(shape, IGNORE, np.uint8)
-    for stroke in strokes:
-        labels[_covered(stroke, shape)] = stroke.label
-    return labels
-
-
-def check_scribbles(scribbles: np.ndarray, image_shape: Sequence[int], name: str = "scribbles") -> None:
-    """Raises S2LError unless `scribbles` fits the image, holds 0, 1 and IGNORE only, and both classes are drawn."""
-    found = set(np.unique(scribbles).tolist())
-    if scribbles.shape != tuple(image_shape[:2]):
-        expected = f"{tuple(image_shape[:2])} like the image. Save them at the image's size, with one channel"
-        raise S2LError(f"{name}: shape {scribbles.shape}; expected {expected}.")
-    if unknown := sorted(found - {0, 1, IGNORE}):
-        shown = ", ".join(map(str, unknown[:5]))
-        raise S2LError(f"{name}: values {shown} found; expected 0, 1 and {IGNORE} (not drawn). Recode them.")
-    for label, drawn in ((0, "background"), (1, "foreground")):
-        if label not in found:
-            other = "" if 1 - label in found else ", nor any other scribble"
-            raise S2LError(f"{name}: no {drawn} scribble (value {label}){other}. Draw strokes of both classes.")
-
-
-def write_strokes(path: Path, strokes: Mapping[str, Sequence[Stroke]], meta: Mapping) -> None:
-    """Writes the strokes of many images as JSON, a stroke a line, whole or not at all.
-
-    A stroke is [label, width, row, column, row step, column step, ...] in units of 1/4 pixel (rounded to them).
-    """
-    images = []
-    for image, drawn in strokes.items():
-        rows = []
-        for stroke in drawn:
-            points = np.rint(np.array(stroke.points) / UNIT).astype(int)
-            steps = np.diff(points, axis=0, prepend=points[:1] * 0)
-            rows.append(
-                json.dumps([stroke.label, round(stroke.width / UNIT), *steps.ravel().tolist()], separators=",:")
-            )
-        images.append(f"{json.dumps(image)}: [\n" + ",\n".join(rows) + "]")
-    text = f'{{"meta": {json.dumps(dict(meta))},\n"strokes": {{\n' + ",\n".join(images) + "}}\n"
-    part = Path(path).with_suffix(".tmp")
-    part.write_text(text)
-    os.replace(part, path)
-
-
-def read_strokes(path: Path) -> dict[str, list[Stroke]]:
-    """Strokes of each image, as `write_strokes` left them; S2LError names what is wrong with a damaged file."""
-    where = ""
-    try:
-        strokes = {}
-        for image, rows in json.loads(Path(path).read_text())["strokes"].items():
-            strokes[image] = []
-            for number, row in enumerate(rows, 1):
-                where = f", image {image}, stroke {number}"
-                label, width, *steps = row
-                if label not in (0, 1) or width < 1 or not steps or any(type(value) is not int for value in row):
-                    raise ValueError("not a label of 0 or 1, a width and steps, all whole numbers")
-                points = np.cumsum(np.reshape(steps, (-1, 2)), axis=0) * UNIT
-                strokes[image].append(Stroke(label, width * UNIT, tuple(map(tuple, points.tolist()))))
-        return strokes
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        help_ = "Restore it from the repository, or save the strokes again"
-        raise S2LError(f"{path}{where}: expected a file of strokes, found {error!r}. {help_}.") from error
 
 
 def skeleton_scribbles(instances: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -98,9 +28,9 @@ def skeleton_scribbles(instances: np.ndarray, share: float, seed: int) -> np.nda
 def skeleton_strokes(instances: np.ndarray, share: float, seed: int) -> list[Stroke]:
     """S2L's rule (Lee and Jeong 2020): skeletons of foreground and background, one pixel wide (D16, `skeleton`).
 
-    The background skeleton is cut at its junctions; ceil(share * pieces) random pieces of the foreground are kept and as
-    many of the background (or all). Shares are nested; no nuclei: no strokes. A branched piece is one stroke that goes
-    back along its branches; rendering gives the very pixels of the skeleton.
+    The background skeleton is cut at its junctions; ceil(share * pieces) random pieces of the foreground are kept, and
+    as many of the background (or all). Shares are nested; no nuclei: no strokes. A branched piece is one stroke that
+    goes back along its branches; rendering gives the very pixels of the skeleton.
     """
     strokes, count = [], 0
     for label, skeleton in ((1, skeletonize(_checked(instances) > 0)), (0, _background_skeleton(instances))):
@@ -116,7 +46,8 @@ def _background_skeleton(instances: np.ndarray) -> np.ndarray:
     """Medial axis of the background of the mask mirrored past the border, without its junctions.
 
     Neighbours lie on it if their nearest nuclear pixels lie JUMP apart (thinning would take 1-4 s here). A mirrored
-    nucleus is never nearer than its original: mirroring adds just the border itself, where pixels meet their mirror image.
+    nucleus is never nearer than its original, so that mirroring adds just the border, where pixels meet their mirror
+    images: without it no background stroke would come near the border.
     """
     background = instances == 0
     if background.all():
@@ -157,8 +88,8 @@ class SimulatedAnnotator:
     ceil(budget * nuclei), at least one, so that budgets are nested. The k-th nucleus brings a foreground stroke (along
     its long axis to about 1-2 px from both ends; a dot where there is no room) and the k-th background stroke: the
     first comes in from the image border; then in turn an arc along the nucleus's outline, a stroke in the gap to a
-    neighbour, another arc, a long one through open background. Where a kind has no room the next is tried; where none
-    fits, the background stroke is passed over. An image without nuclei gets one background stroke.
+    neighbour, another arc, a long one (every second from the border). Where a kind has no room the next is tried; where
+    none fits, the background stroke is passed over. An image without nuclei gets one background stroke.
 
     No pixel of a foreground stroke leaves its nucleus; those of background strokes are at least 2 px (centre to centre)
     from every nucleus. Each seed is another person: brush, shakiness and reach differ.
@@ -167,7 +98,7 @@ class SimulatedAnnotator:
     def __init__(self, seed: int, budget: float = 0.3):
         if not 0 < budget <= 1:
             raise S2LError(f"budget = {budget!r}: expected a share of nuclei above 0, at most 1. Change budget.")
-        self.seed, self.budget = seed, budget
+        self.seed, self.budget = int(seed), budget
         self.brush, self.shake, self.tip = self._rng("style").uniform((0.09, 0.3, 0.8), (0.13, 0.6, 1.4))
 
     def _rng(self, *purpose) -> np.random.Generator:
@@ -181,7 +112,7 @@ class SimulatedAnnotator:
         """Strokes for `instances (H, W)` integer, 0 = background, in order of drawing; `key` names the image."""
         areas = np.bincount(_checked(instances).ravel(), minlength=1)
         labels, clear = np.flatnonzero(areas[1:]) + 1, _distance(instances == 0)
-        boxes = ndimage.find_objects(instances) or [tuple(map(slice, instances.shape))]
+        boxes = ndimage.find_objects(instances) or [tuple(slice(0, size) for size in instances.shape)]
         size = math.sqrt(np.median(areas[labels])) if len(labels) else 20
         width = min(max(round(2 * self.brush * size) / 2, 1.0), 3.0)
         order = self._rng(key, "order").permutation(labels)[: _share(self.budget, len(labels))]
@@ -290,7 +221,7 @@ def _long_axis(depth: np.ndarray, rng, sway: float) -> np.ndarray:
     index = (along - along.min()).astype(int)
     sums = ndimage.gaussian_filter1d([np.bincount(index, weights), np.bincount(index, weights * side)], 2, axis=1)
     count = sums.shape[1]
-    side = sums[1] / sums[0] + sway * _smooth(rng, count, max(count / 5, 3))
+    side = sums[1] / (sums[0] + 1e-9) + sway * _smooth(rng, count, max(count / 5, 3))
     return centre + np.stack([along.min() + 0.5 + np.arange(count), side], 1) @ axis
 
 
@@ -305,7 +236,7 @@ def _fit(label, width, path, field, limit, shortest=0.0, anchored=False, corner=
         if len(path) < 2 or np.hypot(*np.diff(path, axis=0).T).sum() < shortest:
             return None
         stroke = _stroke(label, width, _simplify(path), (0, 0))
-        pixels = np.stack(_covered(stroke, field.shape), 1)
+        pixels = np.stack(covered(stroke, field.shape), 1)
         wrong = pixels[field[tuple(pixels.T)] < limit]
         if not len(wrong):
             return _stroke(label, width, stroke.points, corner) if len(pixels) else None
@@ -320,36 +251,9 @@ def _stroke(label: int, width: float, points, corner) -> Stroke:
     return Stroke(label, width, tuple(map(tuple, points.tolist())))
 
 
-def _covered(stroke: Stroke, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels under a stroke; a pixel near a joint appears once per segment."""
-    points, radius = np.asarray(stroke.points, float), stroke.width / 2
-    start, end = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
-    low, high = np.minimum(start, end)[:, 0] - radius, np.maximum(start, end)[:, 0] + radius
-    segment, row = _ranges(np.ceil(low), np.floor(high), shape[0])
-    # in each row only the columns near the part of the segment that lies within a radius of the row
-    (y0, x0), (dy, dx) = start[segment].T, (end - start)[segment].T
-    slope = np.where(dy == 0, 1.0, dy)
-    part = np.clip([(row - radius - y0) / slope, (row + radius - y0) / slope], 0, 1)
-    columns = np.where(dy == 0, [[0.0], [1.0]], part) * dx + x0
-    entry, column = _ranges(np.floor(columns.min(0) - radius), np.ceil(columns.max(0) + radius), shape[1])
-    row, y, x, dy, dx = row[entry], row[entry] - y0[entry], column - x0[entry], dy[entry], dx[entry]
-    dot, square = y * dy + x * dx, dy * dy + dx * dx
-    beside = (dot > 0) & (dot < square) & ((y * dx - x * dy) ** 2 <= radius**2 * square)
-    inside = beside | (np.minimum(y * y + x * x, (y - dy) ** 2 + (x - dx) ** 2) <= radius**2)
-    return row[inside], column[inside]
-
-
-def _ranges(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """All integers of the ranges [low, high], cut to [0, size), after the index of the range each belongs to."""
-    low, high = np.maximum(low, 0).astype(int), np.minimum(high, size - 1).astype(int)
-    count = np.maximum(high - low + 1, 0)
-    owner = np.repeat(np.arange(len(low)), count)
-    return owner, np.arange(len(owner)) - (np.cumsum(count) - count - low)[owner]
-
-
 def _simplify(path: np.ndarray, bend: float = 0.3) -> np.ndarray:
     """Keeps the ends of a path and one point for each `bend` radians that it turns."""
-    heading = np.unwrap(np.arctan2(*np.diff(path, axis=0).T)) / bend
+    heading = ndimage.gaussian_filter1d(np.unwrap(np.arctan2(*np.diff(path, axis=0).T)), 1.5) / bend
     return path[np.r_[0, 1 + np.flatnonzero(np.diff(np.floor(heading))), len(path) - 1]]
 
 

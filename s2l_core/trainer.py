@@ -13,15 +13,15 @@ from torch import Tensor
 
 from s2l_core import paths, results
 from s2l_core.batches import Prefetcher, TrainingSet, scribbles_of
-from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError, seed_for
+from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
 from s2l_core.datasets import images_of, split_of
 from s2l_core.evaluation import fit_rival, score_test
 from s2l_core.inference import pick_device, predict
-from s2l_core.losses import contrastive_term, partial_bce, region_labels
 from s2l_core.metrics import iou
 from s2l_core.model import ScribbleUNet
+from s2l_core.objective import loss_terms, rate_factor
 from s2l_core.progress import Progress
-from s2l_core.pseudo_labels import PseudoLabels, threshold
+from s2l_core.pseudo_labels import PseudoLabels
 
 CHECKPOINT_SECONDS = 120
 
@@ -92,60 +92,15 @@ def warm_up(config: RunConfig, *, progress=True, device=None) -> Path:
 def learning_curve(config: RunConfig, *, progress=True, device=None) -> pd.DataFrame:
     """Trains without ever touching a test image and returns the rows of `steps.csv`: how a recipe is chosen."""
     run = _Run(config, pick_device(device), progress)
-    run.advance(config.warmup_steps, paths.results(config.profile) / "trials")
+    run.advance(config.warmup_steps)
     run.fork()
-    run.advance(config.total_steps, paths.results(config.profile) / "trials")
+    run.advance(config.total_steps)
     return pd.DataFrame(run.history)
 
 
 def set_threads(threads: int) -> None:
-    """Processor threads for everything that follows; 0 takes all cores. Part of `env.json`: it can change last digits."""
+    """Processor threads from here on; 0 takes all cores. Part of `env.json`, since it can change last digits."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
-
-
-def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig, step: int) -> dict[str, Tensor]:
-    """Weighted terms of Eq. 6 (main stage) or Eq. 1 (warm-up); their sum is what is minimised."""
-    method = METHODS[config.method]
-    logits, embeddings = model(batch["image"])
-    scribbles = batch["scribbles"]
-    terms = {"labels": partial_bce(logits, batch["mask"] if method.masks else scribbles, config.label_mean)}
-    if not method.pseudo or step < config.warmup_steps:
-        return terms
-    pseudo = threshold(batch["averaged"], 1 - config.confidence, config.confidence)
-    pseudo = pseudo.masked_fill(scribbles != IGNORE, IGNORE)
-    terms["pseudo"] = config.pseudo_weight * partial_bce(logits, pseudo, config.label_mean)
-    regions_from = pseudo if config.contrast_labels == "pseudo" else torch.full_like(pseudo, IGNORE)  # D5
-    for scale, embedding in zip(config.scales, embeddings, strict=True):
-        regions = region_labels(
-            regions_from,
-            scribbles,
-            scale.factor,
-            nu_low=config.nu_low,
-            nu_high=config.nu_high,
-            rule=config.region_rule,
-        )
-        terms[scale.name] = scale.weight * contrastive_term(
-            embedding,
-            regions,
-            scale.temperature,
-            max_regions=config.max_regions,
-            equalise=config.equalise,
-            target=config.pair_target,
-            reduction=config.pair_reduction,
-            pairs=config.pairs,
-            generator=torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step)),
-        )
-    return terms
-
-
-def rate_factor(config: RunConfig, step: int) -> float:
-    """Share of the base learning rate at a step (D9): a function of the step alone, so a resume needs no state."""
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / config.total_steps))
-    if config.schedule == "warm-restarts":  # T_0 = 2, T_mult = 2: cycles of 2, 4, 8 ... steps
-        cycle = int(math.log2(step / 2 + 1))
-        return 0.5 * (1 + math.cos(math.pi * (step - (2 ** (cycle + 1) - 2)) / 2 ** (cycle + 1)))
-    return 1.0
 
 
 class _Run:
@@ -180,8 +135,8 @@ class _Run:
             rate = self.config.rate_heads
             self.optimiser.add_param_group({"params": self.model.parameter_groups()["heads"], "rate": rate, "lr": rate})
 
-    def advance(self, until: int, folder: Path) -> None:
-        """The loop: steps, averaged predictions, validation, checkpoints."""
+    def advance(self, until: int, folder: Path | None = None) -> None:
+        """The loop: steps, averaged predictions, validation, and checkpoints where there is a folder for them."""
         if self.step >= until:
             return
         config, saved, main = self.config, time.monotonic(), self.step >= self.config.warmup_steps
@@ -190,9 +145,10 @@ class _Run:
         bar = Progress(f"{config.dataset} {config.method}", self.step, until) if self.progress else None
         try:
             while self.step < until:
-                update = averages and (self.step + 1) % config.average_every == 0
-                batch = loader.batch(self.step, prefetch_next=not update and self.step + 1 < until)
-                row = {"step": self.step + 1, "stage": "main" if main else "warm-up"} | self._step(batch)
+                step = self.step + 1
+                update = averages and step % config.average_every == 0 and step < config.total_steps
+                batch = loader.batch(self.step, prefetch_next=not update and step < until)
+                row = {"step": step, "stage": "main" if main else "warm-up"} | self._step(batch)
                 self.step += 1
                 if update:
                     row |= self._update_averages()
@@ -201,11 +157,12 @@ class _Run:
                 self.history.append(row)
                 if bar:
                     bar.show(row)
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if folder and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self.save(folder / "checkpoint.pt")
                     saved = time.monotonic()
         except KeyboardInterrupt:
-            self.save(folder / "checkpoint.pt")
+            if folder:
+                self.save(folder / "checkpoint.pt")
             raise
         finally:
             loader.close()
@@ -299,7 +256,9 @@ class _Run:
         saved, mine = RunConfig.from_dict(state["config"]), self.config
         if saved != mine and (saved != mine.warmup() or state["step"] != mine.warmup_steps):
             ours, theirs = mine.to_dict(), state["config"]
-            differ = [f"{name} ({theirs[name]} there, {ours[name]} here)" for name in ours if ours[name] != theirs[name]]
+            differ = [
+                f"{name} ({theirs[name]} there, {ours[name]} here)" for name in ours if ours[name] != theirs[name]
+            ]
             raise S2LError(f"{file}: made with another configuration: {', '.join(differ)}. Delete it or change back.")
         if state["forked"]:
             self.fork()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s2l_core import paths, results
+from s2l_core import paths, results, tables
 from s2l_core.config import DATASETS, REAL, TABLE1_METHODS, RunConfig, S2LError
 
 
@@ -83,9 +83,9 @@ def test_methods_share_a_warmup_unless_it_differs():
 
 
 def test_paper_table_holds_thirty_numbers():
-    values = [value for pair in results.PAPER_TABLE1.values() for value in pair]
-    assert len(values) == 30 and len(set(results.PAPER_TABLE1)) == 15
-    assert set(results.PAPER_TABLE1) == {(m, d) for m in TABLE1_METHODS for d in REAL}
+    values = [value for pair in tables.PAPER_TABLE1.values() for value in pair]
+    assert len(values) == 30 and len(set(tables.PAPER_TABLE1)) == 15
+    assert set(tables.PAPER_TABLE1) == {(m, d) for m in TABLE1_METHODS for d in REAL}
     assert sum(values) == pytest.approx(23.0925)
 
 
@@ -94,7 +94,7 @@ def test_table1_is_the_mean_over_folds_of_the_mean_over_images():
     fake_run("s2l", fold=1, base=0.7)
     fake_run("supervised", base=0.6)
     fake_run("otsu", base=0.1, checkpoints=("last",))
-    table = results.table1(results.load_runs("cpu")).set_index(["method", "score"])
+    table = tables.table1(results.load_runs("cpu")).set_index(["method", "score"])
     assert table.loc[("s2l", "IoU"), "ours"] == pytest.approx((0.6 + 0.8) / 2)
     assert table.loc[("s2l", "IoU"), "spread"] == pytest.approx(np.std([0.6, 0.8], ddof=1), abs=1e-4)
     assert table.loc[("s2l", "mDice"), "ours"] == pytest.approx(0.71)
@@ -102,14 +102,14 @@ def test_table1_is_the_mean_over_folds_of_the_mean_over_images():
     assert np.isnan(table.loc[("supervised", "IoU"), "spread"])
     assert table.loc[("supervised", "IoU"), "rank"] == 1 and table.loc[("s2l", "IoU"), "rank"] == 2
     assert "otsu" not in table.index.get_level_values("method")
-    assert set(results.summary(results.load_runs("cpu")).method) == {"s2l", "supervised", "otsu"}
+    assert set(tables.summary(results.load_runs("cpu")).method) == {"s2l", "supervised", "otsu"}
 
 
 def test_images_without_nuclei_are_left_out_of_mdice_only():
     config = fake_run("s2l")
     runs = results.load_runs("cpu")
     runs.loc[runs.image == "i2", ["mdice", "mdice_official"]] = np.nan
-    row = results.summary(runs).query("checkpoint == 'best'").iloc[0]
+    row = tables.summary(runs).query("checkpoint == 'best'").iloc[0]
     assert row.mdice == pytest.approx(0.55) and row.iou == pytest.approx(0.6)
     assert results.run_id(config) in row.run_ids
 
@@ -118,8 +118,8 @@ def test_table_as_text_marks_best_and_second_best():
     fake_run("s2l", base=0.5)
     fake_run("s2l-r1", base=0.6)
     fake_run("supervised", base=0.4)
-    table = results.table1(results.load_runs("cpu"))
-    markdown, page = results.table1_markdown(table), results.table1_html(table)
+    table = tables.table1(results.load_runs("cpu"))
+    markdown, page = tables.table1_markdown(table), tables.table1_html(table)
     assert "**0.700** (paper 0.815, -0.115)" in markdown and "<u>0.600</u>" in markdown
     assert page.count("font-weight:bold") or "font-weight: bold" in page
     assert "S2L + R1x1" in page and "0.700" in page
@@ -130,7 +130,7 @@ def test_subset_is_labelled_everywhere():
     fake_run("s2l", dataset="dsb-fluo")
     runs = results.load_runs("cpu")
     assert set(runs.data) == {"DSB-Fluo (subset)"}
-    assert "DSB-Fluo (subset)" in results.table1_markdown(results.table1(runs))
+    assert "DSB-Fluo (subset)" in tables.table1_markdown(tables.table1(runs))
     assert results.data_label(RunConfig("dsb-fluo", "s2l", profile="paper")) == DATASETS["dsb-fluo"][0]
 
 
@@ -154,7 +154,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_current_tables_are_those_made_from_the_finished_runs():
     fake_run("s2l")
     assert not results.tables_are_current("cpu")
-    results.write_csv(paths.results("cpu") / "table1.csv", results.table1(results.load_runs("cpu")))
+    results.write_csv(paths.results("cpu") / "table1.csv", tables.table1(results.load_runs("cpu")))
     results.write_text(paths.figures("cpu") / "figure2.png", "")
     assert results.tables_are_current("cpu")
     fake_run("s2l-r1")

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from s2l_core import paths, results, trainer
+from s2l_core import objective, paths, results, trainer
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
-from s2l_core.trainer import _Run, loss_terms, rate_factor, train, warm_up
+from s2l_core.objective import loss_terms, rate_factor
+from s2l_core.trainer import _Run, train, warm_up
 
 CPU = torch.device("cpu")
 
@@ -191,7 +192,9 @@ def test_selection_and_annotator_reach_the_run(home):
     first = train(smoke("scribble-only", selection="last"), progress=False)
     runs = results.load_runs("smoke")
     assert set(runs[runs.run_id == first.folder.name].query("shown").checkpoint) == {"last"}
-    drawn = [_Run(smoke("s2l", **f), CPU, False).data.scribbles for f in ({}, {"annotator": 1}, {"annotator": "skeleton"})]
+    drawn = [
+        _Run(smoke("s2l", **f), CPU, False).data.scribbles for f in ({}, {"annotator": 1}, {"annotator": "skeleton"})
+    ]
     name = next(iter(drawn[0]))
     assert not np.array_equal(drawn[0][name], drawn[1][name]) and not np.array_equal(drawn[0][name], drawn[2][name])
 
@@ -214,7 +217,7 @@ def test_same_seed_same_weights_other_seed_other_weights():
 
 
 def test_not_a_number_stops_the_run_and_says_where(monkeypatch):
-    monkeypatch.setattr(trainer, "partial_bce", lambda logits, *_: logits.sum() * float("nan"))
+    monkeypatch.setattr(objective, "partial_bce", lambda logits, *_: logits.sum() * float("nan"))
     with pytest.raises(S2LError, match=r"step 0: the loss is nan.*synthetic-fluo-.*Lower rate_encoder"):
         train(smoke("supervised"), progress=False)
     assert not list((paths.results("smoke") / "runs").glob("*/per_image.csv"))

@@ -1,0 +1,56 @@
+"""What a step minimises (Eq. 2 and 6) and how fast, from the configuration."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from s2l_core.config import IGNORE, METHODS, RunConfig, seed_for
+from s2l_core.losses import contrastive_term, partial_bce, region_labels
+from s2l_core.model import ScribbleUNet
+from s2l_core.pseudo_labels import threshold
+
+
+def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig, step: int) -> dict[str, Tensor]:
+    """Weighted terms of Eq. 6 (main stage) or Eq. 1 (warm-up); their sum is what is minimised."""
+    method = METHODS[config.method]
+    logits, embeddings = model(batch["image"])
+    scribbles = batch["scribbles"]
+    terms = {"labels": partial_bce(logits, batch["mask"] if method.masks else scribbles, config.label_mean)}
+    if not method.pseudo or step < config.warmup_steps:
+        return terms
+    pseudo = threshold(batch["averaged"], 1 - config.confidence, config.confidence)
+    pseudo = pseudo.masked_fill(scribbles != IGNORE, IGNORE)
+    terms["pseudo"] = config.pseudo_weight * partial_bce(logits, pseudo, config.label_mean)
+    regions_from = pseudo if config.contrast_labels == "pseudo" else torch.full_like(pseudo, IGNORE)  # D5
+    for scale, embedding in zip(config.scales, embeddings, strict=True):
+        regions = region_labels(
+            regions_from,
+            scribbles,
+            scale.factor,
+            nu_low=config.nu_low,
+            nu_high=config.nu_high,
+            rule=config.region_rule,
+        )
+        terms[scale.name] = scale.weight * contrastive_term(
+            embedding,
+            regions,
+            scale.temperature,
+            max_regions=config.max_regions,
+            equalise=config.equalise,
+            target=config.pair_target,
+            reduction=config.pair_reduction,
+            pairs=config.pairs,
+            generator=torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step)),
+        )
+    return terms
+
+
+def rate_factor(config: RunConfig, step: int) -> float:
+    """Share of the base learning rate at a step (D9): a function of the step alone, so a resume needs no state."""
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * step / config.total_steps))
+    if config.schedule == "warm-restarts":  # T_0 = 2, T_mult = 2: cycles of 2, 4, 8 ... steps
+        cycle = int(math.log2(step / 2 + 1))
+        return 0.5 * (1 + math.cos(math.pi * (step - (2 ** (cycle + 1) - 2)) / 2 ** (cycle + 1)))
+    return 1.0
