@@ -86,7 +86,7 @@ class SimulatedAnnotator:
 
     Nuclei are put into a random order that depends on seed and image alone; `budget` takes the first
     ceil(budget * nuclei), at least one, so that budgets are nested. The k-th nucleus brings a foreground stroke (along
-    its long axis to about 1-2 px from both ends; a dot where there is no room) and the k-th background stroke: the
+    its long axis, until 1-2 px from its outline; a dot where there is no room) and the k-th background stroke: the
     first comes in from the image border; then in turn an arc along the nucleus's outline, a stroke in the gap to a
     neighbour, another arc, a long one (every second from the border). Where a kind has no room the next is tried; where
     none fits, the background stroke is passed over. An image without nuclei gets one background stroke.

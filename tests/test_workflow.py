@@ -1,0 +1,120 @@
+"""The Snakemake graph: what it plans, what it refuses, and that committed results leave nothing to do."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+from s2l_core import paths, results
+from s2l_core.config import METHODS, PROFILES, RunConfig, S2LError
+from s2l_core.notebooks import plan
+
+
+def snakemake(home, *arguments, **options):
+    """Runs Snakemake beside a results folder of its own; returns the finished process."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "workflow" / "Snakefile"), "--cores", "1"]
+    environment = os.environ | {"S2L_HOME": str(home), "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
+    environment["PATH"] = f"{os.path.dirname(sys.executable)}:{environment['PATH']}"
+    settings = [f"{name}={value}" for name, value in options.items()]
+    return subprocess.run(
+        [*command, *arguments, "--config", *settings], cwd=home, env=environment, capture_output=True, text=True
+    )
+
+
+def jobs(process):
+    """Number of jobs of each rule in a dry run's table."""
+    lines = [line.split() for line in process.stdout.splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
+
+
+def test_plan_is_the_product():
+    batch = plan("cpu", ["dsb-bf"], [0, 1], ["s2l", "otsu"], [0, 5])
+    assert len(batch) == 8 and len({results.run_id(config) for config in batch}) == 8
+    assert {config.method for config in plan("demo")} == set(METHODS)
+    assert {config.dataset for config in plan("demo")} == set(PROFILES["demo"].datasets)
+    assert len(plan("paper")) == (4 + 4 + 5) * len(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cpux",), "PROFILE=cpux"),
+        (("cpu", ["dsb"]), "DATASETS=dsb: not known. Choose from: dsb-bf"),
+        (("cpu", ["dsb-bf"], [0], ["s3l"]), "METHODS=s3l"),
+        (("cpu", ["dsb-bf"], [7]), "folds 0 to 3"),
+    ],
+)
+def test_plan_names_what_does_not_exist(arguments, message):
+    with pytest.raises(S2LError, match=message):
+        plan(*arguments)
+
+
+def test_dry_run_shares_the_warmup(tmp_path):
+    process = snakemake(tmp_path, "--dry-run", "--quiet", "host", "reason", profile="smoke")
+    assert process.returncode == 0, process.stderr
+    assert jobs(process) | {"total": 0} == {"all": 1, "train": len(METHODS), "warmup": 1, "tables": 1, "total": 0}
+
+
+def test_paper_profile_is_listed_not_run(tmp_path):
+    process = snakemake(tmp_path, "--dry-run", "--quiet", "host", "reason", profile="paper")
+    assert process.returncode == 0, process.stderr
+    assert jobs(process)["train"] == 13 * len(METHODS) and jobs(process)["warmup"] == 13
+    assert not list(tmp_path.glob("results/paper/runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("profile", "cpux"), ("datasets", "dsb"), ("methods", "s3l"), ("folds", "9")]
+)
+def test_wrong_word_ends_with_an_error(tmp_path, name, value):
+    process = snakemake(tmp_path, "--dry-run", **({"profile": "smoke"} | {name: value}))
+    assert process.returncode != 0
+    assert value in process.stderr + process.stdout
+
+
+@pytest.mark.parametrize(
+    "profile", [p.name for p in sorted((ROOT / "results").glob("*")) if (p / "table1.csv").exists()]
+)
+def test_committed_results_leave_nothing_to_do(tmp_path, profile):
+    """As in a fresh clone: files copied anew, so that their times say nothing."""
+    for folder in ("results", "figures"):
+        ignored = shutil.ignore_patterns("*.pt", "*.safetensors", "warmups", "logs")
+        shutil.copytree(ROOT / folder / profile, tmp_path / folder / profile, ignore=ignored, copy_function=shutil.copy)
+    runs = [
+        json.loads(file.read_text())["config"] for file in (tmp_path / "results" / profile).glob("runs/*/config.json")
+    ]
+    wanted = {name: sorted({str(run[name]) for run in runs}) for name in ("dataset", "fold", "method", "seed")}
+    options = {f"{name}s": " ".join(values) for name, values in wanted.items()}
+    process = snakemake(tmp_path, "--dry-run", profile=profile, **options)
+    assert process.returncode == 0, process.stderr
+    assert "Nothing to be done" in process.stdout + process.stderr, process.stdout
+
+
+@pytest.mark.slow
+def test_a_batch_runs_once_and_never_again(tmp_path):
+    options = {"profile": "smoke", "methods": "s2l otsu"}
+    first = snakemake(tmp_path, "--quiet", "host", "rules", **options)
+    assert first.returncode == 0, first.stdout + first.stderr
+    done = [line for line in first.stdout.splitlines() if line.startswith("done: ")]
+    assert len(done) == 4  # the warm-up, two runs, the tables
+    folder = tmp_path / "results" / "smoke"
+    assert (folder / "table1.md").exists() and (tmp_path / "figures" / "smoke" / "figure2.png").exists()
+    for run in folder.glob("runs/*"):
+        assert (run / "notebook.ipynb").exists() and (run / "per_image.csv").exists()
+    again = snakemake(tmp_path, **options)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    run = next(folder.glob("runs/*_otsu_*"))
+    (run / "per_image.csv").write_text("altered")
+    assert jobs(snakemake(tmp_path, "--dry-run", "--quiet", "host", "reason", **options))["train"] == 1
+
+
+def test_config_of_a_committed_run_is_what_would_be_run_now():
+    for file in (ROOT / "results").glob("*/runs/*/config.json"):
+        record = json.loads(file.read_text())
+        config = RunConfig.from_dict(record["config"])
+        assert results.run_id(config) == record["run_id"] == file.parent.name, f"{file}: stale, run it again"
+        if os.environ.get("S2L_HOME") is None:
+            assert paths.run_folder(config.profile, record["run_id"]) == file.parent
