@@ -70,8 +70,8 @@ def check_scribbles(scribbles: np.ndarray, image_shape: Sequence[int], name: str
 def write_strokes(path: Path, strokes: Mapping[str, Sequence[Stroke]], meta: Mapping) -> None:
     """Writes the strokes of many images as JSON, a stroke a line, whole or not at all.
 
-    A stroke is [label, width, row, column, row step, column step, ...], whole numbers in the file's `unit`: 1 px where
-    all strokes allow it, else 1/4 px (rounded to it).
+    A stroke is [width, row, column, row step, column step, ...], its width negative for background; whole numbers in the
+    file's `unit`: 1 px where all strokes allow it, else 1/4 px (rounded to it).
     """
     drawn = [np.append(np.ravel(stroke.points), stroke.width) for image in strokes.values() for stroke in image]
     unit = 1 if not (np.concatenate([*drawn, [0]]) % 1).any() else UNIT
@@ -81,7 +81,8 @@ def write_strokes(path: Path, strokes: Mapping[str, Sequence[Stroke]], meta: Map
         for stroke in lines:
             points = np.rint(np.array(stroke.points) / unit).astype(int)
             steps = np.diff(points, axis=0, prepend=points[:1] * 0).ravel().tolist()
-            rows.append(json.dumps([stroke.label, max(round(stroke.width / unit), 1), *steps], separators=(",", ":")))
+            width = max(round(stroke.width / unit), 1) * (1 if stroke.label else -1)
+            rows.append(json.dumps([width, *steps], separators=(",", ":")))
         images.append(f"{json.dumps(image)}: [\n" + ",\n".join(rows) + "]")
     text = f'{{"meta": {json.dumps(dict(meta))},\n"unit": {unit},\n"strokes": {{\n' + ",\n".join(images) + "}}\n"
     part = Path(path).with_suffix(".tmp")
@@ -99,11 +100,13 @@ def read_strokes(path: Path) -> dict[str, list[Stroke]]:
             strokes[image] = []
             for number, row in enumerate(rows, 1):
                 where = f", image {image}, stroke {number}"
-                label, width, *steps = row
-                if label not in (0, 1) or width < 1 or not steps or any(type(value) is not int for value in row):
-                    raise ValueError("not a label of 0 or 1, a width and steps, all whole numbers")
+                width, *steps = row
+                if not width or not steps or any(type(value) is not int for value in row):
+                    raise ValueError("not a width and steps, all whole numbers")
                 points = np.cumsum(np.reshape(steps, (-1, 2)), axis=0) * float(unit)
-                strokes[image].append(Stroke(label, width * float(unit), tuple(map(tuple, points.tolist()))))
+                strokes[image].append(
+                    Stroke(int(width > 0), abs(width) * float(unit), tuple(map(tuple, points.tolist())))
+                )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "Restore it from the repository, or save the strokes again"
         raise S2LError(f"{path}{where}: expected a file of strokes, found {error!r}. {hint}.") from error

@@ -282,7 +282,7 @@ def test_strokes_survive_the_file(tmp_path, strokes):
 
 def test_whole_pixels_are_stored_as_such(tmp_path):
     write_strokes(tmp_path / "s.json", {"a": [Stroke(1, 1.0, ((3.0, 4.0), (3.0, 9.0)))]}, {})
-    assert "[1,1,3,4,0,5]" in (tmp_path / "s.json").read_text()
+    assert "[1,3,4,0,5]" in (tmp_path / "s.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -291,11 +291,13 @@ def test_whole_pixels_are_stored_as_such(tmp_path):
         ("{", "expected a file of strokes"),
         ("[]", "expected a file of strokes"),
         ('{"strokes": {}}', "unit"),
-        ('{"unit": 1, "strokes": {"a": [[1,1,2]]}}', "image a, stroke 1"),
-        ('{"unit": 1, "strokes": {"a": [[1,1,2,2],[2,1,2,2]]}}', "image a, stroke 2.*label of 0 or 1"),
-        ('{"unit": 1, "strokes": {"a": [[1,0,2,2]]}}', "a width"),
-        ('{"unit": 1, "strokes": {"a": [[1,1,2.5,2]]}}', "whole numbers"),
-        ('{"unit": 1, "strokes": {"a": [[1,1]]}}', "steps"),
+        ('{"unit": 1, "strokes": {"a": [[1,2]]}}', "image a, stroke 1"),
+        ('{"unit": 1, "strokes": {"a": [[1,2,2],[1,2,2,2]]}}', "image a, stroke 2"),
+        ('{"unit": 1, "strokes": {"a": [[0,2,2]]}}', "not a width"),
+        ('{"unit": 1, "strokes": {"a": [[1,2.5,2]]}}', "whole numbers"),
+        ('{"unit": 1, "strokes": {"a": [[true,2,2]]}}', "whole numbers"),
+        ('{"unit": 1, "strokes": {"a": [[1]]}}', "steps"),
+        ('{"unit": 1, "strokes": {"a": 3}}', "image a|expected a file"),
         (None, "s.json.*Restore it"),
     ],
 )
