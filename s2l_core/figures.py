@@ -162,7 +162,7 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
         strength = disagreement(cell.instances, [probability > 0.5 for probability in maps.values()])
         views.append((*best_window(strength.sum(0)), cell, maps, strength))
     _, window, cell, maps, strength = max(views, key=lambda view: view[0])
-    corner = f"{cell.id[:16]} at {window[0].start}, {window[1].start}"
+    corner = f"{cell.id[:18]} at {window[0].start}, {window[1].start}"
     for x, text, size in ((-0.17, results.data_label(config), 9), (-0.05, corner, 5.5)):
         axes[0].text(x, 0.5, text, rotation=90, ha="center", va="center", transform=axes[0].transAxes, fontsize=size)
     pictures = {0: drawing.display(cell.image), 1: drawing.colour_instances(cell.instances)}
@@ -246,7 +246,7 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
             ax.plot(curve, color=colour, marker="." if len(curve) < 60 else "", label=label)
         if steps.stage.nunique() == 2:
             ax.axvspan(0, steps.step[steps.stage == "warm-up"].max(), color="#EEEEEE", zorder=0)
-            ax.text(0.02, 1, "warm-up", color=GREY, va="top", transform=ax.transAxes)
+            ax.text(0.02, 0.97, "warm-up", color=GREY, va="top", transform=ax.transAxes)
         ax.set_xlim(0, steps.step.max())
         if "labels" in columns:
             ax.set_yscale("log")

@@ -70,8 +70,8 @@ def check_scribbles(scribbles: np.ndarray, image_shape: Sequence[int], name: str
 def write_strokes(path: Path, strokes: Mapping[str, Sequence[Stroke]], meta: Mapping) -> None:
     """Writes the strokes of many images as JSON, a stroke a line, whole or not at all.
 
-    A stroke is [width, row, column, row step, column step, ...], its width negative for background; whole numbers in the
-    file's `unit`: 1 px where all strokes allow it, else 1/4 px (rounded to it).
+    A stroke is [width, row, column, row step, column step, ...], its width negative for background: whole numbers in
+    the file's `unit`, which is 1 px where all strokes allow it, else 1/4 px (rounded to it).
     """
     drawn = [np.append(np.ravel(stroke.points), stroke.width) for image in strokes.values() for stroke in image]
     unit = 1 if not (np.concatenate([*drawn, [0]]) % 1).any() else UNIT

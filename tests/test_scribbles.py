@@ -1,7 +1,6 @@
 """Scribbles: rendering against brute force, what the annotator promises, the skeleton rule, checks and files."""
 
 import json
-import os
 import time
 from fractions import Fraction
 
@@ -24,7 +23,6 @@ from s2l_core.scribbles import (
 )
 from s2l_core.strokes import covered
 
-NEEDS_DATA = pytest.mark.skipif("S2L_DATA" not in os.environ, reason="S2L_DATA is not set: it names the real data")
 ANNOTATORS = (0, 1, 2, "skeleton")
 
 
@@ -354,7 +352,7 @@ def real():
     return chosen
 
 
-@NEEDS_DATA
+@pytest.mark.real
 def test_promises_on_40_real_images(real):
     assert len(real) == 40
     for number, (_, image, instances) in enumerate(real):
@@ -364,7 +362,7 @@ def test_promises_on_40_real_images(real):
         assert (border(render(strokes, instances.shape)) == 0).any(), image
 
 
-@NEEDS_DATA
+@pytest.mark.real
 def test_shipped_strokes_come_from_their_seeds(real):
     for annotator in ANNOTATORS:
         for dataset, image, instances in real[::13]:
@@ -393,7 +391,7 @@ def test_budgets_are_pinned(budget):
     assert strokes_hash([("pinned", nuclei((160, 160), 20, 9))], budget) == SYNTHETIC_HASHES[budget]
 
 
-@NEEDS_DATA
+@pytest.mark.real
 @pytest.mark.parametrize("budget", REAL_HASHES)
 def test_budgets_are_pinned_on_real_images(real, budget):
     images = [(image, instances) for _, image, instances in real[2:34:8]]
