@@ -86,18 +86,9 @@ class TrainingSet:
             image = self.images[self._index(step * self.size + place)]
             averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
             rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
-            crops.append(
-                random_crop(
-                    image.image,
-                    None if self.scribbles is None else self.scribbles[image.id],
-                    averaged,
-                    image.instances,
-                    size=self.crop,
-                    rng=rng,
-                    limits=self.limits[image.id],
-                    colour=self.colour,
-                )
-            )
+            scribbles = None if self.scribbles is None else self.scribbles[image.id]
+            options = {"size": self.crop, "rng": rng, "limits": self.limits[image.id], "colour": self.colour}
+            crops.append(random_crop(image.image, scribbles, averaged, image.instances, **options))
         return {name: torch.stack([crop[name] for crop in crops]) for name in crops[0]}
 
     def _index(self, position: int) -> int:

@@ -26,15 +26,8 @@ def score_test(config: RunConfig, predictors: Mapping[str, Predictor]) -> tuple[
     Returns:
         The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1 shows.
     """
-    shared = {
-        "run_id": run_id(config),
-        "dataset": config.dataset,
-        "method": config.method,
-        "fold": config.fold,
-        "seed": config.seed,
-        "annotator": config.annotator,
-        "budget": config.budget,
-    }
+    fields = ("dataset", "method", "fold", "seed", "annotator", "budget")
+    shared = {"run_id": run_id(config)} | {name: getattr(config, name) for name in fields}
     rows, shown = [], {}
     images = images_of(config, split_of(config).test)
     for checkpoint, predictor in predictors.items():

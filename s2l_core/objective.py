@@ -24,25 +24,13 @@ def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig,
     terms["pseudo"] = config.pseudo_weight * partial_bce(logits, pseudo, config.label_mean)
     regions_from = pseudo if config.contrast_labels == "pseudo" else torch.full_like(pseudo, IGNORE)  # D5
     for scale, embedding in zip(config.scales, embeddings, strict=True):
-        regions = region_labels(
-            regions_from,
-            scribbles,
-            scale.factor,
-            nu_low=config.nu_low,
-            nu_high=config.nu_high,
-            rule=config.region_rule,
-        )
-        terms[scale.name] = scale.weight * contrastive_term(
-            embedding,
-            regions,
-            scale.temperature,
-            max_regions=config.max_regions,
-            equalise=config.equalise,
-            target=config.pair_target,
-            reduction=config.pair_reduction,
-            pairs=config.pairs,
-            generator=torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step)),
-        )
+        rule = {"nu_low": config.nu_low, "nu_high": config.nu_high, "rule": config.region_rule}
+        regions = region_labels(regions_from, scribbles, scale.factor, **rule)
+        sampling = {"max_regions": config.max_regions, "equalise": config.equalise, "pairs": config.pairs}
+        sampling["generator"] = torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step))
+        pairing = {"target": config.pair_target, "reduction": config.pair_reduction}
+        term = contrastive_term(embedding, regions, scale.temperature, **sampling, **pairing)
+        terms[scale.name] = scale.weight * term
     return terms
 
 

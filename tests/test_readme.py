@@ -1,0 +1,47 @@
+"""The README says what is: its table is the committed one, its links lead somewhere, its fields exist."""
+
+import dataclasses
+import re
+
+import pytest
+
+from conftest import ROOT
+from s2l_core.config import METHODS, PROFILES, RunConfig
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_table_is_the_committed_one():
+    assert (ROOT / "results" / "cpu" / "table1.md").read_text() in README
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_link_leads_somewhere(target):
+    assert (ROOT / target).exists()
+
+
+def test_every_switch_is_in_the_deviation_table():
+    rows = "\n".join(line for line in README.splitlines() if re.match(r"\| D\d|\| \|", line))
+    for number in range(1, 21):
+        assert f"| D{number} |" in rows
+    named = set(re.findall(r"`([a-z_]+)`", rows))
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    values = {
+        "same",
+        "and",
+        "or",
+        "mean",
+        "balanced",
+        "scribble",
+        "unanimous",
+        "pseudo",
+        "scribbles",
+        "corrected",
+        "zero",
+    }
+    values |= {"constant", "cosine", "best", "last", "imagenet", "stretch", "skeleton", "batch", "image", "demo", "cpu"}
+    assert named <= fields | values | set(METHODS) | set(PROFILES)
+
+
+def test_profiles_are_all_described():
+    assert all(f"| `{profile}` |" in README for profile in PROFILES)
