@@ -17,7 +17,11 @@ from packaging.version import Version
 from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAMES = {"pytorch": "torch", "huggingface_hub": "huggingface-hub", "snakemake-minimal": "snakemake"}  # conda's name -> ours
+CONDA_NAMES = {
+    "pytorch": "torch",
+    "huggingface_hub": "huggingface-hub",
+    "snakemake-minimal": "snakemake",
+}  # conda's name -> ours
 IMPORT_NAMES = {  # package -> module, where they differ
     "pillow": "PIL",
     "scikit-image": "skimage",
