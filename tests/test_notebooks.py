@@ -231,3 +231,9 @@ def test_no_executed_copy_of_what_git_ignores():
     if tracked.returncode:
         pytest.skip("not a git checkout: what is committed cannot be listed")
     assert not tracked.stdout
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_links_between_notebooks_lead_somewhere(path):
+    targets = re.findall(r"\]\(([\w/.]+\.ipynb)\)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
