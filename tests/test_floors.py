@@ -241,7 +241,7 @@ def test_no_file_names_a_registry_or_a_machine():
 def test_machine_paths_are_recognised():
     for bad in ("/hom" + "e/ann/data", "see /wor" + "k/x", "'/Use" + "rs/ann/s2l'", "https://py" + "pi.org/simple"):
         assert ADDRESSES.search(bad) or MACHINE.search(bad), bad
-    for good in ("results/home/x", "https://example.org/work/x", "~/home/x", "/path/to/data", "data/raw"):
+    for good in ("results/home/x", "https://example.org/home/x", "~/home/x", "/path/to/data", "data/raw"):
         assert not (ADDRESSES.search(good) or MACHINE.search(good)), good
 
 
