@@ -5,7 +5,7 @@ DATASETS =#            the profile's own when empty; else names, e.g. "dsb-fluo 
 FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
 SEEDS    =#            0 when empty; else numbers
-JOBS     = 1#          runs at the same time
+JOBS     = 2#          runs at the same time, sharing the cores
 
 # Python 3.11 first: it is the version requirements.lock was made with
 PYTHONS = python3.11 python3.12 python3.13 python3.14 python3 python
@@ -32,8 +32,8 @@ help: ## list the targets
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
-	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." JOBS=1 S2L_DATA=folder PYTHON=python3.11'
-	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=2'
+	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
+	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=1'
 
 install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)
 
