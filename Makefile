@@ -60,7 +60,7 @@ format: .venv/.installed ## fix the layout of code and notebooks, and empty the 
 	$(PY) -m nbstripout --keep-id notebooks/*.ipynb
 
 data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/raw)
-	$(PY) -m s2l_core.datasets fetch
+	$(PY) -m s2l_core.sources
 
 clean: ## remove caches and the results of smoke and demo; never data or committed results
 	rm -rf results/smoke figures/smoke results/demo figures/demo .snakemake .pytest_cache .ruff_cache .hypothesis

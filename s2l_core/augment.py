@@ -1,6 +1,7 @@
 """One joint random transform of an image, its scribbles, its averaged prediction and its mask (D12)."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ def random_crop(
     rng: np.random.Generator,
     limits: tuple[float, float] = (0.0, 255.0),
     colour: bool = False,
+    target: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
     """Draws one crop: place, shift-scale-rotate (p .7), flips, and brightness and contrast (p .5), in one resampling.
 
@@ -54,6 +56,7 @@ def random_crop(
         rng: decides everything; the draws do not depend on which of the maps are given.
         limits: grey values that become 0 and 1.
         colour: jitter saturation and hue too (stained tissue).
+        target: (row, column) that the crop shall hold before it is turned and shifted, or None for any place (D21).
 
     Returns:
         `image` (3, size, size) float32 in [0, 1], `scribbles` and `mask` (size, size) uint8, `averaged` (size, size)
@@ -61,7 +64,7 @@ def random_crop(
         the nearest pixel; averaged stays a probability, so that it is thresholded after the transform.
     """
     height, width = image.shape[:2]
-    centre, linear = _geometry(height, width, size, rng)
+    centre, linear = _geometry(height, width, size, rng, target)
     reach = math.ceil(size * 0.75 * 1.2) + 2  # half the diagonal at the largest scale: the rest need not be read
     rows = slice(max(0, int(centre[0]) - reach), min(height, int(centre[0]) + reach + 1))
     columns = slice(max(0, int(centre[1]) - reach), min(width, int(centre[1]) + reach + 1))
@@ -85,9 +88,13 @@ def random_crop(
     return crop
 
 
-def _geometry(height: int, width: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _geometry(height, width, size: int, rng: np.random.Generator, target=None) -> tuple[np.ndarray, np.ndarray]:
     """Centre (row, column) of the crop in the image, and the 2 x 2 map from crop offsets to image offsets."""
-    corner = [rng.integers(0, max(side - size, 0) + 1) + min(side - size, 0) / 2 for side in (height, width)]
+    corner = []
+    for side, held in zip((height, width), target or (None, None), strict=True):
+        last = max(side - size, 0)
+        low, high = (0, last) if held is None else (max(held - size + 1, 0), min(held, last))
+        corner.append(rng.integers(low, high + 1) + min(side - size, 0) / 2)
     centre = np.array(corner) + (size - 1) / 2
     moved, angle, zoom = rng.random() < 0.7, math.radians(rng.uniform(-45, 45)), rng.uniform(0.9, 1.1)
     shift = rng.uniform(-0.0625, 0.0625, 2) * size

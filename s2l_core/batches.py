@@ -53,16 +53,18 @@ class TrainingSet:
 
     Args:
         images: CellImages to learn from.
-        scribbles: id -> (H, W) uint8 {0, 1, IGNORE}; None for a method that learns from masks.
-        config: crop, batch, seed and intensity count.
+        scribbles: id -> (H, W) uint8 {0, 1, IGNORE}: what is learned from, and where crops are placed (D21).
+        config: crop, batch, seed, foreground_crops and intensity count.
+        masks: leave the scribbles out of the batches: for a method that learns from masks.
     """
 
-    def __init__(self, images: Sequence, scribbles: Mapping[str, np.ndarray] | None, config: RunConfig):
+    def __init__(self, images: Sequence, scribbles: Mapping[str, np.ndarray], config: RunConfig, *, masks=False):
         if not images:
             raise S2LError(f"{config.dataset}, fold {config.fold}: no training image. Choose another fold.")
         self.images = list(images)
-        self.scribbles = scribbles
-        self.seed, self.crop = config.seed, config.crop
+        self.scribbles, self.masks = scribbles, masks
+        self.seed, self.crop, self.held = config.seed, config.crop, config.foreground_crops
+        self.strokes = {image.id: np.argwhere(scribbles[image.id] == 1) for image in self.images} if self.held else {}
         self.size = min(config.batch, len(self.images))
         self.colour = config.dataset in STAINED
         self.limits = {image.id: intensity_range(image.image, config.intensity) for image in self.images}
@@ -86,10 +88,18 @@ class TrainingSet:
             image = self.images[self._index(step * self.size + place)]
             averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
             rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
-            scribbles = None if self.scribbles is None else self.scribbles[image.id]
+            scribbles = None if self.masks else self.scribbles[image.id]
             options = {"size": self.crop, "rng": rng, "limits": self.limits[image.id], "colour": self.colour}
+            options["target"] = self._target(image.id, step, place)
             crops.append(random_crop(image.image, scribbles, averaged, image.instances, **options))
         return {name: torch.stack([crop[name] for crop in crops]) for name in crops[0]}
+
+    def _target(self, image: str, step: int, place: int) -> list[int] | None:
+        """A pixel of a foreground scribble that the crop shall hold, for the share `foreground_crops` of crops."""
+        rng = np.random.default_rng(seed_for(self.seed, "target", step, place))
+        if not self.held or rng.random() >= self.held or not len(self.strokes[image]):
+            return None
+        return rng.choice(self.strokes[image]).tolist()
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.images))

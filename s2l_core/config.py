@@ -162,6 +162,7 @@ class RunConfig:
     intensity: str = _paper("imagenet")  # D20: "stretch" first maps each image's 0.5-99.5 percentiles to 0-1
     batch: int = _paper(30)  # D11: crops in a step, at most the number of images
     crop: int = _paper(256)  # D11: side of a crop in pixels
+    foreground_crops: float = _paper(0.0)  # D21: share of crops placed so that they hold a foreground scribble
     # model and optimiser
     encoder: str = _paper("resnet34")  # Sec. 3.2
     encoder_weights: str | None = _paper("imagenet")  # D13: "imagenet", a local file, or None for from scratch
@@ -257,7 +258,7 @@ _RANGES = {  # name -> smallest and largest allowed value
     "warmup_steps": (1, 10**7), "main_steps": (0, 10**7), "average_every": (1, 10**7), "validate_every": (1, 10**7),
     "confidence": (0.5, 1.0), "averaging": (0.0, 1.0), "nu_low": (0.0, 1.0), "nu_high": (0.0, 1.0),
     "max_regions": (1, 10**6), "rate_encoder": (0.0, 1.0), "rate_decoder": (0.0, 1.0), "rate_heads": (0.0, 1.0),
-    "weight_decay": (0.0, 1.0), "pseudo_weight": (0.0, 1e6),
+    "weight_decay": (0.0, 1.0), "foreground_crops": (0.0, 1.0), "pseudo_weight": (0.0, 1e6),
 }  # fmt: skip
 
 

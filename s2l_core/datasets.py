@@ -1,7 +1,6 @@
-"""Data sets by name: official archives, embedded data, a folder of one's own; prepared store, splits, download."""
+"""Data sets by name: official archives, embedded data, a folder of one's own; prepared store and splits."""
 
 import contextlib
-import difflib
 import json
 import shutil
 import tempfile
@@ -15,11 +14,12 @@ import numpy as np
 from s2l_core import paths
 from s2l_core.archives import CellImage, Source, read_bbbc038, read_folder, read_monuseg
 from s2l_core.config import DATASETS, SYNTHETIC, RunConfig, S2LError, digest
+from s2l_core.sources import ARCHIVES, COUNTS, PARTS, fetch, locate, unknown
 from s2l_core.synthetic import generate
 
+__all__ = ["CellImage", "Split", "fetch", "images_of", "load_dataset", "split_of", "splits", "synthetic_ids"]
+
 STORE_VERSION = 1  # raised whenever the same archive may give other pixels: prepared stores are then made anew
-COUNTS = {"dsb-bf": 16, "dsb-fluo": 546, "monuseg-train": 30, "monuseg-test": 14}  # images of each group
-PARTS = {name: (name,) for name in COUNTS} | {"monuseg": ("monuseg-train", "monuseg-test")}
 
 
 @dataclass(frozen=True)
@@ -29,54 +29,6 @@ class Split:
     train: list[str]
     validation: list[str]
     test: list[str]
-
-
-@dataclass(frozen=True)
-class _Archive:
-    """Where an official archive lies under the data folder, packed or unpacked, and where it comes from."""
-
-    folder: str
-    file: str
-    unpacked: tuple[str, ...]  # names of its folder
-    probe: str  # what such a folder must hold
-    page: str
-    url: str
-    sha256: str | None = None  # of the official file; guards downloads only
-
-    def by_hand(self, root: Path) -> str:
-        """What to do where it cannot be had otherwise."""
-        return (
-            f"Get {self.file} from {self.page} ({self.url}) and put it in {root / self.folder}, packed or unpacked as "
-            f"{self.unpacked[0]}/, or set S2L_DATA to the folder that holds {self.folder}/."
-        )
-
-
-_DSB = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"
-_DSB_PAGE, _MONUSEG_PAGE = "https://bbbc.broadinstitute.org/BBBC038", "https://monuseg.grand-challenge.org/Data/"
-_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
-_BBBC038 = _Archive("bbbc038", "stage1_train.zip", ("stage1_train", ""), "*/images/*.png", _DSB_PAGE, _DSB)
-_ARCHIVES = {
-    "dsb-bf": _BBBC038,
-    "dsb-fluo": _BBBC038,
-    "monuseg-train": _Archive(
-        "monuseg",
-        "MoNuSeg2018TrainingData.zip",
-        ("MoNuSeg2018TrainingData", "MoNuSeg 2018 Training Data"),
-        "**/Tissue Images/*.tif",
-        _MONUSEG_PAGE,
-        _DRIVE + "1ZgqFJomqQGNnsx7w7QBzQQMVA16lbVCA",
-        "25d3d3185bb2970b397cafa72eb664c9b4d24294aee382e7e3df9885affce742",
-    ),
-    "monuseg-test": _Archive(
-        "monuseg",
-        "MoNuSegTestData.zip",
-        ("MoNuSegTestData",),
-        "**/*.tif",
-        _MONUSEG_PAGE,
-        _DRIVE + "1NKkSQ5T0ZNQ8aUhh0a8Dt2YKYCQXIViw",
-        "13e522387ae8b1bcc0530e13ff9c7b4d91ec74959ef6f6e57747368d7ee6f88a",
-    ),
-}
 
 
 def load_dataset(
@@ -101,7 +53,7 @@ def load_dataset(
     elif Path(name).is_dir():
         cells = read_folder(Path(name))
     else:
-        raise _unknown(name, [*PARTS, *SYNTHETIC])
+        raise unknown(name, [*PARTS, *SYNTHETIC])
     if ids is None:
         return cells
     found = {cell.id: cell for cell in cells}
@@ -110,23 +62,9 @@ def load_dataset(
     return [found[i] for i in ids]
 
 
-def _unknown(name: str, known: list[str]) -> S2LError:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return S2LError(f"Data set {name!r} is neither known nor a folder.{hint} Choose one of: {', '.join(known)}.")
-
-
-def _locate(name: str, root: Path) -> Path | None:
-    """The unpacked folder, or else the archive (a browser may have saved it under its folder's name)."""
-    archive, base = _ARCHIVES[name], root / _ARCHIVES[name].folder
-    folders = [base / folder for folder in archive.unpacked if any((base / folder).glob(archive.probe))]
-    files = [base / archive.file, *(base / f"{folder}.zip" for folder in archive.unpacked)]
-    return next((path for path in folders + files if path in folders or path.is_file()), None)
-
-
 def _prepared(name: str, root: Path, ids: Sequence[str] | None) -> list[CellImage]:
     """Images of one part, from its prepared store; the store is made where it is missing, stale or damaged."""
-    path, archive = _locate(name, root), _ARCHIVES[name]
+    path, archive = locate(name, root), ARCHIVES[name]
     if path is None:
         raise S2LError(f"{name}: found no {archive.file} in {root / archive.folder}. {archive.by_hand(root)}")
     with contextlib.closing(Source(path)) as source:
@@ -141,35 +79,6 @@ def _prepared(name: str, root: Path, ids: Sequence[str] | None) -> list[CellImag
         cells = read_monuseg(source, wanted) if wanted else read_bbbc038(source, name)
         _write_store(folder, name, cells, key)
     return _open_store(folder, key, ids)
-
-
-def fetch(name: str, root: Path | None = None) -> list[Path]:
-    """Downloads the archives of a real data set to `root` (default: `S2L_DATA`, or else `data/raw`).
-
-    What lies there already, packed or unpacked, is kept and nothing is asked of the network. MoNuSeg's files are
-    checked by checksum; BBBC038 publishes none, its images are counted when it is first read.
-
-    Raises:
-        S2LError: unknown name, or a download that failed: says the address and where to put the file by hand.
-    """
-    if name not in PARTS:
-        raise _unknown(name, list(PARTS))
-    root, found = Path(root or paths.raw_data()), []
-    for part in PARTS[name]:
-        archive, path = _ARCHIVES[part], _locate(part, root)
-        if path is None:
-            import pooch  # here only: nothing else needs the network
-
-            path = root / archive.folder / archive.file
-            checksum = archive.sha256 and f"sha256:{archive.sha256}"
-            try:
-                pooch.retrieve(archive.url, checksum, fname=path.name, path=path.parent, progressbar=True)
-                Source(path).close()
-            except (OSError, ValueError) as error:  # no connection, another checksum, or a web page instead
-                path.unlink(missing_ok=True)
-                raise S2LError(f"{part}: the download failed ({error}). {archive.by_hand(root)}") from error
-        found.append(path)
-    return found
 
 
 def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) -> None:
@@ -252,7 +161,7 @@ def splits(name: str, fold: int, *, subset: bool = False, images: int = 0) -> Sp
         S2LError: unknown name or fold; a split file that cannot be read; a synthetic set too small to be split.
     """
     if name not in DATASETS:
-        raise _unknown(name, list(DATASETS))
+        raise unknown(name, list(DATASETS))
     folds = DATASETS[name][1]
     if fold not in range(folds):
         raise S2LError(f"fold = {fold!r}: {name} has folds 0 to {folds - 1}. Choose one of them.")

@@ -114,7 +114,7 @@ class _Run:
         if self.method.masks and any(image.instances is None for image in training):
             raise S2LError(f"{config.dataset}: supervised training needs masks for every image. Choose s2l-r1-r4.")
         self.validation = [image for image in images_of(config, split.validation) if image.instances is not None]
-        self.data = TrainingSet(training, None if self.method.masks else scribbles_of(config, training), config)
+        self.data = TrainingSet(training, scribbles_of(config, training), config, masks=self.method.masks)
         self.model = ScribbleUNet(
             config.encoder, (), config.encoder_weights, intensity=config.intensity, seed=config.seed
         ).to(device)

@@ -105,3 +105,27 @@ def test_intensity_switch():
     assert to_unit(image, intensity_range(image, "stretch")).max() == 1
     low, high = intensity_range(np.zeros((8, 8, 3), np.uint8), "stretch")
     assert high - low == 4
+
+
+@pytest.mark.parametrize("target", [(0, 0), (159, 191), (80, 3), (70, 100)])
+def test_a_crop_holds_its_target_unless_it_is_turned_away(scene, target):
+    image, scribbles, averaged, mask = scene
+    marked = np.full(mask.shape, IGNORE, np.uint8)
+    marked[max(target[0] - 1, 0) : target[0] + 2, max(target[1] - 1, 0) : target[1] + 2] = 1
+    crops = [
+        random_crop(image, marked, averaged, mask, size=64, rng=np.random.default_rng(s), target=target)["scribbles"]
+        for s in range(40)
+    ]
+    held = sum((crop == 1).any().item() for crop in crops)
+    anywhere = sum((crop_of((image, marked, averaged, mask), s)["scribbles"] == 1).any().item() for s in range(40))
+    inner = target == (70, 100)  # at the border a crop is turned away most easily
+    assert held > (25 if inner else 8) and held > 1.5 * anywhere
+    if target == (70, 100):  # anywhere in the crop, not always in its middle
+        places = torch.cat([(crop == 1).nonzero()[:1] for crop in crops]).float()
+        assert (places.std(0) > 10).all()
+
+
+def test_a_target_in_an_image_smaller_than_the_crop(scene):
+    small = [values[:20, :20] for values in scene]
+    crop = random_crop(*small, size=96, rng=np.random.default_rng(1), target=(19, 0))
+    assert torch.equal(crop["image"], random_crop(*small, size=96, rng=np.random.default_rng(1))["image"])

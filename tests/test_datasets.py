@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from s2l_core import archives, datasets, paths
+from s2l_core import archives, datasets, paths, sources
 from s2l_core.archives import rasterise
 from s2l_core.config import DATASETS, IGNORE, S2LError
 from s2l_core.datasets import Split, fetch, load_dataset, splits, synthetic_ids
@@ -550,8 +550,8 @@ def server(tmp_path):
 
 
 def serve(monkeypatch, name, **change):
-    archive = dataclasses.replace(datasets._ARCHIVES[name], **change)
-    monkeypatch.setitem(datasets._ARCHIVES, name, archive)
+    archive = dataclasses.replace(sources.ARCHIVES[name], **change)
+    monkeypatch.setitem(sources.ARCHIVES, name, archive)
 
 
 def test_fetch(raw, server, tmp_path, monkeypatch):
@@ -587,6 +587,16 @@ def test_loading_never_downloads(raw, monkeypatch):
 
     monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("the network was asked"))
     fails("dsb-fluo", "found no stage1_train.zip")
+
+
+def test_the_command_fetches_what_is_named(raw, server, tmp_path, monkeypatch, capsys):
+    write(bbbc038_files(), tmp_path / "www/stage1_train.zip")
+    serve(monkeypatch, "dsb-bf", url=f"{server}/stage1_train.zip")
+    sources.main(["dsb-bf"])
+    assert str(raw / "bbbc038/stage1_train.zip") in capsys.readouterr().out
+    serve(monkeypatch, "monuseg-train", url=f"{server}/nothing.zip")
+    with pytest.raises(SystemExit, match="error: monuseg-train: the download failed"):
+        sources.main(["monuseg"])
 
 
 # --- the real data

@@ -1,0 +1,50 @@
+"""Crops of a step: which images, which places, the same for every method."""
+
+import numpy as np
+import torch
+
+from s2l_core.batches import TrainingSet, scribbles_of
+from s2l_core.config import RunConfig
+from s2l_core.datasets import images_of, split_of
+
+
+def training_set(method="s2l", masks=False, **fields):
+    config = RunConfig("synthetic-fluo", method, profile="smoke", **fields)
+    images = images_of(config, split_of(config).train)
+    return TrainingSet(images, scribbles_of(config, images), config, masks=masks)
+
+
+def share_on_strokes(data, steps=30):
+    crops = torch.cat([data.batch(step)["scribbles"] for step in range(steps)])
+    return (crops == 1).any(dim=(1, 2)).float().mean().item()
+
+
+def test_the_share_of_crops_that_hold_a_foreground_scribble():
+    sparse = {"budget": 0.01, "crop": 32}  # one stroke an image
+    none, half, all_ = (share_on_strokes(training_set(foreground_crops=s, **sparse)) for s in (0.0, 0.5, 1.0))
+    assert none + 0.15 < half < all_ - 0.1
+
+
+def test_no_target_where_no_foreground_is_drawn():
+    data = training_set(foreground_crops=1.0)
+    expected = data.batch(0)["image"]
+    data.strokes = {name: np.empty((0, 2), int) for name in data.strokes}
+    plain = training_set(foreground_crops=0.0)
+    assert torch.equal(data.batch(0)["image"], plain.batch(0)["image"])
+    assert not torch.equal(expected, plain.batch(0)["image"])
+
+
+def test_masks_and_scribbles_see_the_same_crops():
+    options = {"foreground_crops": 0.5}
+    scribbled, masked = training_set(**options), training_set("supervised", masks=True, **options)
+    for step in range(4):
+        assert torch.equal(scribbled.batch(step)["image"], masked.batch(step)["image"])
+    assert (masked.batch(0)["scribbles"] == 255).all() and not (scribbled.batch(0)["scribbles"] == 255).all()
+
+
+def test_every_epoch_shows_every_image_once():
+    data = training_set(batch=2)
+    count = len(data.images)
+    seen = [image for step in range(count) for image in data.ids(step)]
+    assert sorted(seen) == sorted(2 * [image.id for image in data.images])
+    assert seen[:count] != seen[count:]
