@@ -25,7 +25,7 @@ SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS) 
 CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)")
 
-.PHONY: help install reproduce dry-run test lab lint format data clean
+.PHONY: help install reproduce dry-run test lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -61,6 +61,10 @@ format: .venv/.installed ## fix the layout of code and notebooks, and empty the 
 
 data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/raw)
 	$(PY) -m s2l_core.sources
+
+site: .venv/.installed ## build the pages of docs/_build/html from README, executed notebooks and docstrings, offline
+	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 clean: ## remove caches and the results of smoke and demo; never data or committed results
 	rm -rf results/smoke figures/smoke results/demo figures/demo .snakemake .pytest_cache .ruff_cache .hypothesis

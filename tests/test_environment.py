@@ -30,7 +30,7 @@ IMPORT_NAMES = {  # package -> module, where they differ
 }
 PLATFORM_BOUND = re.compile(r"nvidia-|cuda-|triton$")  # PyTorch for CUDA, which a Mac has no wheel of
 # arrive with JupyterLab and pytest, and are part of what those offer
-IMPLIED = {"IPython", "packaging"}
+IMPLIED = {"IPython", "packaging", "traitlets"}
 
 
 def bounds(requirements):
@@ -131,7 +131,7 @@ def test_lock_is_complete_for_what_is_installed():
 def sources(*folders):
     """Python source of every module and notebook, or of those in some folders."""
     for folder in folders or ("s2l_core", "tests", "benchmarks"):
-        yield from (path.read_text() for path in (ROOT / folder).glob("*.py"))
+        yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
     if folders:
         return
     for path in (ROOT / "notebooks").glob("*.ipynb"):
@@ -153,6 +153,7 @@ def imported_modules():
 
 def test_every_dependency_is_used():
     tools = set(re.findall(r"-m (\w+)", (ROOT / "Makefile").read_text()))
+    tools |= set(re.findall(r'"(\w+)"', (ROOT / "docs/conf.py").read_text()))  # Sphinx loads extension and theme
     drawn = {"ipywidgets"} if any("tqdm.auto" in source for source in sources("s2l_core")) else set()
     used = imported_modules() | tools | drawn
     idle = [name for name in RUNTIME | DEVELOPMENT if IMPORT_NAMES.get(name, name.replace("-", "_")) not in used]
@@ -161,7 +162,8 @@ def test_every_dependency_is_used():
 
 def test_every_import_is_declared():
     declared = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in RUNTIME | DEVELOPMENT}
-    own = {"s2l_core", *(path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py"))}
+    files = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    own = {"s2l_core", *(path.stem for path in files), *(path.parent.name for path in files)}
     undeclared = imported_modules() - declared - own - IMPLIED - set(sys.stdlib_module_names)
     assert not undeclared, f"imported but not in pyproject.toml: {sorted(undeclared)}"
 

@@ -1,0 +1,75 @@
+"""The site: README, executed notebooks, tables of faults and inputs, and the API from the docstrings. `make site`.
+
+Sphinx reads `docs/` alone, so what lies elsewhere is copied to `docs/read/` first (ignored by git), links adjusted.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT, READ = HERE.parent, HERE / "read"
+sys.path.insert(0, str(ROOT))
+
+project = "Scribble-supervised cell segmentation, reproduced"
+author = "The s2l_core authors"
+copyright = "the s2l_core authors (code: MIT). What shows MoNuSeg: CC BY-NC-SA 4.0"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "screenshots", "read/readme.md"]  # the README is part of index.md
+nb_execution_mode = "off"  # the executed copies are the results; nothing is run here
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+default_role = "code"  # single backticks of the docstrings
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+html_theme = "furo"
+html_title = project
+html_show_sphinx = False
+html_copy_source = False
+suppress_warnings = ["mystnb.unknown_mime_type"]  # widget views: the picture beside them is shown
+
+PAGES = {name: f"{Path(name).stem.lower()}.md" for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
+PAGES |= {"README.md": "readme.md", "REPRODUCIBILITY.md": "reproducibility.md", "data/LICENSE.md": "data_licence.md"}
+PAGES |= {"benchmarks/README.md": "benchmarks.md"}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def stage() -> None:
+    """Copies pages, notebooks and pictures to `docs/read/`; an executed notebook is preferred to its source."""
+    shutil.rmtree(READ, ignore_errors=True)
+    READ.mkdir()
+    executed = {file.name: file for file in sorted(ROOT.glob("results/cpu/executed/*.ipynb"))}
+    for name, file in ({file.name: file for file in (ROOT / "notebooks").glob("*.ipynb")} | executed).items():
+        shutil.copy(file, READ / name)
+    for name, page in PAGES.items():
+        if (ROOT / name).exists():
+            above = "read/" if name == "README.md" else ""
+            text = (ROOT / name).read_text()
+            (READ / page).write_text(LINK.sub(lambda match: adjust(match, (ROOT / name).parent, above), text))
+    names = sorted(file.stem for file in (ROOT / "s2l_core").glob("*.py") if file.stem != "__init__")
+    rooms = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: s2l_core.{name}\n   :members:\n   :exclude-members: set\n```\n" for name in names]
+    (READ / "api.md").write_text("# The package\n\nOne section a file, from the docstrings.\n\n" + "\n".join(rooms))
+
+
+def adjust(match: re.Match, folder: Path, above: str) -> str:
+    """A link of a page as the site needs it: to a page, to a copied picture, or plain text for a file of the code."""
+    picture, text, target, anchor = match[1], match[2], match[3], match[4] or ""
+    if "://" in target:
+        return match[0]
+    file = (folder / target).resolve()
+    name = file.relative_to(ROOT).as_posix()
+    if picture:
+        copy = name.replace("/", "_")
+        shutil.copy(file, READ / copy)
+        return f"![{text}]({above}{copy})"
+    if name in PAGES:
+        return f"[{text}]({above}{PAGES[name]}{anchor})"
+    if name.startswith("docs/") and name.endswith(".md"):
+        return f"[{text}]({'' if above else '../'}{name.removeprefix('docs/')}{anchor})"
+    if "/executed/" in name:
+        return f"[{text}]({above}{file.name})"
+    return text if text.startswith("`") else f"`{name}`"
+
+
+stage()

@@ -1,0 +1,54 @@
+"""The site builds offline without a warning, and every link inside it leads somewhere."""
+
+import re
+import subprocess
+import sys
+from html import unescape
+from urllib.parse import unquote
+
+import pytest
+
+from conftest import ROOT
+
+LINK = re.compile(r'(?:href|src)="([^"]+)"')
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_no_link_is_broken(site):
+    broken, seen = [], 0
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        for link in map(unescape, LINK.findall(text)):
+            target, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:", link):
+                continue
+            seen += 1
+            file = page if not target else page.parent / unquote(target).split("?")[0]
+            if not file.is_file():
+                broken.append(f"{page.relative_to(site)}: {link}")
+            elif (
+                anchor
+                and file.suffix == ".html"
+                and not re.search(rf'id="{re.escape(unquote(anchor))}"', file.read_text())
+            ):
+                broken.append(f"{page.relative_to(site)}: {link}")
+    assert seen > 500 and not broken, "\n".join(sorted(set(broken))[:20])
+
+
+@pytest.mark.slow
+def test_every_notebook_room_and_document_has_its_page(site):
+    index = (site / "index.html").read_text()
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"read/{notebook.stem}.html" in index, f"docs/index.md does not list {notebook.stem}"
+    reference = (site / "read/api.html").read_text()
+    for room in (ROOT / "s2l_core").glob("[a-z]*.py"):
+        assert f'id="module-s2l_core.{room.stem}"' in reference, room.name
