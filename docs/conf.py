@@ -16,7 +16,6 @@ project = "Scribble-supervised cell segmentation, reproduced"
 author = "The s2l_core authors"
 copyright = "the s2l_core authors (code: MIT). What shows MoNuSeg: CC BY-NC-SA 4.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "screenshots", "read/readme.md"]  # the README is part of index.md
 nb_execution_mode = "off"  # the executed copies are the results; nothing is run here
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
@@ -32,6 +31,9 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # widget views: the picture be
 PAGES = {name: f"{Path(name).stem.lower()}.md" for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
 PAGES |= {"README.md": "readme.md", "REPRODUCIBILITY.md": "reproducibility.md", "data/LICENSE.md": "data_licence.md"}
 PAGES |= {"benchmarks/README.md": "benchmarks.md"}
+OWN = [file.name for file in HERE.glob("*.md") if file.name != "index.md"]
+PAGES |= {f"docs/{name}": name for name in OWN}
+exclude_patterns = ["_build", "screenshots", "read/readme.md", *OWN]  # read from their copies; the README in index.md
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -65,8 +67,6 @@ def adjust(match: re.Match, folder: Path, above: str) -> str:
         return f"![{text}]({above}{copy})"
     if name in PAGES:
         return f"[{text}]({above}{PAGES[name]}{anchor})"
-    if name.startswith("docs/") and name.endswith(".md"):
-        return f"[{text}]({'' if above else '../'}{name.removeprefix('docs/')}{anchor})"
     if "/executed/" in name:
         return f"[{text}]({above}{file.name})"
     return text if text.startswith("`") else f"`{name}`"
