@@ -1,6 +1,7 @@
 """The figures: Fig. 2 from committed runs, curves and scores; `drawing` and `overview` are offered here too."""
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,7 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     monuseg = "monuseg" in rows
     figure, axes = drawing.panels(len(rows), 7, 1.45, below=0.18, left=0.38, bottom=0.72 if monuseg else 0.5)
     figure.run_ids = tuple(results.run_id(config) for found in runs.values() for config in found.values())
+    figure.scores = {}  # what is printed, by run and image
     for row, name in zip(axes, rows, strict=True):
         _figure2_row(row, runs[name], RunConfig(name, "s2l", profile=profile))
     titles = ["input", "truth, per nucleus", *(METHODS[name].label for name in FIGURE2_METHODS)]
@@ -174,7 +176,7 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
         pictures[place] = drawing.error_map(cell.instances, maps[name])
         scores = results.read_run(folders[name])[0]
         scores = scores[scores.image == cell.id].set_index("checkpoint").loc[config.selection]
-        text = f"IoU {scores.iou:.2f}   mDice {scores.mdice_official:.2f}"
+        text = ax.figure.scores[f"{folders[name].name}/{cell.id}"] = tables.image_scores(scores)
         ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
     for place, picture in pictures.items():
         axes[place].imshow(picture[window])
@@ -194,7 +196,7 @@ def _draw_mark(ax, kind: str, place: tuple[float, float], radius: float, side: i
 
 
 def save(figure: Figure, path: Path, run_ids: Sequence[str] | None = None, *, dpi: int = 150) -> Path:
-    """Writes a PNG whose metadata names the runs it shows; each id ends with the run's hash, `Hash` is over all.
+    """Writes a PNG whose metadata names the runs it shows, each id with the run's hash, and the scores it prints.
 
     Args:
         figure: of this room.
@@ -204,6 +206,8 @@ def save(figure: Figure, path: Path, run_ids: Sequence[str] | None = None, *, dp
     """
     ids = sorted(getattr(figure, "run_ids", ()) if run_ids is None else run_ids)
     metadata = {"Software": "s2l_core", "RunIds": " ".join(ids), "Hash": digest(ids)}
+    if scores := getattr(figure, "scores", None):
+        metadata["Scores"] = json.dumps(scores)
     if any(name.startswith("monuseg") for name in ids):
         metadata["Copyright"] = MONUSEG_NOTE
     results.write_atomically(Path(path), functools.partial(figure.savefig, format="png", dpi=dpi, metadata=metadata))

@@ -147,8 +147,9 @@ def score(truth_instances: np.ndarray, prediction: np.ndarray, *, threshold: flo
         threshold: foreground is above it.
 
     Returns:
-        n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives: the columns of `per_image.csv`. Both mDice are
-        nan in an image without nuclei: tables leave it out and count it.
+        n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives, missed, merged: the columns of `per_image.csv`.
+        Both mDice are nan in an image without nuclei: tables leave it out and count it. A nucleus (20 px or more) is
+        `missed` where no component covers more than half of it, `merged` where the one that does covers others so too.
     """
     mask = np.asarray(prediction) > threshold
     table = overlaps(truth_instances, _components(mask, MIN_COMPONENT))
@@ -160,6 +161,8 @@ def score(truth_instances: np.ndarray, prediction: np.ndarray, *, threshold: flo
         "aji": _aji(table),
         "f1": _f1(table, 0.5),
         "false_positives": _false_positives(table),
+        "missed": int((_shared(table) == 0).sum()),
+        "merged": int((_shared(table) > 1).sum()),
     }
 
 
@@ -210,6 +213,16 @@ def _f1(table: Overlaps, threshold: float) -> float:
 
 def _false_positives(table: Overlaps) -> int:
     return table.predicted_sizes.size - np.unique(table.columns).size
+
+
+def _shared(table: Overlaps) -> np.ndarray:
+    """For each nucleus of 20 px or more: how many such nuclei the component has that covers more than half of it."""
+    scored = table.truth_sizes >= MIN_NUCLEUS
+    covered = (2 * table.counts > table.truth_sizes[table.rows]) & scored[table.rows]
+    rows, columns = table.rows[covered], table.columns[covered]
+    shared = np.zeros(table.truth_sizes.size, int)
+    shared[rows] = np.bincount(columns)[columns]
+    return shared[scored]
 
 
 def _best(keys: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Run folders, their hashes, and the tidy table of all scores."""
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -18,16 +19,21 @@ from PIL import Image
 
 from s2l_core import paths
 from s2l_core.config import DATASETS, METHODS, NUMERICS_VERSION, TABLE1_METHODS, RunConfig, S2LError, digest
+from s2l_core.folders import fingerprint
 
 KEYS = ["run_id", "dataset", "method", "fold", "seed", "annotator", "budget", "checkpoint", "image"]
-SCORES = ["n_nuclei", "iou", "mdice", "mdice_official", "aji", "f1", "false_positives"]
+SCORES = ["n_nuclei", "iou", "mdice", "mdice_official", "aji", "f1", "false_positives", "missed", "merged"]
 COLUMNS = KEYS + SCORES
+UNWRITABLE = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EEXIST".split()}
 PACKAGES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy", "scipy", "scikit-image", "scikit-learn")
 
 
 def run_inputs(config: RunConfig) -> dict[str, str | int]:
     """Hashes of what a run reads besides its configuration: splits, scribbles, and the version of the numerics."""
-    sees_scribbles = not METHODS[config.method].masks and config.method != "otsu"
+    if config.dataset not in DATASETS:  # a folder of one's own: whatever is read from it
+        own = fingerprint(Path(config.dataset))
+        return {"splits": own, "scribbles": own, "numerics": NUMERICS_VERSION}
+    sees_scribbles = config.method != "otsu" and (not METHODS[config.method].masks or config.foreground_crops)
     return {
         "splits": _file_hash(paths.split_file(config.dataset)),
         "scribbles": _file_hash(paths.scribble_file(config.dataset, config.annotator)) if sees_scribbles else "",
@@ -37,7 +43,7 @@ def run_inputs(config: RunConfig) -> dict[str, str | int]:
 
 def run_hash(config: RunConfig) -> str:
     """Eight hexadecimal digits over configuration and inputs; the commit is provenance only."""
-    return digest({"config": config.to_dict(), "inputs": run_inputs(config)})
+    return digest({"config": config.choices(), "inputs": run_inputs(config)})
 
 
 def run_id(config: RunConfig) -> str:
@@ -60,10 +66,12 @@ def is_done(config: RunConfig) -> bool:
         table = (folder / "per_image.csv").read_bytes()
     except (OSError, json.JSONDecodeError):
         return False
-    return recorded.get("hash") == run_hash(config) and recorded.get("per_image") == _bytes_hash(table)
+    return recorded.get("hash") == run_hash(config) and recorded.get("per_image") == bytes_hash(table)
 
 
-def write_run(config: RunConfig, rows: list[dict], steps: list[dict], shown: dict, *, seconds: float) -> Path:
+def write_run(
+    config: RunConfig, rows: list[dict], steps: list[dict], shown: dict, *, seconds: float, warmup_seconds: float = 0.0
+) -> Path:
     """Writes everything a run commits; `per_image.csv` and its hash come last, so that half a run is never done.
 
     Args:
@@ -71,21 +79,21 @@ def write_run(config: RunConfig, rows: list[dict], steps: list[dict], shown: dic
         rows: per test image and checkpoint, the columns of `COLUMNS`.
         steps: rows of `steps.csv`.
         shown: image id -> probability (H, W), kept as 8-bit PNG for the figures.
-        seconds: wall time of the run.
+        seconds: wall time of the run, over all its resumes.
+        warmup_seconds: wall time of the warm-up, which other runs may share.
     """
     folder = paths.run_folder(config.profile, run_id(config))
     for image_id, probability in shown.items():
         picture = Image.fromarray(np.round(probability * 255).astype(np.uint8))
         file = folder / "probability" / f"{image_id}.png"
         write_atomically(file, lambda temporary, p=picture: p.save(temporary, format="PNG", optimize=True))
-    write_json(folder / "env.json", environment(seconds))
+    write_json(folder / "env.json", environment(seconds, warmup_seconds))
     write_csv(folder / "steps.csv", pd.DataFrame(steps).round(6))
     table = pd.DataFrame(rows, columns=COLUMNS).round(6)
     write_csv(folder / "per_image.csv", table)
     record = {"run_id": folder.name, "hash": run_hash(config), "inputs": run_inputs(config)}
-    record["per_image"] = _bytes_hash((folder / "per_image.csv").read_bytes())
+    record["per_image"] = bytes_hash((folder / "per_image.csv").read_bytes())
     write_json(folder / "config.json", record | {"config": config.to_dict()})
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
     return folder
 
 
@@ -98,14 +106,14 @@ def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def save_model(folder: Path, weights: dict, config: RunConfig) -> None:
     """Writes `model.safetensors`, with the configuration as metadata."""
-    from safetensors.torch import save_file  # loads torch, which the tables never need
+    from safetensors.torch import save  # loads torch, which the tables never need
 
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     metadata = {"config": json.dumps(config.to_dict())}
-    write_atomically(folder / "model.safetensors", lambda temporary: save_file(tensors, temporary, metadata))
+    write_atomically(folder / "model.safetensors", lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 
 
-def environment(seconds: float) -> dict:
+def environment(seconds: float, warmup_seconds: float = 0.0) -> dict:
     """What `env.json` holds: versions, machine, threads, wall time, peak memory, and the commit as provenance."""
     torch = sys.modules.get("torch")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
@@ -116,27 +124,49 @@ def environment(seconds: float) -> dict:
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "threads": torch.get_num_threads() if torch else 1,
         "seconds": round(seconds, 1),
+        "warmup_seconds": round(warmup_seconds, 1),
         "peak_memory_mib": round(peak),
         "commit": _commit(),
     }
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `file`, syncs it and renames it; a failure leaves nothing behind."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem[:40]}-", suffix=f".tmp{file.suffix}")
-    os.close(handle)
-    temporary = Path(name)
+    """Lets `write` fill a temporary file beside `file`, syncs it and renames it; a failure leaves nothing behind.
+
+    Raises:
+        S2LError: the disk is full, or the folder cannot be written.
+    """
+    temporary = None
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem[:40]}-", suffix=f".tmp{file.suffix}")
+        os.close(handle)
+        temporary = Path(name)
         write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _sync(temporary)
         temporary.chmod(0o644)
         temporary.replace(file)
+        _sync(file.parent)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        reason = f"{file.name} cannot be written there ({error.strerror})"
+        raise S2LError(f"{file.parent}: {reason}. Make room or give access, then run it again.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Forces a file, or a folder's list of names, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(file: Path, value: dict) -> None:
@@ -154,10 +184,28 @@ def write_text(file: Path, text: str) -> None:
     write_atomically(file, lambda temporary: temporary.write_text(text))
 
 
-def load_runs(profile: str) -> pd.DataFrame:
+def changed(config: RunConfig) -> dict:
+    """What a run sets otherwise than its profile does, its fold and seed included."""
+    usual, own = RunConfig(config.dataset, config.method, profile=config.profile).to_dict(), config.to_dict()
+    return {name: own[name] for name in own if own[name] != usual[name]}
+
+
+def variant(config: RunConfig) -> str:
+    """What makes a run more than a repetition, as `name=value`; empty for another fold, seed or simulated annotator."""
+    repeats = {"fold", "seed"} | ({"annotator"} if isinstance(config.annotator, int) else set())
+    return ", ".join(f"{name}={value}" for name, value in changed(config).items() if name not in repeats)
+
+
+def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
     """The scores of all finished runs of a profile, one row per run, checkpoint and test image.
 
-    Besides `COLUMNS`: `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data set.
+    Args:
+        profile: a name in PROFILES.
+        variants: also runs whose settings are not the profile's own, which no table may average with the others.
+
+    Returns:
+        `COLUMNS`; `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data set, `variant` says
+        what differs from the profile.
 
     Raises:
         S2LError: no run is there; the command that makes them is named.
@@ -165,11 +213,12 @@ def load_runs(profile: str) -> pd.DataFrame:
     tables = []
     for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
         config = RunConfig.from_dict(json.loads(file.read_text())["config"])
-        if not is_done(config) or run_id(config) != file.parent.name:
+        if not is_done(config) or run_id(config) != file.parent.name or (variant(config) and not variants):
             continue
         table = read_run(file.parent)[0]
         selection = config.selection if config.selection in set(table.checkpoint) else "last"
-        tables.append(table.assign(shown=table.checkpoint == selection, data=data_label(config)))
+        labels = {"data": data_label(config), "variant": variant(config)}
+        tables.append(table.assign(shown=table.checkpoint == selection, **labels))
     if not tables:
         raise S2LError(f"{paths.results(profile)}: no finished run. Make them: make reproduce PROFILE={profile}")
     return pd.concat(tables, ignore_index=True)
@@ -192,10 +241,11 @@ def data_label(config: RunConfig) -> str:
 
 
 def _file_hash(file: Path) -> str:
-    return _bytes_hash(file.read_bytes()) if file.exists() else ""
+    return bytes_hash(file.read_bytes()) if file.exists() else ""
 
 
-def _bytes_hash(data: bytes) -> str:
+def bytes_hash(data: bytes) -> str:
+    """What a run records of its `per_image.csv`."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 

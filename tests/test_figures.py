@@ -1,5 +1,6 @@
 """Figures: what they show is read off their axes, and the marks of Fig. 2 are checked on constructed disagreements."""
 
+import json
 import types
 
 import matplotlib
@@ -207,11 +208,13 @@ def test_figure2_shows_runs_marks_and_gaps(runs, cell, home):
     assert "IoU 1.00   mDice 1.00" in texts(figure) and any("Synthetic Fluo" in text for text in texts(figure))
 
 
-def test_saved_png_names_its_runs(runs, home):
+def test_saved_png_names_its_runs_and_scores(runs, home, cell):
     file = figures.save(figures.figure2(PROFILE), paths.figures(PROFILE) / "figure2.png", dpi=40)
     ids = [results.run_id(RunConfig(DATA, name, profile=PROFILE)) for name in ("supervised", "s2l", "s2l-r1")]
     info = Image.open(file).info
     assert info["RunIds"].split() == sorted(ids) and info["Software"] == "s2l_core" and len(info["Hash"]) == 8
+    scores = json.loads(info["Scores"])
+    assert len(scores) == 3 and scores[f"{ids[0]}/{cell.id}"] == "IoU 1.00   mDice 1.00"
     again = Image.open(figures.save(figures.figure2(PROFILE), home / "b.png", ids[:1], dpi=40)).info
     assert again["RunIds"] == ids[0] and again["Hash"] != info["Hash"] and "Copyright" not in again
     assert file.read_bytes() == figures.save(figures.figure2(PROFILE), file, dpi=40).read_bytes()

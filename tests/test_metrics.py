@@ -129,6 +129,16 @@ def plain_false_positives(truth, components):
     return sum(not (truth[components == c] > 0).any() for c in range(1, components.max() + 1))
 
 
+def plain_covering(truth, components):
+    """For each nucleus of 20 px or more the component that covers more than half of it, 0 where there is none."""
+    covering = []
+    for k in np.unique(truth[truth > 0]):
+        under = components[truth == k]
+        if under.size >= 20:
+            covering.append(next((c for c in np.unique(under[under > 0]) if 2 * (under == c).sum() > under.size), 0))
+    return covering
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_scores_equal_plain_loops(seed):
     truth, prediction = random_case(seed)
@@ -144,6 +154,8 @@ def test_scores_equal_plain_loops(seed):
             "aji": plain_aji(truth, components),
             "f1": plain_f1(truth, components),
             "false_positives": plain_false_positives(truth, components),
+            "missed": (covering := plain_covering(truth, components)).count(0),
+            "merged": sum(c > 0 and covering.count(c) > 1 for c in covering),
         },
         rel=1e-12,
     )
@@ -159,12 +171,44 @@ def test_random_cases_reach_every_rule():
     for seed in range(12):
         truth, prediction = random_case(seed)
         tables.append(metrics.overlaps(truth, metrics.instances(prediction)))
+    rates = [metrics.score(*random_case(seed)) for seed in range(12)]
     small = [(t.truth_sizes < 20).sum() for t in tables]
     border = [t.border.sum() for t in tables]
     missed = [t.truth_sizes.size - np.unique(t.rows).size for t in tables]
     merged = [t.columns.size - np.unique(t.columns).size for t in tables]
     split = [t.rows.size - np.unique(t.rows).size for t in tables]
     assert min(sum(small), sum(border), sum(missed), sum(merged), sum(split)) >= 10
+    assert min(sum(rate[name] for rate in rates) for name in ("missed", "merged")) >= 10
+
+
+MISSED_AND_MERGED = {
+    "nothing predicted": ([], (2, 0)),
+    "perfect": ([(10, 10, 20), (10, 40, 20)], (0, 0)),
+    "one component over both": ([(10, 10, 50)], (0, 2)),
+    "exactly half is a miss": ([(10, 10, 20, 10), (10, 40, 20)], (1, 0)),
+    "one pixel row more is not": ([(10, 10, 20, 11), (10, 40, 20)], (0, 0)),
+    "two halves do not add up": ([(10, 10, 20, 9), (10, 21, 20, 9), (10, 40, 20)], (1, 0)),
+    "joined, but one hardly covered": ([(10, 10, 20, 20), (14, 30, 5, 15)], (1, 0)),
+    "a tiny nucleus is neither": ([(10, 10, 20), (10, 40, 20), (70, 70, 12)], (0, 0)),
+}
+
+
+@pytest.mark.parametrize("case", MISSED_AND_MERGED)
+def test_missed_and_merged_have_exact_counts(case):
+    """Two nuclei of 400 px and, in one corner, two of 16 px side by side that count for neither."""
+    boxes, expected = MISSED_AND_MERGED[case]
+    truth = squares((10, 10, 20), (10, 40, 20), (72, 72, 4), (72, 76, 4))
+    prediction = np.zeros(truth.shape, bool)
+    for row, column, height, *width in boxes:
+        prediction[row : row + height, column : column + (width or [height])[0]] = True
+    got = metrics.score(truth, prediction)
+    assert (got["missed"], got["merged"]) == expected
+
+
+def test_a_tiny_nucleus_merges_nobody():
+    truth = squares((10, 10, 20), (10, 30, 4))
+    got = metrics.score(truth, truth > 0)
+    assert (got["n_nuclei"], got["missed"], got["merged"]) == (2, 0, 0)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -347,6 +391,7 @@ def test_images_without_nuclei_or_prediction():
     got = metrics.score(empty, empty.astype(bool))
     assert (got["n_nuclei"], got["iou"], got["aji"], got["f1"], got["false_positives"]) == (0, 1, 1, 1, 0)
     assert math.isnan(got["mdice"]) and math.isnan(got["mdice_official"])
+    assert (got["missed"], got["merged"]) == (0, 0)
     got = metrics.score(empty, one > 0)
     assert (got["iou"], got["aji"], got["f1"], got["false_positives"]) == (0, 0, 0, 1)
     assert math.isnan(got["mdice"]) and math.isnan(got["mdice_official"])
@@ -358,7 +403,7 @@ def test_a_perfect_prediction_scores_one_on_everything():
     truth = squares(*INSIDE, *BORDER[3:])
     got = metrics.score(truth, (truth > 0).astype(np.float32))
     assert got == pytest.approx(got | dict.fromkeys(("iou", "mdice", "mdice_official", "aji", "f1"), 1.0))
-    assert got["n_nuclei"] == 4 and got["false_positives"] == 0
+    assert got["n_nuclei"] == 4 and got["false_positives"] == got["missed"] == got["merged"] == 0
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,6 +1,7 @@
 """Run folders and tables: what is done, what is stale, and that every number follows from per_image.csv."""
 
 import dataclasses
+import html
 import json
 
 import numpy as np
@@ -23,10 +24,11 @@ def fake_run(method, dataset="dsb-bf", fold=0, base=0.5, checkpoints=("best", "l
         for image in range(3):
             value = base + 0.1 * image - 0.05 * (checkpoint == "last")
             rows.append(
-                {"run_id": results.run_id(config), "dataset": dataset, "method": method, "fold": fold, "seed": 0}
-                | {"annotator": 0, "budget": 0.3, "checkpoint": checkpoint, "image": f"i{image}", "n_nuclei": 10}
+                {"run_id": results.run_id(config), "dataset": dataset, "method": method, "fold": fold}
+                | {"seed": config.seed, "annotator": config.annotator, "budget": 0.3}
+                | {"checkpoint": checkpoint, "image": f"i{image}", "n_nuclei": 10}
                 | {"iou": value, "mdice": value, "mdice_official": value + 0.01, "aji": value, "f1": value}
-                | {"false_positives": image}
+                | {"false_positives": image, "missed": 1, "merged": 2}
             )
     shown = {"i0": np.linspace(0, 1, 64).reshape(8, 8)}
     results.write_run(config, rows, [{"step": 1, "loss": 0.5}] if checkpoints != ("last",) else [], shown, seconds=1.0)
@@ -68,9 +70,10 @@ def test_hash_covers_config_splits_scribbles_and_numerics(monkeypatch, tmp_path)
     changed.write_text("{}")
     monkeypatch.setattr(paths, "scribble_file", lambda *_: changed)
     hashes.add(results.run_hash(config))
-    unaffected = results.run_hash(RunConfig("dsb-bf", "supervised", profile="cpu"))
+    unseen = RunConfig("dsb-bf", "supervised", profile="cpu", foreground_crops=0.0)
+    unaffected = results.run_hash(unseen)
     changed.write_text("[]")
-    assert unaffected == results.run_hash(RunConfig("dsb-bf", "supervised", profile="cpu"))  # it sees no scribbles
+    assert unaffected == results.run_hash(unseen)  # no crop of its is placed on a scribble
     monkeypatch.setattr(paths, "split_file", lambda *_: changed)
     hashes.add(results.run_hash(config))
     assert len(hashes) == 5
@@ -105,6 +108,45 @@ def test_table1_is_the_mean_over_folds_of_the_mean_over_images():
     assert set(tables.summary(results.load_runs("cpu")).method) == {"s2l", "supervised", "otsu"}
 
 
+def test_three_images_get_neither_interval_nor_test():
+    fake_run("s2l", base=0.5)
+    fake_run("supervised", base=0.7)
+    table = tables.table1(results.load_runs("cpu"))
+    assert table[["low", "high", "p_holm"]].isna().all(axis=None) and (table.images == 3).all()
+    for text in (tables.table1_markdown(table), tables.table1_html(table)):
+        assert not {"†", "["} & set(html.unescape(text).replace(tables.LEGEND, "").split("</style>")[-1])
+
+
+def test_a_run_with_settings_of_its_own_is_no_repetition():
+    fake_run("s2l", base=0.5)
+    fake_run("s2l", base=0.6, seed=1)
+    fake_run("s2l", base=0.7, annotator=2)
+    fake_run("s2l", base=0.1, pair_target="or")
+    fake_run("s2l", base=0.1, annotator="skeleton")
+    runs = results.load_runs("cpu")
+    assert runs.run_id.nunique() == 3 and set(runs.variant) == {""}
+    assert tables.table1(runs).set_index("score").loc["IoU", "ours"] == pytest.approx(0.7)
+    runs = results.load_runs("cpu", variants=True)
+    assert set(runs.variant) == {"", "pair_target=or", "annotator=skeleton"}
+    wide = tables.summary(runs).query("checkpoint == 'best'").set_index("variant")
+    assert wide.iou["pair_target=or"] == pytest.approx(0.2) and wide.runs[""] == 3
+
+
+def test_only_variants_count_as_no_run():
+    fake_run("s2l", pair_target="or")
+    with pytest.raises(S2LError, match="make reproduce PROFILE=cpu"):
+        results.load_runs("cpu")
+
+
+def test_wide_table_has_every_score_and_checkpoint():
+    fake_run("s2l")
+    fake_run("s2l", fold=1)
+    wide = tables.summary(results.load_runs("cpu")).set_index("checkpoint")
+    assert set(wide.index) == {"best", "last"}
+    assert wide.merged["best"] == 2 and wide.missed["last"] == 1 and wide.false_positives["best"] == 1
+    assert {f"{name}_spread" for name in ("iou", "mdice", "mdice_official", "aji", "f1", "merged")} <= set(wide)
+
+
 def test_images_without_nuclei_are_left_out_of_mdice_only():
     config = fake_run("s2l")
     runs = results.load_runs("cpu")
@@ -127,8 +169,8 @@ def test_table_as_text_marks_best_and_second_best():
 
 
 def test_subset_is_labelled_everywhere():
-    fake_run("s2l", dataset="dsb-fluo")
-    runs = results.load_runs("cpu")
+    fake_run("s2l", dataset="dsb-fluo", subset=True)
+    runs = results.load_runs("cpu", variants=True)
     assert set(runs.data) == {"DSB-Fluo (subset)"}
     assert "DSB-Fluo (subset)" in tables.table1_markdown(tables.table1(runs))
     assert results.data_label(RunConfig("dsb-fluo", "s2l", profile="paper")) == DATASETS["dsb-fluo"][0]
