@@ -1,4 +1,4 @@
-"""Readers of image files and annotations: BBBC038, MoNuSeg, a folder of one's own -> CellImage.
+"""Readers of the official archives, packed or unpacked: BBBC038 and MoNuSeg -> CellImage.
 
 An archive is read in memory by member name: nothing is extracted, and no member can leave its place.
 """
@@ -20,7 +20,7 @@ from defusedxml import ElementTree as xml
 from PIL import Image
 from skimage.draw import polygon
 
-from s2l_core.config import IGNORE, S2LError
+from s2l_core.config import S2LError
 
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -161,42 +161,3 @@ def rasterise(aperio: bytes, shape: tuple[int, int]) -> np.ndarray:
             free = instances[rows, columns] == 0
             instances[rows[free], columns[free]] = label
     return instances
-
-
-def read_folder(folder: Path) -> list[CellImage]:
-    """A folder of one's own: `images/`, optional `masks/` and `scribbles/`."""
-    source = Source(folder)
-    found: dict[str, dict[str, str]] = {"images": {}, "masks": {}, "scribbles": {}}
-    for file in source.names:
-        kind, *_, name = file.split("/")
-        if kind in found and name.lower().endswith(_SUFFIXES):
-            found[kind][Path(name).stem] = file
-    if not found["images"]:
-        raise S2LError(f"{folder}: no image in {folder / 'images'}. Put PNG, JPEG or TIFF files there.")
-    cells = []
-    for i, file in sorted(found["images"].items()):
-        image = _to_rgb(source.picture(file))
-        planes = {"masks": None, "scribbles": None}
-        for kind in planes:
-            if i in found[kind]:
-                planes[kind] = plane = np.asarray(source.picture(found[kind][i]))
-                if plane.shape != image.shape[:2]:
-                    raise S2LError(f"{folder}: {found[kind][i]} has shape {plane.shape}, its image {image.shape[:2]}.")
-            elif found[kind] and i not in found["scribbles"]:
-                raise S2LError(f"{folder}: image {i} has no file of that name in {kind}/. Add it or remove the image.")
-        masks, scribbles = planes["masks"], planes["scribbles"]
-        if scribbles is not None and (wrong := set(np.unique(scribbles).tolist()) - {0, 1, IGNORE}):
-            raise S2LError(f"{folder}: scribbles of {i} hold {sorted(wrong)[:5]}; expected 0, 1, {IGNORE} (none).")
-        instances = None if masks is None else masks.astype(np.int32)
-        cells.append(CellImage(i, image, instances, None if scribbles is None else scribbles.astype(np.uint8)))
-    return cells
-
-
-def _to_rgb(picture: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8; what has more than 8 bits is mapped linearly from its own range, as cameras rarely fill it."""
-    if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture).astype(np.float32)
-        low, high = values.min(), values.max()
-        grey = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(picture.convert("RGB"))

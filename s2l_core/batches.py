@@ -61,6 +61,12 @@ class TrainingSet:
     def __init__(self, images: Sequence, scribbles: Mapping[str, np.ndarray], config: RunConfig, *, masks=False):
         if not images:
             raise S2LError(f"{config.dataset}, fold {config.fold}: no training image. Choose another fold.")
+        drawn = {value for image in images for value in (0, 1) if not masks and (scribbles[image.id] == value).any()}
+        if not masks and len(drawn) < 2:
+            raise S2LError(
+                f"{config.dataset}: no {'background' if 1 in drawn else 'foreground'} scribble in any training image; "
+                "expected both classes. Draw some, see `python -m s2l_core.checks`."
+            )
         self.images = list(images)
         self.scribbles, self.masks = scribbles, masks
         self.seed, self.crop, self.held = config.seed, config.crop, config.foreground_crops

@@ -1,6 +1,7 @@
 """Data sets by name: official archives, embedded data, a folder of one's own; prepared store and splits."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from s2l_core import paths
-from s2l_core.archives import CellImage, Source, read_bbbc038, read_folder, read_monuseg
+from s2l_core.archives import CellImage, Source, read_bbbc038, read_monuseg
 from s2l_core.config import DATASETS, SYNTHETIC, RunConfig, S2LError, digest
+from s2l_core.folders import read_folder, say, split_folder
 from s2l_core.sources import ARCHIVES, COUNTS, PARTS, fetch, locate, unknown
 from s2l_core.synthetic import generate
 
@@ -40,10 +42,10 @@ def load_dataset(
     over the archive beside it. Their arrays are read-only views of the prepared store. `ids` selects images, in that
     order. `images` and `image_size` (pixels) belong to the synthetic sets: 40 of 256 unless given.
 
-    A folder holds `images/`, optional `masks/` (label images) and optional `scribbles/` (0, 1 and 255), same stems.
+    A folder holds `images/`, optional `scribbles/` and optional `masks/`, paired by name: see docs/bad_inputs.md.
 
     Raises:
-        S2LError: unknown name or id; an archive that is missing, damaged or incomplete.
+        S2LError: unknown name or id; an archive that is missing, damaged or incomplete; a fault in a folder.
     """
     if name in PARTS:
         cells = [cell for part in PARTS[name] for cell in _prepared(part, Path(root or paths.raw_data()), ids)]
@@ -51,7 +53,7 @@ def load_dataset(
         drawn = generate(name.removeprefix("synthetic-"), images or 40, image_size or 256)
         cells = [CellImage(i, image, truth.astype(np.int32)) for i, image, truth in drawn]
     elif Path(name).is_dir():
-        cells = read_folder(Path(name))
+        cells = read_folder(Path(name), ids)
     else:
         raise unknown(name, [*PARTS, *SYNTHETIC])
     if ids is None:
@@ -180,11 +182,21 @@ def splits(name: str, fold: int, *, subset: bool = False, images: int = 0) -> Sp
 
 
 def split_of(config: RunConfig) -> Split:
-    """Split of a run; in a folder of one's own every image with scribbles or masks trains, and none is held out."""
+    """Split of a run. In a folder of one's own every image with scribbles or masks trains, but for `splits.json`.
+
+    Raises:
+        S2LError: as `splits`; a folder without labels, or with a `splits.json` that cannot be followed.
+    """
     if config.dataset in DATASETS:
         return splits(config.dataset, config.fold, subset=config.subset, images=config.images)
-    cells = load_dataset(config.dataset)
-    return Split([cell.id for cell in cells if cell.scribbles is not None or cell.instances is not None], [], [])
+    if not Path(config.dataset).is_dir():
+        raise unknown(config.dataset, list(DATASETS))
+    split = Split(**split_folder(Path(config.dataset)))
+    train, validation, test = (len(ids) for ids in dataclasses.asdict(split).values())
+    selected = f"{validation} validate" if validation else "none validates, so the weights of the last step are taken"
+    scored = f"{test} are scored" if test else "none is scored, so per_image.csv stays empty"
+    say(f"{config.dataset}: {train} images train, {selected}; {scored}. splits.json in this folder decides.")
+    return split
 
 
 def images_of(config: RunConfig, ids: Sequence[str]) -> list[CellImage]:

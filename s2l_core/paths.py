@@ -60,3 +60,23 @@ def executed(profile: str) -> Path:
 def figures(profile: str | None = None) -> Path:
     """Pictures of a profile; without one, those that belong to no profile (Fig. 1)."""
     return home() / "figures" / profile if profile else home() / "figures"
+
+
+def own_strokes(folder: Path) -> Path:
+    """Strokes drawn on the images of a folder of one's own."""
+    return Path(folder) / "scribbles" / "strokes.json"
+
+
+def own_results(folder: Path) -> Path:
+    """What training on such a folder leaves: the model, and `export/`."""
+    return Path(folder) / "s2l"
+
+
+def own_encoding(folder: Path) -> Path:
+    """What the values of label images in such a folder's `scribbles/` mean, where that cannot be told from them."""
+    return Path(folder) / "scribbles.json"
+
+
+def own_splits(folder: Path) -> Path:
+    """Which images of such a folder train, validate and test, where its owner decides."""
+    return Path(folder) / "splits.json"

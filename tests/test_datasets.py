@@ -18,7 +18,7 @@ from PIL import Image
 from conftest import ROOT
 from s2l_core import archives, datasets, paths, sources
 from s2l_core.archives import rasterise
-from s2l_core.config import DATASETS, IGNORE, S2LError
+from s2l_core.config import DATASETS, S2LError
 from s2l_core.datasets import Split, fetch, load_dataset, splits, synthetic_ids
 
 TRAIN, TEST = ["TCGA-A", "TCGA-B"], ["TCGA-C"]
@@ -382,7 +382,7 @@ def test_unknown_names(bbbc038):
         load_dataset("dsb-bf", ids=["bright1", "x"])
 
 
-# --- embedded data and a folder of one's own
+# --- embedded data
 
 
 @pytest.mark.parametrize("name", ["synthetic-bf", "synthetic-fluo", "synthetic-he"])
@@ -392,49 +392,6 @@ def test_embedded_data(name):
     assert cells[0].image.shape == (96, 96, 3) and cells[0].instances.dtype == np.int32 and cells[0].instances.max()
     again = load_dataset(name, ids=[cells[2].id], images=3, image_size=96)
     assert len(again) == 1 and (again[0].image == cells[2].image).all()
-
-
-def own_folder(folder, **files):
-    write({name.replace("__", "/").replace("_png", ".png"): png(data) for name, data in files.items()}, folder)
-    return str(folder)
-
-
-def test_folder_of_ones_own(tmp_path):
-    scribbles = np.full((20, 24), IGNORE, np.uint8)
-    scribbles[3, :9], scribbles[9, :9] = 0, 1
-    deep = (np.arange(480).reshape(20, 24) + 300).astype(np.uint16)  # 16 bit, and more than 255 nuclei
-    name = own_folder(
-        tmp_path / "own",
-        images__a_png=grey(50),
-        images__b_png=deep,
-        masks__a_png=deep,
-        scribbles__a_png=scribbles,
-        scribbles__b_png=scribbles,
-    )
-    a, b = load_dataset(name)
-    assert (a.id, b.id) == ("a", "b") and (a.image == 50).all()
-    assert (a.instances == deep).all() and a.instances.dtype == np.int32 and b.instances is None
-    assert (a.scribbles == scribbles).all() and a.scribbles.dtype == np.uint8
-    assert b.image.dtype == np.uint8 and b.image[0, 0].tolist() == [0] * 3 and b.image[-1, -1].tolist() == [255] * 3
-    assert load_dataset(own_folder(tmp_path / "only", images__c_png=grey(1)))[0].scribbles is None
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"masks__a_png": box(1, 1, 2, 2)}, "no image in"),
-        (
-            {"images__a_png": grey(1), "images__b_png": grey(1), "masks__a_png": box(1, 1, 2, 2)},
-            "b has no file of that",
-        ),
-        ({"images__a_png": grey(1), "masks__a_png": box(1, 1, 2, 2, (9, 9))}, r"\(9, 9\), its image \(20, 24\)"),
-        ({"images__a_png": grey(1), "masks__a_png": grey(1)}, r"\(20, 24, 4\), its image \(20, 24\)"),
-        ({"images__a_png": grey(1), "scribbles__a_png": box(1, 1, 2, 2) // 100}, r"hold \[2\]; expected 0, 1"),
-    ],
-)
-def test_folder_with_faults(tmp_path, files, message):
-    with pytest.raises(S2LError, match=message):
-        load_dataset(own_folder(tmp_path / "own", **files))
 
 
 # --- splits
