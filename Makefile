@@ -6,6 +6,7 @@ FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
 SEEDS    =#            0 when empty; else numbers
 JOBS     = 2#          runs at the same time, sharing the cores
+KILLS    = 36#         runs that `make torture` kills; 54 meet every place in every method
 
 # Python 3.11 first: it is the version requirements.lock was made with
 PYTHONS = python3.11 python3.12 python3.13 python3.14 python3 python
@@ -25,7 +26,7 @@ SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS) 
 CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)")
 
-.PHONY: help install reproduce dry-run test lab lint format data site clean
+.PHONY: help install reproduce dry-run verify test torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -44,8 +45,14 @@ reproduce: .venv/.installed ## run the missing runs of a profile and print Table
 dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)
 
+verify: .venv/.installed ## compute every committed number anew from the runs' scores; needs no data
+	$(PY) -m s2l_core.verify
+
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
 	$(IN_VENV) $(PY) -m pytest -q --durations=10
+
+torture: .venv/.installed ## kill and harm KILLS small runs, and write docs/faults.md (about ten minutes)
+	$(IN_VENV) PYTHONPATH=tests $(PY) -m torture --kills $(KILLS)
 
 lab: .venv/.installed ## open the notebooks in JupyterLab
 	$(IN_VENV) $(PY) -m jupyterlab notebooks

@@ -8,6 +8,7 @@ import argparse
 import ast
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,10 +16,14 @@ from typing import Any
 
 import nbformat
 import papermill
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.log import logger
 
 from s2l_core import paths, results
 from s2l_core.config import DATASETS, METHODS, PROFILES, RunConfig, S2LError
 from s2l_core.progress import PLAIN
+from s2l_core.signals import Signals
 
 MAX_BYTES = 1_000_000
 
@@ -82,6 +87,7 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
     Raises:
         S2LError: an unknown notebook or parameter, or an executed copy over 1 MB.
         papermill.PapermillExecutionError: a cell failed; its traceback is shown.
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM, after the kernel has had them too.
     """
     source = paths.notebook(name)
     if not source.exists():
@@ -99,6 +105,7 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
             stderr_file=sys.stderr,
             progress_bar=False,
             cwd=str(paths.ROOT),
+            engine_name="s2l",
         )
         notebook = normalise(nbformat.read(temporary, as_version=4))
         text = nbformat.writes(notebook) + "\n"
@@ -113,6 +120,31 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
     finally:
         os.environ.pop(PLAIN) if previous is None else os.environ.update({PLAIN: previous})
     return output
+
+
+class _Engine(NBClientEngine):
+    """papermill's engine, which passes signals on to the kernel: a training there answers them with a checkpoint."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, *, start_timeout, input_path, **options):
+        client = PapermillNotebookClient(
+            nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, log=logger, **options
+        )
+
+        def pass_on(number):
+            kernel = client.km and client.km.provisioner
+            if not (kernel and kernel.has_process):
+                signals.obey()
+            os.killpg(kernel.pgid, number)
+
+        with Signals(pass_on) as signals:
+            try:
+                client.execute()
+            finally:
+                signals.obey()
+
+
+papermill_engines.register("s2l", _Engine)
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -200,6 +232,8 @@ def main(arguments: list[str] | None = None) -> None:
             warm_up(RunConfig.from_dict(values))
     except S2LError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

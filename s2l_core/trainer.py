@@ -1,5 +1,6 @@
 """Warm-up, main stage, supervised and scribble-only training: one loop and one `step`."""
 
+import copy
 import math
 import os
 import time
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from s2l_core import paths, results
+from s2l_core import checkpoints, paths, results
 from s2l_core.batches import Prefetcher, TrainingSet, scribbles_of
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
 from s2l_core.datasets import images_of, split_of
@@ -22,8 +23,6 @@ from s2l_core.model import ScribbleUNet
 from s2l_core.objective import loss_terms, rate_factor
 from s2l_core.progress import Progress
 from s2l_core.pseudo_labels import PseudoLabels
-
-CHECKPOINT_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -47,30 +46,33 @@ def train(config: RunConfig, *, resume=False, warmup: Path | None = None, progre
         device: `auto` or None, or the name of a device.
 
     Raises:
-        S2LError: an unfinished run exists and `resume` is False; or data, splits or scribbles are missing.
+        S2LError: an unfinished run exists and `resume` is False; or data, splits or scribbles are missing; or the
+            run cannot go on (numbers, memory, disk), which leaves its last checkpoint.
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM, after a checkpoint.
     """
     folder = paths.run_folder(config.profile, results.run_id(config))
     if results.is_done(config):
         print(f"{folder.name}: finished before, reading it. Delete its folder to run it anew.")
-        return RunResult(config, folder, *results.read_run(folder))
-    if (folder / "checkpoint.pt").exists() and not resume:
-        raise S2LError(f"{folder}/checkpoint.pt: an unfinished run. Pass resume=True to go on, or delete the folder.")
-    started = time.perf_counter()
-    if METHODS[config.method].rival:
-        predictors, steps = {"last": fit_rival(config)}, []
+    elif METHODS[config.method].rival:
+        started = time.perf_counter()
+        rows, shown = score_test(config, {"last": fit_rival(config)})
+        results.write_run(config, rows, [], shown, seconds=time.perf_counter() - started)
+    elif checkpoints.exist(folder) and not resume:
+        raise S2LError(f"{folder}: holds an unfinished run. Pass resume=True to go on with it, or delete the folder.")
     else:
-        run = _Run(config, pick_device(device), progress)
-        if (folder / "checkpoint.pt").exists():
-            run.restore(folder / "checkpoint.pt")
-        elif warmup is not None:
-            run.restore(warmup / "checkpoint.pt")
-        run.advance(config.warmup_steps, folder)
-        run.fork()
-        run.advance(config.total_steps, folder)
-        predictors, steps = run.predictors(), run.history
-        results.save_model(folder, run.weights("best"), config)
-    rows, shown = score_test(config, predictors)
-    results.write_run(config, rows, steps, shown, seconds=time.perf_counter() - started)
+        run = _Run(config, pick_device(device), progress, folder)
+        if checkpoints.exist(folder) or warmup is not None:
+            run.restore(folder if checkpoints.exist(folder) else warmup)
+        with run.kept():
+            run.advance(config.warmup_steps)
+            run.fork()
+            run.advance(config.total_steps)
+            results.save_model(folder, run.weights("best"), config)
+            rows, shown = score_test(config, run.predictors())
+            if results.run_id(config) != folder.name:
+                raise S2LError(f"{config.dataset}: its files changed while they were learned from. Run it again.")
+            results.write_run(config, rows, run.history, shown, **run.seconds())
+    checkpoints.clear(folder)
     return RunResult(config, folder, *results.read_run(folder))
 
 
@@ -78,23 +80,25 @@ def warm_up(config: RunConfig, *, progress=True, device=None) -> Path:
     """Trains the warm-up that the scribble methods of a fold share, or goes on with it; returns its folder."""
     config = config.warmup()
     folder = paths.warmup_folder(config.profile, results.warmup_id(config))
-    if (folder / "done").exists():
-        return folder
-    run = _Run(config, pick_device(device), progress)
-    if (folder / "checkpoint.pt").exists():
-        run.restore(folder / "checkpoint.pt")
-    run.advance(config.warmup_steps, folder)
-    run.save(folder / "checkpoint.pt")
-    (folder / "done").touch()
+    if not (folder / "done").exists():
+        run = _Run(config, pick_device(device), progress, folder)
+        if checkpoints.exist(folder):
+            run.restore(folder)
+        with run.kept():
+            run.advance(config.warmup_steps)
+            run.save()
+            results.write_text(folder / "done", "")
+    checkpoints.clear(folder, checkpoints.NAMES[1:])
     return folder
 
 
 def learning_curve(config: RunConfig, *, progress=True, device=None) -> pd.DataFrame:
     """Trains without ever touching a test image and returns the rows of `steps.csv`: how a recipe is chosen."""
     run = _Run(config, pick_device(device), progress)
-    run.advance(config.warmup_steps)
-    run.fork()
-    run.advance(config.total_steps)
+    with run.kept():
+        run.advance(config.warmup_steps)
+        run.fork()
+        run.advance(config.total_steps)
     return pd.DataFrame(run.history)
 
 
@@ -103,18 +107,23 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
-class _Run:
-    """A training in progress: everything that a checkpoint holds."""
+class _Run(checkpoints.Resumable):
+    """A training in progress: data, network, optimiser and averages, the loop and the step."""
 
-    def __init__(self, config: RunConfig, device: torch.device, progress: bool):
-        self.config, self.device, self.progress = config, device, progress
-        self.method = METHODS[config.method]
+    def __init__(self, config: RunConfig, device: torch.device, progress: bool, folder: Path | None = None):
+        super().__init__(config, folder)
+        self.device, self.progress = device, progress
         split = split_of(config)
         training = images_of(config, split.train)
-        if self.method.masks and any(image.instances is None for image in training):
-            raise S2LError(f"{config.dataset}: supervised training needs masks for every image. Choose s2l-r1-r4.")
+        if self.method.masks and (bare := [image.id for image in training if image.instances is None]):
+            hint = f"{bare[0]!r} has none. Name others under train in splits.json, or choose s2l-r1-r4"
+            raise S2LError(f"{config.dataset}: supervised training needs masks for every image; {hint}.")
         self.validation = [image for image in images_of(config, split.validation) if image.instances is not None]
         self.data = TrainingSet(training, scribbles_of(config, training), config, masks=self.method.masks)
+        if self.data.size == 1 and config.crop == 32:
+            raise S2LError(
+                "crop = 32 and one crop in a step: too little to normalise by. Choose crop = 64 or batch = 2."
+            )
         self.model = ScribbleUNet(
             config.encoder, (), config.encoder_weights, intensity=config.intensity, seed=config.seed
         ).to(device)
@@ -125,7 +134,6 @@ class _Run:
             weight_decay=config.weight_decay,
         )
         self.pseudo = PseudoLabels(config.averaging, config.average_start)
-        self.step, self.history, self.best = 0, [], {"iou": -1.0, "step": -1, "weights": {}}
 
     def fork(self) -> None:
         """Creates the projection heads at the start of the main stage; before it they have no state of any kind."""
@@ -135,35 +143,32 @@ class _Run:
             rate = self.config.rate_heads
             self.optimiser.add_param_group({"params": self.model.parameter_groups()["heads"], "rate": rate, "lr": rate})
 
-    def advance(self, until: int, folder: Path | None = None) -> None:
-        """The loop: steps, averaged predictions, validation, and checkpoints where there is a folder for them."""
-        if self.step >= until:
+    def advance(self, until: int) -> None:
+        """The loop: steps, averaged predictions, validation; a cut row is finished first."""
+        config, main, start = self.config, self.stage == "main", self.step
+        if start > until or start == until and not self.row:
             return
-        config, saved, main = self.config, time.monotonic(), self.step >= self.config.warmup_steps
         averages = self.method.pseudo or (self.method.forks and not main)
         loader = Prefetcher(self.data, self.pseudo if averages and main else None, self.device)
-        bar = Progress(f"{config.dataset} {config.method}", self.step, until) if self.progress else None
+        bar = Progress(f"{config.dataset} {config.method}", start - bool(self.row), until) if self.progress else None
         try:
-            while self.step < until:
-                step = self.step + 1
+            while self.step < until or self.row:
+                step = self.step + (not self.row)
                 update = averages and step % config.average_every == 0 and step < config.total_steps
-                batch = loader.batch(self.step, prefetch_next=not update and step < until)
-                row = {"step": step, "stage": "main" if main else "warm-up"} | self._step(batch)
-                self.step += 1
+                if not self.row:
+                    batch = loader.batch(self.step, prefetch_next=not update and step < until)
+                    row = {"step": step, "stage": self.stage} | self._step(batch)
+                    self.step, self.row = step, row
                 if update:
-                    row |= self._update_averages()
-                if main and (self.step % config.validate_every == 0 or self.step == until):
-                    row |= self._validate()
-                self.history.append(row)
+                    self.row |= self._update_averages()
+                if main and (step % config.validate_every == 0 or step == config.total_steps):
+                    self.row |= self._validate()
                 if bar:
-                    bar.show(row)
-                if folder and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self.save(folder / "checkpoint.pt")
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            if folder:
-                self.save(folder / "checkpoint.pt")
-            raise
+                    bar.show(self.row)
+                self.tick()
+                self.history.append(self.row)
+                self.row = {}
+                self.pause()
         finally:
             loader.close()
             if bar:
@@ -180,7 +185,8 @@ class _Run:
         total = sum(terms.values())
         total.backward()
         self.optimiser.step()
-        values = {"loss": total.item()} | {name: term.item() for name, term in terms.items()}
+        gathered = torch.stack([term.detach().float() for term in (total, *terms.values())])
+        values = dict(zip(("loss", *terms), gathered.tolist(), strict=True))  # the only wait for the device in a step
         if not math.isfinite(values["loss"]):
             raise S2LError(
                 f"step {self.step}: the loss is {values['loss']} ({values}), images {self.data.ids(self.step)}. "
@@ -190,9 +196,12 @@ class _Run:
 
     def _update_averages(self) -> dict[str, float]:
         """Predicts every training image; says how much is pseudo-labelled and, where truth exists, how well."""
+        due, done = self.step // self.config.average_every, self.pseudo.state_dict()["counts"]
+        for image in self.data.images:
+            if done.get(image.id, 0) < due:  # the others were updated before a cut
+                self.pseudo.update(image.id, self._predict(self.model, image.image))
         covered = labelled = right = total = 0
         for image in self.data.images:
-            self.pseudo.update(image.id, predict(self.model, image.image))
             labels = self.pseudo.labels(image.id, 1 - self.config.confidence, self.config.confidence).numpy()
             known = labels != IGNORE
             covered, total = covered + known.sum(), total + known.size
@@ -205,65 +214,29 @@ class _Run:
         """Mean IoU on the fully annotated validation images; keeps the best weights (D10)."""
         if not self.validation:
             return {}
-        scores = [iou(image.instances, predict(self.model, image.image) >= 0.5) for image in self.validation]
+        scores = [iou(image.instances, self._predict(self.model, image.image) >= 0.5) for image in self.validation]
         value = float(np.mean(scores))
         if value > self.best["iou"]:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
             self.best = {"iou": value, "step": self.step, "weights": weights}
         return {"validation_iou": value}
 
-    def weights(self, which: str) -> dict[str, Tensor]:
-        """State of the `best` or `last` model; without validation images the best is the last."""
-        return self.best["weights"] if which == "best" and self.best["weights"] else self.model.state_dict()
-
     def predictors(self) -> dict:
-        """Functions image -> probability for both checkpoints; the last weights first, so that one model serves."""
+        """Functions image -> probability for both checkpoints, by a model of their own: the run's stays resumable."""
+        model = copy.deepcopy(self.model)
 
-        def predictor(weights):
+        def predictor(which):
             def apply(image):
-                self.model.load_state_dict(weights)
-                return predict(self.model, image)
+                model.load_state_dict(self.weights(which))
+                return self._predict(model, image)
 
             return apply
 
-        last = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        return {"best": predictor(self.weights("best")), "last": predictor(last)}
+        return {which: predictor(which) for which in ("best", "last")}
 
-    def save(self, file: Path) -> None:
-        """Writes a checkpoint under a temporary name and renames it."""
-        state = {
-            "config": self.config.to_dict(),
-            "step": self.step,
-            "forked": len(self.model.heads) > 0,
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "pseudo": self.pseudo.state_dict(),
-            "history": self.history,
-            "best": self.best,
-        }
-        results.write_atomically(file, lambda temporary: torch.save(state, temporary))
-
-    def restore(self, file: Path) -> None:
-        """Loads a checkpoint of this run or of its warm-up.
-
-        Raises:
-            S2LError: the file is missing, damaged, or belongs to another configuration (the differing field is named).
-        """
-        try:
-            state = torch.load(file, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            raise S2LError(f"{file}: not a readable checkpoint ({error}). Delete it and run again.") from error
-        saved, mine = RunConfig.from_dict(state["config"]), self.config
-        if saved != mine and (saved != mine.warmup() or state["step"] != mine.warmup_steps):
-            ours, theirs = mine.to_dict(), state["config"]
-            differ = [
-                f"{name} ({theirs[name]} there, {ours[name]} here)" for name in ours if ours[name] != theirs[name]
-            ]
-            raise S2LError(f"{file}: made with another configuration: {', '.join(differ)}. Delete it or change back.")
-        if state["forked"]:
-            self.fork()
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.pseudo.load_state_dict(state["pseudo"])
-        self.step, self.history, self.best = state["step"], state["history"], state["best"]
-        print(f"{file.parent.name}: going on from step {self.step} of {mine.total_steps}", flush=True)
+    def _predict(self, model: ScribbleUNet, image: np.ndarray) -> np.ndarray:
+        self.pause()
+        probability = predict(model, image)
+        if not np.isfinite(probability).all():
+            raise S2LError(f"step {self.step}: a prediction is not finite. Lower rate_encoder and rate_decoder.")
+        return probability

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from s2l_core import objective, paths, results, trainer
+from s2l_core.augment import intensity_range
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
 from s2l_core.objective import loss_terms, rate_factor
 from s2l_core.trainer import _Run, train, warm_up
@@ -78,12 +80,12 @@ def test_resume_is_bit_identical(home, monkeypatch, stop):
     expected = weights(untouched), timeless(untouched.steps), untouched.per_image
     monkeypatch.setenv("S2L_HOME", str(home / "cut"))
     folder = paths.run_folder("smoke", results.run_id(config))
-    run = _Run(config, CPU, False)
-    run.advance(min(stop, config.warmup_steps), folder)
+    run = _Run(config, CPU, False, folder)
+    run.advance(min(stop, config.warmup_steps))
     if stop > config.warmup_steps:
         run.fork()
-        run.advance(stop, folder)
-    run.save(folder / "checkpoint.pt")
+        run.advance(stop)
+    run.save()
     with pytest.raises(S2LError, match="resume=True"):
         train(config, progress=False)
     resumed = train(config, resume=True, progress=False)
@@ -110,8 +112,8 @@ def test_overfits_one_image():
     config = smoke("supervised", batch=1, warmup_steps=1, main_steps=60, validate_every=60, schedule="constant")
     run = _Run(config, CPU, False)
     run.data.images = run.data.images[:1]
-    run.advance(1, paths.home())
-    run.advance(61, paths.home())
+    run.advance(1)
+    run.advance(61)
     losses = [row["loss"] for row in run.history]
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:5])
 
@@ -173,7 +175,7 @@ def test_average_start_and_averaging_change_the_averages():
     maps = []
     for fields in ({}, {"average_start": "zero"}, {"averaging": 0.5}):
         run = _Run(smoke("s2l", **fields), CPU, False)
-        run.advance(4, paths.home())
+        run.advance(4)
         maps.append(run.pseudo.average(run.data.images[0].id))
     assert not np.allclose(maps[0], maps[1]) and not np.allclose(maps[0], maps[2])
 
@@ -201,9 +203,9 @@ def test_selection_and_annotator_reach_the_run(home):
 
 def test_best_is_chosen_in_the_main_stage_only():
     run = _Run(smoke("supervised"), CPU, False)
-    run.advance(4, paths.home())
+    run.advance(4)
     assert run.best["step"] == -1
-    run.advance(8, paths.home())
+    run.advance(8)
     assert run.best["step"] > 4
 
 
@@ -211,7 +213,7 @@ def test_same_seed_same_weights_other_seed_other_weights():
     ends = []
     for seed in (0, 0, 1):
         run = _Run(smoke("supervised", seed=seed), CPU, False)
-        run.advance(3, paths.home())
+        run.advance(3)
         ends.append({name: value.clone() for name, value in run.model.state_dict().items()})
     assert same(ends[0], ends[1]) and not same(ends[0], ends[2])
 
@@ -223,18 +225,81 @@ def test_not_a_number_stops_the_run_and_says_where(monkeypatch):
     assert not list((paths.results("smoke") / "runs").glob("*/per_image.csv"))
 
 
+def test_weights_that_overflow_stop_the_run_before_they_are_averaged(monkeypatch):
+    monkeypatch.setattr(trainer, "predict", lambda model, image: np.full(image.shape[:2], np.nan, np.float32))
+    with pytest.raises(S2LError, match="step 2: a prediction is not finite. Lower rate_encoder"):
+        train(smoke("s2l"), progress=False)
+
+
+@pytest.mark.parametrize("fill", [lambda: torch.empty(10**15), lambda: np.empty(10**15)], ids=["torch", "numpy"])
+def test_out_of_memory_says_what_to_lower(monkeypatch, fill):
+    monkeypatch.setattr(trainer, "loss_terms", lambda *_: fill())
+    message = r"step 0: out of memory \(.*\). Lower batch \(2\), crop \(64\) or max_regions \(200\).*tile"
+    with pytest.raises(S2LError, match=message):
+        train(smoke("s2l"), progress=False)
+
+
+def test_another_runtime_error_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(trainer, "loss_terms", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        train(smoke("s2l"), progress=False)
+
+
+def test_validation_without_foreground_still_chooses_weights():
+    run = _Run(smoke("supervised"), CPU, False)
+    for image in run.validation:
+        image.instances[:] = 0
+    run.advance(4)
+    run.advance(8)
+    scores = [row["validation_iou"] for row in run.history if "validation_iou" in row]
+    assert len(scores) == 2 and all(0 <= score <= 1 for score in scores)  # empty and empty agree: 1
+    assert run.best["iou"] == max(scores) and run.best["weights"]
+
+
+def test_one_image_without_validation_or_test_set(tmp_path):
+    folder = tmp_path / "one"
+    cell = _Run(smoke("s2l"), CPU, False).data.images[0]
+    labels = np.full(cell.image.shape[:2], IGNORE, np.uint8)
+    labels[:4], labels[cell.instances > 0] = 0, 1
+    for name, picture in (("images", cell.image), ("scribbles", labels)):
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(picture).save(folder / name / "a.png")
+    config = dataclasses.replace(smoke(), dataset=str(folder))
+    result = train(config, progress=False)
+    assert result.per_image.empty and len(result.steps) == 8 and result.steps.loss.notna().all()
+    assert "validation_iou" not in result.steps and results.is_done(config)
+    assert (result.folder / "model.safetensors").exists()  # the last weights
+
+
+def test_batch_of_one_works_unless_nothing_is_left_to_normalise_by():
+    run = _Run(smoke("s2l-r1-r4", batch=1), CPU, False)
+    run.advance(4)
+    run.fork()
+    run.advance(6)
+    assert run.history[-1]["step"] == 6
+    with pytest.raises(S2LError, match="crop = 32 and one crop in a step.*Choose crop = 64 or batch = 2"):
+        _Run(smoke("s2l", batch=1, crop=32), CPU, False)
+    run = _Run(smoke("s2l", batch=2, crop=32), CPU, False)
+    run.advance(1)
+
+
+def test_a_blank_image_gives_finite_losses():
+    run = _Run(smoke("s2l-r1-r4"), CPU, False)
+    for image in run.data.images:
+        image.image[:] = 7
+    run.data.limits = {image.id: intensity_range(image.image, run.config.intensity) for image in run.data.images}
+    run.advance(4)
+    run.fork()
+    run.advance(8)
+    assert all(np.isfinite(row["loss"]) for row in run.history)
+
+
 def test_checkpoint_of_another_configuration_is_refused_by_field(tmp_path):
-    run = _Run(smoke("s2l"), CPU, False)
-    run.advance(2, tmp_path)
-    run.save(tmp_path / "checkpoint.pt")
+    run = _Run(smoke("s2l"), CPU, False, tmp_path)
+    run.advance(2)
+    run.save()
     with pytest.raises(S2LError, match=r"averaging \(0.2 there, 0.5 here\)"):
-        _Run(smoke("s2l", averaging=0.5), CPU, False).restore(tmp_path / "checkpoint.pt")
-
-
-def test_damaged_checkpoint_is_refused(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
-    with pytest.raises(S2LError, match="not a readable checkpoint"):
-        _Run(smoke("s2l"), CPU, False).restore(tmp_path / "checkpoint.pt")
+        _Run(smoke("s2l", averaging=0.5), CPU, False).restore(tmp_path)
 
 
 def test_image_without_a_scribble_is_named(monkeypatch):
