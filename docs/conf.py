@@ -6,6 +6,7 @@ Sphinx reads `docs/` alone, so what lies elsewhere is copied to `docs/read/` fir
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +38,16 @@ exclude_patterns = ["_build", "screenshots", "read/readme.md", *OWN]  # read fro
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
+ROOM = """## {name}
+
+```{{eval-rst}}
+.. automodule:: s2l_core.{name}
+   :members:
+   :exclude-members: set
+```
+"""
+
+
 def stage() -> None:
     """Copies pages, notebooks and pictures to `docs/read/`; an executed notebook is preferred to its source."""
     shutil.rmtree(READ, ignore_errors=True)
@@ -46,11 +57,10 @@ def stage() -> None:
         shutil.copy(file, READ / name)
     for name, page in PAGES.items():
         if (ROOT / name).exists():
-            above = "read/" if name == "README.md" else ""
-            text = (ROOT / name).read_text()
-            (READ / page).write_text(LINK.sub(lambda match: adjust(match, (ROOT / name).parent, above), text))
+            link = partial(adjust, folder=(ROOT / name).parent, above="read/" if name == "README.md" else "")
+            (READ / page).write_text(LINK.sub(link, (ROOT / name).read_text()))
     names = sorted(file.stem for file in (ROOT / "s2l_core").glob("*.py") if file.stem != "__init__")
-    rooms = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: s2l_core.{name}\n   :members:\n   :exclude-members: set\n```\n" for name in names]
+    rooms = [ROOM.format(name=name) for name in names]
     (READ / "api.md").write_text("# The package\n\nOne section a file, from the docstrings.\n\n" + "\n".join(rooms))
 
 

@@ -1,11 +1,12 @@
-"""Foreground probability of an image of any size, in tiles."""
+"""Foreground probability of an image of any size, in tiles; how sure it is, and where a stroke would help most."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from s2l_core.augment import intensity_range, to_unit
-from s2l_core.config import S2LError
+from s2l_core.config import IGNORE, S2LError
 
 MULTIPLE = 32  # the encoder halves the image five times
 
@@ -79,3 +80,35 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, in
         spans.append((start, min(start + tile, length), kept, end))
         kept = end
     return spans
+
+
+def uncertainty(probability: np.ndarray) -> np.ndarray:
+    """1 where the probability (H, W) is one half, 0 where it is 0 or 1."""
+    return 1 - np.abs(2 * probability - 1)
+
+
+def where_to_draw(
+    probability: np.ndarray, scribbles: np.ndarray | None = None, *, count: int = 3, radius: float = 16, least=0.05
+) -> list[tuple[int, int, float]]:
+    """The places where a prediction is least sure, and nobody has drawn yet.
+
+    Args:
+        probability: (H, W) foreground probability.
+        scribbles: (H, W) uint8 of 0, 1 and IGNORE, or None.
+        count: of places at most, the least sure first.
+        radius: pixels; uncertainty is averaged over about this far, and places keep twice as far from each other.
+        least: averaged uncertainty below which a place is not worth a stroke.
+
+    Returns:
+        (row, column, radius) of each; none where all is sure, or drawn on.
+    """
+    unsure = gaussian_filter(uncertainty(probability).astype(np.float32), radius / 2)
+    if scribbles is not None and (scribbles != IGNORE).any():
+        unsure[distance_transform_edt(scribbles == IGNORE) <= radius] = 0
+    rows, columns = np.ogrid[: unsure.shape[0], : unsure.shape[1]]
+    places: list[tuple[int, int, float]] = []
+    while len(places) < count and unsure.max(initial=0) >= least:
+        row, column = map(int, np.unravel_index(unsure.argmax(), unsure.shape))
+        places.append((row, column, float(radius)))
+        unsure[(rows - row) ** 2 + (columns - column) ** 2 <= (2 * radius) ** 2] = 0
+    return places

@@ -1,0 +1,149 @@
+"""Notebooks in JupyterLab in a real browser: one's own images from the first stroke to the export, and the tour."""
+
+import re
+import time
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from conftest import ROOT
+from hands import CHROMIUM, ERROR, PATIENCE, REASON, Board, Notebook, shoot, theme
+from s2l_core import paths
+from s2l_core.datasets import load_dataset
+from s2l_core.scribbles import SimulatedAnnotator
+from s2l_core.strokes import read_strokes
+
+pytest_plugins = ["browsing"]  # its fixtures
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
+
+
+def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
+    cells = load_dataset("synthetic-fluo", images=3, image_size=192)[1:]
+    home = tmp_path / "my cells"
+    (home / "images").mkdir(parents=True)
+    for name, cell in zip("ab", cells, strict=True):
+        Image.fromarray(cell.image).save(home / "images" / f"{name}.png")
+    notebook = nbformat.read(ROOT / "notebooks" / "08_your_images.ipynb", as_version=4)
+    parameters = next(cell for cell in notebook.cells if cell.id == "parameters")
+    for old, new in {'folder = ""': f"folder = {str(home)!r}", "steps = 120": "steps = 24"}.items():
+        assert old in parameters.source
+        parameters.source = parameters.source.replace(old, new)
+    book = Notebook(page, lab, notebook, "08_your_images.ipynb")
+    book.run("parameters", "setup", "example", "draw")
+    board = Board(book, (192, 192), paths.own_strokes(home))
+    board.ready()
+
+    # draw on the first image, by the strokes of the simulated annotator; undo one, redo it, undo it again
+    strokes = SimulatedAnnotator(0, 0.4).strokes(cells[0].instances, key="a")
+    chosen = [s for s in strokes if s.label][:4] + [s for s in strokes if not s.label][:4]
+    for number, stroke in enumerate(chosen, 1):
+        page.get_by_role("button", name=("Background", "Foreground")[stroke.label]).click()
+        board.draw(stroke.points)
+        board.saved(a=number)
+    before = board.ink()
+    board.press("z")
+    board.saved(a=7)
+    assert board.ink()[0] < before[0]
+    board.press("Shift+Z")
+    board.saved(a=8)
+    assert board.ink() == before
+    board.press("z")
+    board.saved(a=7)
+    for drawn, meant in zip(read_strokes(board.file)["a"], chosen, strict=False):
+        assert drawn.label == meant.label
+        assert np.abs(np.subtract(drawn.points[0], meant.points[0])).max() <= 0.6, "a stroke lies where it was drawn"
+    shoot(page, "08_draw_light")
+
+    # the second image, then back
+    expect(page.locator(".s2l-left")).to_have_text("1 of 2 drawn on")
+    board.press(".")
+    expect(page.locator(".s2l-left")).to_have_text(
+        "1 of 2 drawn on · here still without foreground and background", timeout=PATIENCE
+    )
+    board.ready()
+    for stroke in [
+        next(s for s in SimulatedAnnotator(0, 0.4).strokes(cells[1].instances) if s.label == k) for k in (1, 0)
+    ]:
+        board.press("fb"[1 - stroke.label])
+        board.draw(stroke.points)
+    board.saved(a=7, b=2)
+    expect(page.locator(".s2l-left")).to_have_text("All 2 drawn on")
+    board.press(",")
+    board.ready()
+
+    # a first overlay from the forest; the network changes it while it trains
+    assert board.overlay() == (0, 0)
+    began = time.monotonic()
+    book.run("first-guess")
+    page.wait_for_function("document.querySelector('.s2l-bar select:not(:disabled)')")
+    print(f"first overlay after {time.monotonic() - began:.1f} s")
+    forest = board.overlay()
+    assert forest[0] > 1000
+    number = book.start("refine")
+    expect(book.cell("refine").locator(".widget-hprogress, progress, .jupyter-widgets").first).to_be_visible(
+        timeout=PATIENCE
+    )
+    expect(book.cell("refine").locator(".jp-RenderedImage")).to_have_count(1, timeout=PATIENCE)
+    page.wait_for_function("() => /pseudo-labels on/.test(document.querySelector('.jp-Notebook').innerText)")
+    shoot(page, "08_training")
+    book.finish("refine", number)
+    assert book.cell("refine").locator(".jp-RenderedImage").count() == 1, "one picture, in place"
+    board.ready()
+    network = board.overlay()
+    assert network[0] > 1000 and network != forest
+
+    # where it is unsure, and where to draw next
+    book.run("look", "picture")
+    board.ready()
+    page.get_by_label("Overlay", exact=True).select_option("uncertainty")
+    assert board.overlay() != network
+    shoot(page, "08_uncertainty_light")
+    page.get_by_role("button", name="Where to draw next").click()
+    page.wait_for_timeout(300)
+    shoot(page, "08_where_next", part=board.element)
+    theme(page, "JupyterLab Dark")
+    board.ready()
+    board.press("0")
+    shoot(page, "08_uncertainty_dark")
+
+    # the page is reloaded, with a kernel that lives on
+    page.keyboard.press("Escape")
+    book.cell("picture").locator(".jp-InputPrompt").click()
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(2000)
+    page.reload()
+    book.ready()
+    board.ready()
+    assert board.ink()[0] > 1000, "strokes are gone after a reload"
+    board.saved(a=7, b=2)
+    shoot(page, "08_draw_dark")
+
+    book.run("correct", "export", "asserts", "summary")
+    book.cell("summary").scroll_into_view_if_needed()
+    shoot(page, "08_result_dark")
+    exported = {path.name for path in (paths.own_results(home) / "export").iterdir()}
+    assert exported == {f"{name}.{suffix}" for name in "ab" for suffix in ("tif", "zip", "geojson", "csv")}
+    assert (paths.own_results(home) / "model.safetensors").exists()
+
+    # the kernel is restarted
+    book.restart()
+    book.run("parameters", "setup", "example", "draw")
+    board.ready()
+    assert board.ink()[0] > 1000, "strokes are gone after a restart"
+    theme(page, "JupyterLab Light")
+
+
+def test_the_tour_runs_from_top_to_bottom(page, lab):
+    notebook = nbformat.read(ROOT / "notebooks" / "00_tour.ipynb", as_version=4)
+    book = Notebook(page, lab, notebook, "00_tour.ipynb")
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+    page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+    last = book.cell(book.ids[-1]).locator(".jp-InputPrompt")
+    expect(last).to_have_text(re.compile(r"\[\d+\]:"), timeout=3 * PATIENCE)
+    assert page.locator(ERROR).count() == 0
+    assert page.locator(".jp-Notebook img").count() >= 6
+    book.cell("averaged").scroll_into_view_if_needed()
+    shoot(page, "00_tour")
