@@ -280,7 +280,15 @@ def test_curves_of_a_rival_are_empty_and_say_so():
 def test_ablation_shows_every_image_the_mean_and_the_paper():
     rows = [
         {"data": data, "dataset": name, "method": method, "run_id": f"{name}_{method}", "fold": 0, "seed": 0}
-        | {"annotator": "0", "checkpoint": c, "shown": c == "best", "image": str(k), "iou": iou, "mdice_official": iou}
+        | {
+            "annotator": "0",
+            "variant": "",
+            "checkpoint": c,
+            "shown": c == "best",
+            "image": str(k),
+            "iou": iou,
+            "mdice_official": iou,
+        }
         for data, name in (("DSB-BF", "dsb-bf"), ("Synthetic BF", "synthetic-bf"))
         for method in (("s2l", "supervised") if name == "dsb-bf" else ("s2l",))
         for c, shift in (("best", 0), ("last", 0.1))

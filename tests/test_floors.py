@@ -28,7 +28,7 @@ FLOOR["interchange"] = FLOOR["exports"] = 1.5  # draw and write what `formats` t
 FLOOR |= {"pixels": 1.6, "encodings": 1.7, "folders": 1.8}  # each reads what the one before opens
 NUMERIC = {"numpy", "scipy", "skimage", "sklearn", "torch", "segmentation_models_pytorch"}
 EXTRA = {  # beside NUMERIC: file formats, and the transforms of augment
-    "progress": {"tqdm"},
+    "progress": {"IPython", "tqdm"},
     "archives": {"PIL", "defusedxml"},
     "augment": {"torchvision"},
     "formats": {"PIL", "defusedxml", "roifile", "tifffile"},

@@ -618,7 +618,10 @@ for path in sys.argv[1:]:
         print("read")
     except S2LError as error:
         print(str(error)[-200:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    if sys.platform == "linux":  # ru_maxrss would be that of the process which started this one, if larger
+        peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2**20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
     print(time.process_time() - started, peak)
 """
     command = [sys.executable, "-c", code, *(str(tmp_path / name) for name in HEAVY)]

@@ -192,7 +192,7 @@ def test_schedules():
 
 def test_selection_and_annotator_reach_the_run(home):
     first = train(smoke("scribble-only", selection="last"), progress=False)
-    runs = results.load_runs("smoke")
+    runs = results.load_runs("smoke", variants=True)
     assert set(runs[runs.run_id == first.folder.name].query("shown").checkpoint) == {"last"}
     drawn = [
         _Run(smoke("s2l", **f), CPU, False).data.scribbles for f in ({}, {"annotator": 1}, {"annotator": "skeleton"})

@@ -170,7 +170,7 @@ def thread_differences(base: Path) -> tuple[str, list[bool]]:
         weights = max(float((one[name] - two[name]).abs().max()) for name in floats)
         ious = [pd.read_csv(folder / "per_image.csv").iou for folder in folders]
         rows.append(f"| {config.total_steps} | {weights:.1e} | {(ious[0] - ious[1]).abs().max():.1e} |")
-    head = "| steps | largest difference of a weight or running mean | largest difference of an image's IoU |\n|---|---|---|\n"
+    head = "| steps | largest difference: a weight or running mean | an image's IoU |\n|---|---|---|\n"
     return head + "\n".join(rows), same
 
 
