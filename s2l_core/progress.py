@@ -1,13 +1,16 @@
-"""How far a training is: a bar where someone watches, plain lines in a log."""
+"""How far a training is: one line in place where someone watches, few plain lines in a log."""
 
+import html
 import os
 import sys
 import time
 
-from tqdm.auto import tqdm
+from IPython.display import display
+from tqdm import tqdm
 
-PLAIN = "S2L_PLAIN"  # set by the notebook runner: no bar, whatever the terminal
+PLAIN = "S2L_PLAIN"  # set by the notebook runner: plain lines, whatever the terminal
 LINES = 8  # plain lines for one stage
+SECONDS = 0.2  # between two changes of the line in a notebook: a page must not be flooded
 NO_TERMS = {"step", "stage", "loss", "coverage", "accuracy", "validation_iou"}  # all else in a row is part of the loss
 
 
@@ -21,24 +24,32 @@ class Progress:
     """
 
     def __init__(self, title: str, start: int, until: int):
-        self.start, self.until, self.began = start, until, time.monotonic()
         self.title = title.rpartition(os.sep)[2]  # of a folder of one's own the name will do
-        watched = "ipykernel" in sys.modules or sys.stderr.isatty()
-        plain = bool(os.environ.get(PLAIN)) or not watched
+        self.start, self.until, self.began, self.shown = start, until, time.monotonic(), 0.0
         self.every = max(1, (until - start) // LINES)
-        self.seen: dict[str, float] = {}
-        self.bar = None if plain else tqdm(total=until, initial=start, desc=title, unit="step")
+        self.seen: dict = {}
+        plain, notebook = bool(os.environ.get(PLAIN)), "ipykernel" in sys.modules
+        self.line = display({"text/plain": self.title}, raw=True, display_id=True) if notebook and not plain else None
+        watched = not plain and not notebook and sys.stderr.isatty()
+        self.bar = tqdm(total=until, initial=start, desc=self.title, unit="step") if watched else None
 
     def show(self, row: dict) -> None:
         """Takes the newest row of `steps.csv`."""
         self.seen |= row  # coverage and score stay in sight until the next ones
+        step, now = row["step"], time.monotonic()
+        left = (now - self.began) / max(step - self.start, 1) * (self.until - step)
+        text = f"{self.title}: step {step}/{self.until}, {self._notes()}, {left:.0f} s left"
         if self.bar is not None:
             self.bar.set_postfix_str(self._notes(), refresh=False)
             self.bar.update(1)
-        elif row["step"] == self.until or (row["step"] - self.start) % self.every == 0 or "validation_iou" in row:
-            pace = (time.monotonic() - self.began) / (row["step"] - self.start)
-            left = pace * (self.until - row["step"])
-            print(f"{self.title}: step {row['step']}/{self.until}, {self._notes()}, {left:.0f} s left", flush=True)
+        elif self.line is not None:
+            if step == self.until or now - self.shown > SECONDS:
+                done = f'value="{step - self.start}" max="{self.until - self.start}" style="vertical-align: middle"'
+                line = f"<progress {done}></progress> {html.escape(text)}"
+                self.line.update({"text/plain": text, "text/html": line}, raw=True)
+                self.shown = now
+        elif step == self.until or (step - self.start) % self.every == 0 or "validation_iou" in row:
+            print(text, flush=True)
 
     def _notes(self) -> str:
         terms = " + ".join(f"{name} {self.seen[name]:.2f}" for name in self.seen if name not in NO_TERMS)

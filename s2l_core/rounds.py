@@ -1,5 +1,7 @@
 """Training in rounds on a folder of one's own: draw, let it learn, correct, go on. Scribbles are all it needs."""
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,7 +48,8 @@ def train_round(
     lengths = {"average_every": every, "warmup_steps": every if before else 3 * every, "validate_every": steps}
     lengths["main_steps"] = steps - lengths["warmup_steps"]
     config = RunConfig(str(folder), "s2l-r1-r4", profile="demo", seed=seed, **lengths | settings)
-    run = _Round(config, pick_device(), True)
+    with contextlib.redirect_stdout(io.StringIO()):  # what is said of validation and test means nothing here
+        run = _Round(config, pick_device(), True)
     run.watch = watch or (lambda averaged: None)
     if before:
         weights = before[0].state_dict()

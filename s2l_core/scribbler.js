@@ -657,13 +657,13 @@ function panel(store, element) {
   const brushValue = node("output", {});
   const undo = iconButton("undo", "Undo", () => surface.travel("undo"));
   const redo = iconButton("redo", "Redo", () => surface.travel("redo"));
-  const channel = node("select", { change: () => setContrast() });
+  const channel = node("select", { "aria-label": "Channel", change: () => setContrast() });
   ["all", "red", "green", "blue"].forEach((name, i) => channel.append(node("option", { value: i - 1 }, name)));
   const channels = labelled("Channel", channel);
   const low = slider("Grey value shown as black", 0, 254, 0, () => setContrast());
   const high = slider("Grey value shown as white", 1, 255, 255, () => setContrast());
   const auto = button("Auto", () => stretch());
-  const layer = node("select", { change: () => setLayer(layer.value) });
+  const layer = node("select", { "aria-label": "Overlay", change: () => setLayer(layer.value) });
   const opacity = slider("Opacity of the overlay, in percent", 0, 100, 60, () => setOpacity());
   const previous = iconButton("previous", "Previous image", () => store.show(store.model.get("index") - 1));
   const next = iconButton("next", "Next image", () => store.show(store.model.get("index") + 1));

@@ -154,7 +154,7 @@ def imported_modules():
 def test_every_dependency_is_used():
     tools = set(re.findall(r"-m (\w+)", (ROOT / "Makefile").read_text()))
     tools |= set(re.findall(r'"(\w+)"', (ROOT / "docs/conf.py").read_text()))  # Sphinx loads extension and theme
-    drawn = {"ipywidgets"} if any("tqdm.auto" in source for source in sources("s2l_core")) else set()
+    drawn = {"ipywidgets"} if any("import anywidget" in source for source in sources("s2l_core")) else set()
     used = imported_modules() | tools | drawn
     idle = [name for name in RUNTIME | DEVELOPMENT if IMPORT_NAMES.get(name, name.replace("-", "_")) not in used]
     assert not idle, f"no one imports or calls {idle}: drop them from pyproject.toml and environment.yml"

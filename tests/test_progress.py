@@ -68,3 +68,26 @@ def test_never_more_lines_than_a_page_can_bear(monkeypatch, capsys, until):
         bar.show({"step": step} | WARM)
     lines = capsys.readouterr().out.splitlines()
     assert 1 <= len(lines) < 2 * LINES and lines[-1].startswith(f"x: step {until}/{until}")
+
+
+def test_a_notebook_gets_one_output_that_is_replaced_now_and_then(monkeypatch, capsys):
+    monkeypatch.delenv(PLAIN, raising=False)
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    outputs, clock = [], [0.0]
+
+    class Handle:
+        def update(self, bundle, raw):
+            outputs.append(bundle)
+
+    monkeypatch.setattr(progress, "display", lambda *_, **__: Handle())
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    bar = Progress("a & b", 0, 100)
+    for step in range(1, 101):
+        clock[0] += progress.SECONDS / 10 if step < 100 else 0
+        bar.show({"step": step} | MAIN)
+    bar.close()
+    assert len(outputs) == 10, "every tenth step, and the last"
+    assert outputs[-1]["text/html"].startswith('<progress value="100" max="100" ')
+    assert "></progress> a &amp; b: step 100/100, " in outputs[-1]["text/html"]
+    assert outputs[-1]["text/plain"].startswith("a & b: step 100/100, loss 1.50 = ")
+    assert capsys.readouterr().out == ""
