@@ -26,7 +26,7 @@ SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS) 
 CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)")
 
-.PHONY: help install reproduce dry-run verify test torture lab lint format data site clean
+.PHONY: help install reproduce dry-run verify bench bench-full test torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -68,6 +68,12 @@ format: .venv/.installed ## fix the layout of code and notebooks, and empty the 
 
 data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/raw)
 	$(PY) -m s2l_core.sources
+
+bench: .venv/.installed ## measure speed and memory against the plain versions, on an idle machine; writes benchmarks/
+	$(IN_VENV) $(PY) -m benchmarks
+
+bench-full: .venv/.installed ## the long rows of the same
+	$(IN_VENV) $(PY) -m benchmarks --scale full
 
 site: .venv/.installed ## build the pages of docs/_build/html from README, executed notebooks and docstrings, offline
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -52,7 +52,7 @@ class Notebook:
 
     def ready(self):
         """Waits until the kernel can be asked."""
-        expect(self.page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(self.ids), timeout=PATIENCE)
+        expect(self.cell(self.ids[-1])).to_be_attached(timeout=PATIENCE)
         expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
 
     def cell(self, name):

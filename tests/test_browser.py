@@ -1,5 +1,6 @@
 """Notebooks in JupyterLab in a real browser: one's own images from the first stroke to the export, and the tour."""
 
+import os
 import re
 import time
 
@@ -16,6 +17,8 @@ from s2l_core.datasets import load_dataset
 from s2l_core.scribbles import SimulatedAnnotator
 from s2l_core.strokes import read_strokes
 
+STEPS = 120 if os.environ.get("S2L_SCREENSHOTS") else 24  # pictures should show what a round is good for
+
 pytest_plugins = ["browsing"]  # its fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
 
@@ -28,7 +31,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
         Image.fromarray(cell.image).save(home / "images" / f"{name}.png")
     notebook = nbformat.read(ROOT / "notebooks" / "08_your_images.ipynb", as_version=4)
     parameters = next(cell for cell in notebook.cells if cell.id == "parameters")
-    for old, new in {'folder = ""': f"folder = {str(home)!r}", "steps = 120": "steps = 24"}.items():
+    for old, new in {'folder = ""': f"folder = {str(home)!r}", "steps = 120": f"steps = {STEPS}"}.items():
         assert old in parameters.source
         parameters.source = parameters.source.replace(old, new)
     book = Notebook(page, lab, notebook, "08_your_images.ipynb")
@@ -107,7 +110,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     shoot(page, "08_where_next", part=board.element)
     theme(page, "JupyterLab Dark")
     board.ready()
-    board.press("0")
+    page.get_by_role("button", name="Show the whole image").click()
     shoot(page, "08_uncertainty_dark")
 
     # the page is reloaded, with a kernel that lives on

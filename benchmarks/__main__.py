@@ -1,0 +1,43 @@
+"""Runs the measurements: `python -m benchmarks [topic ...] [--scale smoke|bench|full] [--out folder]`."""
+
+import argparse
+import importlib
+import time
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.harness import FOLDER, Disturbance, Scale
+
+TOPICS = {  # what `make bench` measures, in this order; "full" has more
+    "bench": "loss steps feeding averages folds prediction scores scribbles reading imports cost".split(),
+    "full": "loss steps feeding averages folds prediction options".split(),
+}
+TOPICS["smoke"] = [*TOPICS["bench"], "options"]
+
+
+def main() -> None:
+    """Measures topic by topic; what is done is written, whatever happens to the next."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("topics", nargs="*", help="default: all of the scale")
+    parser.add_argument("--scale", choices=TOPICS, default="bench")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    given = parser.parse_args()
+    scale = Scale(given.scale, given.out)
+    for topic in given.topics or TOPICS[scale.name]:
+        module = importlib.import_module(f"benchmarks.{topic}")
+        began, disturbance = time.monotonic(), Disturbance()
+        rows = module.measure(scale)
+        table = report.record(scale, topic, rows, disturbance.share())
+        draw = getattr(module, "draw", report.draw)
+        draw(table[(table.topic == topic) & (table.scale == scale.name)]).savefig(scale.out / f"{topic}.png", dpi=120)
+        report.write_readme(table, scale.out)
+        print(f"\n{topic}: {time.monotonic() - began:.0f} s, {disturbance.share():.0%} of the machine taken by others")
+        for row in rows:
+            beside = f"{row.against} {row.theirs:.3g}" if row.against else ""
+            bar = f"bar {row.bar}: {row.met}" if row.bar else ""
+            spread = f"{row.value:7.3g} [{row.low:.3g}, {row.high:.3g}]"
+            print(f"  {row.case:50} {row.ours:9.3g} {row.unit:4} {beside:30} {spread} {bar}")
+
+
+if __name__ == "__main__":
+    main()
