@@ -38,7 +38,7 @@ class Progress:
         self.seen |= row  # coverage and score stay in sight until the next ones
         step, now = row["step"], time.monotonic()
         left = (now - self.began) / max(step - self.start, 1) * (self.until - step)
-        text = f"{self.title}: step {step}/{self.until}, {self._notes()}, {left:.0f} s left"
+        text = f"{self.title}: step {step}/{self.until}, {left:.0f} s left, {self._notes()}"
         if self.bar is not None:
             self.bar.set_postfix_str(self._notes(), refresh=False)
             self.bar.update(1)

@@ -34,7 +34,8 @@ def lab(tmp_path_factory):
         "IPYTHONDIR": "ip",
     }
     environment = os.environ | {name: str(root / folder) for name, folder in own.items()}
-    environment.pop("S2L_PLAIN", None)
+    for name in ("S2L_PLAIN", "MPLBACKEND"):  # tests set these; a person does not
+        environment.pop(name, None)
     options = ["--no-browser", "--allow-root", "--ServerApp.port=0", "--IdentityProvider.token=test"]
     options += [f"--ServerApp.root_dir={root / 'notebooks'}", "--LabApp.extension_manager=readonly"]
     with open(root / "log", "w") as log:
