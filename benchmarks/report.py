@@ -32,7 +32,7 @@ def record(scale: Scale, topic: str, rows: Sequence[Row], others: float) -> pd.D
 
 def read(file: Path) -> pd.DataFrame:
     """`results.csv`; fields that may be empty are text, or nan."""
-    return pd.read_csv(file).fillna({"against": "", "bar": "", "met": ""})
+    return pd.read_csv(file).fillna({"unit": "", "against": "", "bar": "", "met": ""})
 
 
 def write_readme(rows: pd.DataFrame, out: Path) -> None:
