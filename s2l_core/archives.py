@@ -1,13 +1,13 @@
 """Readers of the official archives, packed or unpacked: BBBC038 and MoNuSeg -> CellImage.
 
-An archive is read in memory by member name: nothing is extracted, and no member can leave its place.
+An archive is read in memory by member name: nothing is extracted, and no member can leave its place. Members and images
+far larger than the official ones are refused unread.
 """
 
 import io
 import os
 import threading
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as xml
 from PIL import Image
 from skimage.draw import polygon
 
 from s2l_core.config import S2LError
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
+MAX_MEMBER, MAX_PIXELS, MAX_TAGS = 2**25, 2**24, 1_000_000  # eight times and more what the official ones hold
+MAX_WORK = 10**9  # points times pixels of the box around them, summed over the outlines of an XML: seconds
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -53,7 +53,7 @@ class Source:
             else:
                 self._zip = zipfile.ZipFile(path)
                 entries = [(info.filename, info.file_size, info.CRC) for info in self._zip.infolist()]
-        except (OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # also what zipfile thinks of a version or a word it does not know
             raise S2LError(f"{path} cannot be read ({error}): is it truncated? Delete it and get it again.") from error
         self.entries = sorted(entry for entry in entries if "__MACOSX" not in entry[0] and "/." not in entry[0])
         self.names = [entry[0] for entry in self.entries]
@@ -64,19 +64,22 @@ class Source:
             if self._zip is None:
                 return (self.path / name).read_bytes()
             with self._lock:  # ZipFile counts its open members without one
+                if (size := self._zip.getinfo(name).file_size) > MAX_MEMBER:
+                    raise OSError(f"it unpacks to {size:,} bytes, of {MAX_MEMBER:,} at most")
                 return self._zip.read(name)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except Exception as error:  # zipfile, zlib and the folder have errors of their own
             raise S2LError(f"{self.path}: {name} is damaged ({error}). Get the archive again.") from error
 
-    def picture(self, name: str) -> Image.Image:
-        """A decoded image."""
+    def picture(self, name: str, mode: str) -> Image.Image:
+        """A decoded image, converted to a mode of Pillow's."""
         data = self.read(name)
         try:
-            picture = Image.open(io.BytesIO(data))
-            picture.load()
-        except _UNREADABLE as error:
+            picture = Image.open(io.BytesIO(data), formats=("PNG", "TIFF", "JPEG"))
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.height} x {picture.width} pixels, of {MAX_PIXELS:,} at most")
+            return picture.convert(mode)
+        except Exception as error:  # no list of what decoders raise is complete
             raise S2LError(f"{self.path}: {name} is no readable image ({error}). Get this file again.") from error
-        return picture
 
     def close(self) -> None:
         """Closes the archive."""
@@ -95,14 +98,14 @@ def read_bbbc038(source: Source, name: str) -> Iterator[CellImage]:
                 masks[i].append(file)
 
     def read(i: str) -> CellImage | None:
-        image = np.asarray(source.picture(images[i]).convert("RGB"))
+        image = np.asarray(source.picture(images[i], "RGB"))
         if group(image) != name:
             return None
         if not masks.get(i):
             raise S2LError(f"{source.path}: image {i} has no mask: expected PNG files in {i}/masks/. Get them again.")
         instances = np.zeros(image.shape[:2], np.int32)
         for label, file in enumerate(masks[i], start=1):
-            mask = source.picture(file).convert("L")
+            mask = source.picture(file, "L")
             if mask.size != instances.shape[::-1]:
                 raise S2LError(f"{source.path}: {file} measures {mask.size}, its image {instances.shape[::-1]} pixels.")
             _claim(instances, mask, label)
@@ -139,10 +142,10 @@ def read_monuseg(source: Source, ids: Sequence[str]) -> Iterator[CellImage]:
             raise S2LError(f"{source.path}: image {i}.tif is missing (found {len(images)} images). Get it again.")
         if i not in outlines:
             raise S2LError(f"{source.path}: {i}.tif has no outlines: expected {i}.xml beside it or in Annotations/.")
-        image, outline = np.asarray(source.picture(images[i]).convert("RGB")), source.read(outlines[i])
+        image, outline = np.asarray(source.picture(images[i], "RGB")), source.read(outlines[i])
         try:
             instances = rasterise(outline, image.shape[:2])
-        except (xml.ParseError, DefusedXmlException, KeyError, ValueError) as error:
+        except Exception as error:  # of the parser, of numbers, of the polygon
             raise S2LError(f"{source.path}: {outlines[i]} is no Aperio XML ({error!r}). Get it again.") from error
         yield CellImage(i, image, instances)
 
@@ -152,11 +155,19 @@ def rasterise(aperio: bytes, shape: tuple[int, int]) -> np.ndarray:
 
     Where regions overlap the first wins, as in the challenge's converter. What leaves the image is cut off, and an
     outline that crosses itself is filled by the even-odd rule.
+
+    Raises:
+        S2LError: so many points in so large regions that it would take minutes.
     """
-    instances = np.zeros(shape, np.int32)
+    if aperio.count(b"<") > MAX_TAGS:
+        raise S2LError(f"more than {MAX_TAGS} tags. Export fewer regions.")
+    instances, work = np.zeros(shape, np.int32), 0.0
     for label, region in enumerate(xml.fromstring(aperio).iter("Region"), start=1):
         points = np.array([(vertex.attrib["Y"], vertex.attrib["X"]) for vertex in region.iter("Vertex")], float)
         if len(points):
+            work += len(points) * np.prod(np.clip(np.ptp(points, 0) + 1, 1, shape))
+            if work > MAX_WORK:  # scikit-image looks at every point for every pixel
+                raise S2LError("its regions are too large for so many points. Export fewer or smaller ones.")
             rows, columns = polygon(points[:, 0], points[:, 1], shape)
             free = instances[rows, columns] == 0
             instances[rows[free], columns[free]] = label

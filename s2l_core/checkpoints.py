@@ -88,8 +88,9 @@ def read(folder: Path) -> dict:
 
 def _read(file: Path) -> dict:
     with zipfile.ZipFile(file) as archive:  # torch writes a checksum of every tensor and never looks at it
-        damaged = archive.testzip() or next((entry.filename for entry in archive.infolist() if entry.external_attr), "")
-        if damaged:  # an attribute makes a folder of a tensor: torch would leave its memory as it found it
+        # an attribute makes a folder of a tensor: torch would leave its memory as it found it; it compresses nothing
+        odd = [entry.filename for entry in archive.infolist() if entry.external_attr or entry.compress_type]
+        if damaged := next(iter(odd), None) or archive.testzip():
             raise ValueError(f"the checksum of {damaged} differs")
     return torch.load(file, map_location="cpu", weights_only=True)
 
@@ -194,6 +195,15 @@ class Resumable:
             S2LError: there is none, or it belongs to another configuration; each field that differs is named.
         """
         state = read(folder)
+        try:
+            self._take(folder, state)
+        except S2LError:
+            raise
+        except Exception as error:
+            raise S2LError(f"{folder}: the checkpoint is not ours ({error!r:.200}). Delete it, run again.") from error
+        print(f"{folder.name}: going on from step {self.step} of {self.config.total_steps}", flush=True)
+
+    def _take(self, folder: Path, state: dict) -> None:
         saved, mine = RunConfig.from_dict(state["config"]), self.config
         if saved != mine and (saved != mine.warmup() or state["step"] != mine.warmup_steps):
             theirs, ours = saved.to_dict(), mine.to_dict()
@@ -208,4 +218,3 @@ class Resumable:
         self.pseudo.load_state_dict(state["pseudo"])
         self.step, self.history, self.best = state["step"], state["history"], state["best"]
         self.row, self.spent = state.get("row", {}), state.get("spent", self.spent)  # the first version had neither
-        print(f"{folder.name}: going on from step {self.step} of {mine.total_steps}", flush=True)

@@ -24,7 +24,7 @@ from s2l_core.findings import LEVELS, Fault, Finding, listed
 from s2l_core.folders import KINDS, SUFFIXES, Listing, read_scribbles, split_folder, structure, survey
 from s2l_core.interchange import WORDS
 from s2l_core.pixels import COLOUR, PICTURES, read_image, read_mask
-from s2l_core.strokes import covered
+from s2l_core.strokes import covered, pieces
 
 SHOWN = 3  # findings of a kind that are printed in full
 _MISNOMERS = (*KINDS, "image", "imgs", "scribble", "mask", "labels", "annotations", "truth", "gt")
@@ -98,8 +98,6 @@ def _places(listing: Listing) -> Iterator[Finding]:
                 yield Finding("wrong-place", path, "a folder")
             elif path.suffix.lower() not in SUFFIXES[kind]:
                 yield Finding("unsupported-suffix", path, f"a file of type {path.suffix or 'unknown'}")
-            elif path.is_symlink() and not path.resolve().is_relative_to(listing.root.resolve()):
-                yield Finding("link-outside", path, f"a link to {path.resolve()}")
 
 
 def _names(listing: Listing) -> Iterator[Finding]:
@@ -147,7 +145,8 @@ def _look(listing: Listing, i: str, encoding: Encoding, counts: Mapping, found: 
             found += _labels(file, max(counts.get(file, [COLOUR])))
             if mask is not None and (text := _contradiction(scribbles, mask)):
                 found.append(Finding("scribble-contradicts-mask", file, whose + text))
-    astray = [not covered(stroke, image.shape[:2])[0].size for stroke in listing.strokes.get(i, ())]
+    lines = listing.strokes.get(i, ()) if scribbles is not None else ()
+    astray = [not any(covered(piece, image.shape[:2])[0].size for piece in pieces(s, image.shape[:2])) for s in lines]
     if any(astray):
         found.append(
             Finding("strokes-astray", file, f"{whose}{sum(astray)} of {len(astray)} strokes outside the image")

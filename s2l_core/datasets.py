@@ -99,7 +99,8 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
                 instances.write(data[1])
         if len(records) != COUNTS[name]:
             raise S2LError(f"{name}: found {len(records)} images, expected {COUNTS[name]}. Get the archive again.")
-        (temporary / "index.json").write_text(json.dumps({"source": key, "images": records}))
+        index = {"source": key, "images": records, "check": digest([key, records], 16)}
+        (temporary / "index.json").write_text(json.dumps(index))
         if folder.exists():
             folder.replace(temporary.with_suffix(".old"))
         with contextlib.suppress(OSError):  # another process was faster: its store is as good
@@ -117,6 +118,8 @@ def _open_store(folder: Path, key: str, ids: Sequence[str] | None) -> list[CellI
     index = json.loads((folder / "index.json").read_text())
     if index["source"] != key:
         raise S2LError("its source has changed")
+    if index["check"] != digest([key, index["images"]], 16):
+        raise S2LError("its index is damaged")
     planes = [np.memmap(folder / "images.u8", np.uint8, "r"), np.memmap(folder / "instances.i32", np.int32, "r")]
     cells, start = [], 0
     for record in index["images"]:
@@ -136,8 +139,11 @@ def _split_lists(name: str) -> dict:
     """Content of a committed split file."""
     path = paths.split_file(name)
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text())
+        if not all(isinstance(i, str) for part in [*content["parts"], content["test"]] for i in part):
+            raise TypeError("ids are words")
+        return content
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise S2LError(f"{path} cannot be read ({error}). Restore it: git checkout {path}") from error
 
 
@@ -174,6 +180,8 @@ def splits(name: str, fold: int, *, subset: bool = False, images: int = 0) -> Sp
         lists = {"parts": [ids[k::5] for k in range(4)], "test": ids[4::5]}
     else:
         lists = _split_lists(name)
+        if len(lists["parts"]) <= fold:
+            raise S2LError(f"{paths.split_file(name)} lacks part {fold}. Restore it with git.")
     if subset and "subset" in lists:
         part = lists["subset"]["folds"][fold]
         return Split(list(part["train"]), list(part["validation"]), list(lists["subset"]["test"]))

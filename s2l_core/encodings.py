@@ -132,7 +132,7 @@ def read_json(path: Path, code: str) -> dict:
     """Content of a JSON file written by hand, {} where there is none; a Fault of `code` where it is damaged."""
     try:
         content = json.loads(path.read_text("utf-8-sig")) if path.exists() else {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Fault(code, path, f"cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise Fault(code, path, f"holds {content!r:.50}")

@@ -8,10 +8,8 @@ from s2l_core.batches import scribbles_of
 from s2l_core.config import RunConfig
 from s2l_core.datasets import images_of, split_of
 from s2l_core.metrics import score
-from s2l_core.results import run_id
+from s2l_core.results import SHOWN, extremes, run_id
 from s2l_core.rivals import fit_random_forest, otsu, predict_random_forest
-
-SHOWN = 4  # the first test images of the split, whose probabilities are kept for Fig. 2
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
@@ -24,22 +22,24 @@ def score_test(config: RunConfig, predictors: Mapping[str, Predictor]) -> tuple[
         predictors: checkpoint (`best`, `last`) -> image (H, W, 3) uint8 -> probability (H, W).
 
     Returns:
-        The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1 shows.
+        The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1 shows, for the first
+        `SHOWN` images and the `extremes`.
     """
     fields = ("dataset", "method", "fold", "seed", "annotator", "budget")
     shared = {"run_id": run_id(config)} | {name: getattr(config, name) for name in fields}
-    rows, shown = [], {}
+    rows, maps, iou = [], {}, {}
     images = images_of(config, split_of(config).test)
     for checkpoint, predictor in predictors.items():
-        for place, image in enumerate(images):
+        chosen = checkpoint == (config.selection if config.selection in predictors else "last")
+        for image in images:
             probability = predictor(image.image)
-            if place < SHOWN and checkpoint == (config.selection if config.selection in predictors else "last"):
-                shown[image.id] = probability
+            if chosen:
+                maps[image.id] = probability
             if image.instances is not None:
-                rows.append(
-                    shared | {"checkpoint": checkpoint, "image": image.id} | score(image.instances, probability)
-                )
-    return rows, shown
+                scores = score(image.instances, probability)
+                rows.append(shared | {"checkpoint": checkpoint, "image": image.id} | scores)
+                iou |= {image.id: scores["iou"]} if chosen else {}
+    return rows, {name: maps[name] for name in dict.fromkeys([*list(maps)[:SHOWN], *extremes(iou).values()])}
 
 
 def fit_rival(config: RunConfig) -> Predictor:

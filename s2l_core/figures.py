@@ -29,8 +29,8 @@ FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
 RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
 FIGURE2_RULE = (
-    f"Shown: of all kept test images, the window (at most {WINDOW} pixels wide) with the most pairs of methods of "
-    f"which one is right and one wrong, in areas {RIM} pixels wide or more.\n"
+    f"Shown: of the first {results.SHOWN} test images the window (at most {WINDOW} pixels wide) with the most pairs of "
+    f"methods of which one is right and one wrong, in areas {RIM} pixels wide or more.\n"
     "Arrow: the largest such area outside nuclei, found by some methods only. Circle: the largest inside nuclei, "
     "missed by some only. IoU and mDice (official) are of the whole image."
 )
@@ -43,7 +43,7 @@ def test_image(result: "RunResult") -> Figure:
     if not files:
         raise S2LError(f"{result.folder}/probability: no picture. Delete the run's folder and run it anew.")
     (cell,) = images_of(result.config, [files[0].stem])
-    probability, method = _probability(files[0]), METHODS[result.config.method].label
+    probability, method = probability_map(files[0]), METHODS[result.config.method].label
     monuseg = result.config.dataset == "monuseg"
     figure, axes = drawing.panels(1, 3, 2.9, bottom=0.6 if monuseg else 0.3)
     figure.run_ids = (result.folder.name,)
@@ -61,7 +61,8 @@ def test_image(result: "RunResult") -> Figure:
     return figure
 
 
-def _probability(file: Path) -> np.ndarray:
+def probability_map(file: Path) -> np.ndarray:
+    """A kept probability (H, W) in [0, 1]."""
     return np.asarray(Image.open(file), np.float32) / 255
 
 
@@ -128,7 +129,7 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     """
     if unknown := [name for name in datasets or () if name not in DATASETS]:
         raise S2LError(f"datasets: {unknown[0]!r} is not known. Choose from: {', '.join(DATASETS)}.")
-    runs = {name: _runs(profile, name) for name in datasets or DATASETS}
+    runs = {name: first_runs(profile, name) for name in datasets or DATASETS}
     if not any(runs.values()):
         raise S2LError(f"{paths.results(profile)}: no finished run. Make them: make reproduce PROFILE={profile}")
     rows = [name for name in runs if datasets or runs[name]]
@@ -146,10 +147,10 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     return figure
 
 
-def _runs(profile: str, dataset: str) -> dict[str, RunConfig]:
-    """Finished runs of the first fold that has any."""
+def first_runs(profile: str, dataset: str, methods: Sequence[str] = FIGURE2_METHODS) -> dict[str, RunConfig]:
+    """Finished runs of the first fold that has any, by method."""
     for fold in range(DATASETS[dataset][1]):
-        configs = {name: RunConfig(dataset, name, fold=fold, profile=profile) for name in FIGURE2_METHODS}
+        configs = {name: RunConfig(dataset, name, fold=fold, profile=profile) for name in methods}
         if found := {name: config for name, config in configs.items() if results.is_done(config)}:
             return found
     return {}
@@ -158,9 +159,10 @@ def _runs(profile: str, dataset: str) -> dict[str, RunConfig]:
 def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunConfig) -> None:
     folders = {name: paths.run_folder(c.profile, results.run_id(c)) for name, c in configs.items()}
     kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders.values()]
-    views = []
-    for cell in images_of(config, sorted(set.intersection(*kept)) if kept else split_of(config).test[:1]):
-        maps = {name: _probability(folder / "probability" / f"{cell.id}.png") for name, folder in folders.items()}
+    views, first = [], split_of(config).test[: results.SHOWN]
+    common = set.intersection(*kept) if kept else set(first[:1])
+    for cell in images_of(config, sorted(common.intersection(first) or common)):
+        maps = {name: probability_map(folder / "probability" / f"{cell.id}.png") for name, folder in folders.items()}
         strength = disagreement(cell.instances, [probability > 0.5 for probability in maps.values()])
         views.append((*best_window(strength.sum(0)), cell, maps, strength))
     _, window, cell, maps, strength = max(views, key=lambda view: view[0])

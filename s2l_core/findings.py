@@ -21,6 +21,7 @@ ERRORS = {  # reading or training stops: code -> what was expected, what to do
     "no-images": ("PNG, JPEG or TIFF files", "Export the images as TIFF or PNG into it."),
     "same-stem": ("one file of a name", "Remove or rename all but one: files are paired by name without suffix."),
     "no-image-for-it": ("an image of the same name, suffix aside", "Rename it like its image, or remove it."),
+    "link-outside": ("files of this folder", "Copy what is meant here: such a link is not followed."),
     "nothing-labelled": ("scribbles/ or masks/", "Draw strokes of both classes on some images."),
     "bad-splits": (
         '{"train": [...], "validation": [...], "test": [...]} of image names without suffix, each once',
@@ -37,7 +38,7 @@ ERRORS = {  # reading or training stops: code -> what was expected, what to do
     "image-deep-colour": ("8 bits a channel, or a TIFF without compression", "Save it in one of these ways."),
     "image-not-finite": ("numbers only", "Replace NaN and infinite values, or save as 16 bit."),
     "image-hidden": ("visible pixels", "Remove the alpha channel, or save without transparency."),
-    "image-huge": ("fewer pixels", "Cut it into pieces of a few thousand pixels a side."),
+    "image-huge": ("fewer pixels", "Cut it into pieces of a few thousand pixels a side, or set S2L_LIMITS=4."),
     "label-jpeg": ("PNG or TIFF", "JPEG blurs labels beyond repair: export them again as PNG or TIFF."),
     "label-size": ("the size of its image", "Save it at the size of the image, neither scaled nor cut."),
     "label-values": ("whole numbers from 0", "Save labels as 8 or 16 bit whole numbers, not a probability."),
@@ -71,7 +72,6 @@ WARNINGS = {  # all works, but probably not as meant
     "unsupported-suffix": ("PNG, JPEG or TIFF; for labels also ROI, XML, GeoJSON", "Export it: it is not read."),
     "case-twins": ("names that differ in more than case", "Rename one: on a Mac or Windows one replaces the other."),
     "odd-name": ("letters, digits, spaces, - and _", "Rename it and what belongs to it: other systems refuse it."),
-    "link-outside": ("a file of this folder", "Copy the file here if the folder is to be moved or shared."),
     "image-turned": (
         "pixels stored upright",
         "It is turned as viewers show it: check that labels were, too.",

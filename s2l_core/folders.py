@@ -65,6 +65,8 @@ def survey(folder: Path) -> Listing:
         raise Fault("not-a-folder", root, "this is a file" if root.exists() else "there is nothing of that name")
     files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in KINDS}
     drawn = paths.own_strokes(root)
+    for finding in _outside(root, root / "scribbles", drawn):  # which is read at once
+        raise Fault(finding.code, finding.file, finding.found)
     for kind in KINDS:
         for path in sorted((root / kind).iterdir() if (root / kind).is_dir() else ()):
             readable = path.suffix.lower() in SUFFIXES[kind] and not path.name.startswith(".") and path != drawn
@@ -75,9 +77,18 @@ def survey(folder: Path) -> Listing:
     return Listing(root, files, {i: lines for i, lines in strokes.items() if lines})
 
 
+def _outside(root: Path, *places: Path) -> Iterator[Finding]:
+    for path in places:
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            yield Finding("link-outside", path, f"a link to {path.resolve()}")
+
+
 def structure(listing: Listing) -> Iterator[Finding]:
     """Errors of names and places: images that are missing, twins, labels without an image."""
     root, images = listing.root, listing.root / "images"
+    others = [own(root) for own in (paths.own_strokes, paths.own_encoding, paths.own_splits, paths.own_results)]
+    labels = [path for files in listing.files.values() for twins in files.values() for path in twins]
+    yield from _outside(root, *map(root.joinpath, KINDS), *others, *labels)
     if not listing.ids:
         held = sorted(path.name for path in (images if images.is_dir() else root).iterdir() if path.name[0] != ".")
         loose = [name for name in held if name.lower().endswith(PICTURES)]
@@ -134,7 +145,8 @@ def read_scribbles(listing: Listing, i: str, shape: tuple[int, int], encoding: E
         Fault: see `findings.ERRORS`.
     """
     if i in listing.strokes:
-        return render(listing.strokes[i], shape)
+        with reading(paths.own_strokes(listing.root)):
+            return render(listing.strokes[i], shape)
     if i not in listing.files["scribbles"]:
         return None
     path = listing.files["scribbles"][i][0]

@@ -2,17 +2,20 @@
 
 Coordinates become (row, column) from pixel centres. QuPath counts from pixel corners, Aperio XML is taken to count from
 centres, and ImageJ counts lines and points from centres, areas from corners. Files may come from anybody: whatever they
-hold, reading takes seconds and less than a gigabyte, and fails with nothing but S2LError.
+hold, reading takes seconds and less than a gigabyte, and fails with nothing but S2LError. S2L_LIMITS allows more.
 """
 
 import io
 import json
 import math
+import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from xml.sax.handler import ContentHandler
 
@@ -26,8 +29,21 @@ from s2l_core.config import S2LError
 
 INSTANCE = "cell {}"  # what our writers call an instance
 STROKE_WIDTH = "stroke_width"  # where GeoJSON and Aperio XML, which know no width, carry it
-MAX_BYTES, MAX_POINTS, MAX_PARTS = 32 * 2**20, 2_000_000, 50_000  # of one file; parts: lines, rings, points, members
-MAX_ELEMENTS, MAX_PATH = 400_000, 1_000_000  # of XML; numbers in a composite ROI
+
+
+def _most(usual: int) -> int:
+    """A limit on what files of others may hold, times the environment variable S2L_LIMITS."""
+    text = os.environ.get("S2L_LIMITS") or "1"
+    if not re.fullmatch(r"\d{0,5}\.?\d{1,5}", text):
+        raise S2LError(
+            f"S2L_LIMITS = {text!r}: expected a factor such as 4. Change or unset it, and start Python anew."
+        )
+    return int(usual * float(text))
+
+
+MAX_BYTES, MAX_POINTS, MAX_PARTS = _most(32 * 2**20), _most(2_000_000), _most(50_000)  # parts: lines, rings, members
+MAX_ELEMENTS, MAX_PATH = _most(400_000), _most(1_000_000)  # of XML; numbers in a composite ROI
+MAX_PIXELS = _most(2**25)  # of an image; 8 bytes a pixel at most, also in its file
 MAX_WIDTH, MAX_COORDINATE = 256, 1e9  # pixels
 
 
@@ -63,7 +79,7 @@ def items(path: Path) -> list[Item]:
     """All items of a file, in its order; S2LError where it is damaged or beyond the limits."""
     if (reader := ITEMS.get(path.suffix.lower())) is None:
         raise S2LError(f"unknown format; expected one of {', '.join([*ITEMS, *LABELS])}. Export it as one of these.")
-    if (size := path.stat().st_size) > MAX_BYTES:
+    if (size := _size(path)) > MAX_BYTES:
         raise S2LError(f"{size} bytes; at most {MAX_BYTES} are read. Export fewer objects, or without measurements.")
     found, points, parts = [], 0, 0
     for item in reader(path.read_bytes(), path.stem):
@@ -76,12 +92,25 @@ def items(path: Path) -> list[Item]:
 
 def labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """A label image (H, W) int32; S2LError unless it has the image's shape and whole numbers from 0."""
-    if (size := path.stat().st_size) > (limit := 8 * math.prod(shape) + 2**20):
+    if (size := _size(path)) > (limit := 8 * math.prod(shape) + 2**20):
         raise S2LError(f"{size} bytes; at most {limit} fit an image of {shape}. Save one plane without extras.")
     plane = LABELS[path.suffix.lower()](path.read_bytes(), tuple(shape))
     if plane.dtype.kind not in "buif" or not ((plane >= 0) & (plane < 2**31) & (plane % 1 == 0)).all():
         raise S2LError(f"values of type {plane.dtype}; expected labels, whole numbers from 0 to {2**31 - 1}.")
     return plane.astype(np.int32)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; what has no end, as a pipe or a device, is none."""
+    if path.exists() and not path.is_file():
+        raise S2LError("this is no file. Export it again.")
+    return path.stat().st_size
+
+
+def planes(tiff: TiffFile) -> int:
+    """Planes of a TIFF, up to 100, reduced copies aside: in a damaged one the chain of pages may have no end."""
+    full = sum(not page.is_reduced for page in islice(tiff.pages, 100))
+    return max((tiff.imagej_metadata or {}).get("images", 1), full)
 
 
 def _item(name: str, texts: Sequence, area: bool, parts: Sequence, width=None, corner=0.0, detected=False) -> Item:
@@ -249,8 +278,8 @@ def _picture(data: bytes, shape: tuple[int, int]) -> np.ndarray:
 def _tiff(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     """TIFF of any depth, as ImageJ and napari save it; what tifffile cannot unpack is left to Pillow."""
     with TiffFile(io.BytesIO(data)) as tiff:
-        page, planes = tiff.pages[0], (tiff.imagej_metadata or {}).get("images", len(tiff.pages))
-        _same(page.shape if planes == 1 else (planes, *page.shape), shape)
+        page, count = tiff.pages[0], planes(tiff)
+        _same(page.shape if count == 1 else (count, *page.shape), shape)
         if (limit := math.prod(page.chunks) * page.dtype.itemsize) > 16 * math.prod(shape) + 2**20:
             raise S2LError("its tiles are larger than itself. Save it again, in strips.")
         if page.compression not in (1, 8, 32946):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise, starmap
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from s2l_core.archives import rasterise
 from s2l_core.config import IGNORE, S2LError, Stroke
 from s2l_core.formats import INSTANCE, LABELS, Item, items, labels, reading
-from s2l_core.strokes import covered
+from s2l_core.strokes import areas, covered, pieces
 
 WIDTH = 3.0  # pixels: of lines and points where the file gives no width
 _FOREGROUND = ("foreground", "fg", "nucleus", "nuclei", "cell", "cells", "positive", "1")
@@ -18,7 +18,7 @@ _BACKGROUND = ("background", "bg", "negative", "0", "2")
 WORDS = dict.fromkeys(_FOREGROUND, 1) | dict.fromkeys(_BACKGROUND, 0)  # names of the classes, in lower case
 NAPARI = {0: IGNORE, 1: 1, 2: 0}  # scribbles in a labels layer: 0 is not drawn, 1 foreground, 2 background
 SECONDS = 3  # about what drawing may take
-MAX_CROSSINGS, CHUNK = 2_000_000, 100_000  # rows that one outline crosses; pixels of a line at a time
+MAX_CROSSINGS = 2_000_000  # rows that one outline crosses
 
 
 def read_scribbles(
@@ -90,9 +90,6 @@ def read_instances(path: Path, shape: tuple[int, int]) -> np.ndarray:
         if lines := [item.name for item in areas if not item.area]:
             raise S2LError(f"{lines[0]} is a line or point; expected areas. Delete it, or read it as a scribble.")
         if path.suffix.lower() == ".xml":  # the rule of MoNuSeg, also for what lies on an edge
-            work = (len(item.points) * np.prod(np.clip(np.ptp(item.points, 0) + 1, 1, shape)) for item in areas)
-            if sum(work) > 1e9:  # it looks at every point for every pixel
-                raise S2LError("its regions are too large for so many points. Export fewer or smaller ones.")
             return rasterise(path.read_bytes(), shape)
         flat, numbers = np.zeros(shape[0] * shape[1], np.int32), _numbers([item.name for item in areas])
         for k, pixels in _pixels(areas, shape, WIDTH):
@@ -164,14 +161,9 @@ def _filled(rings: Sequence[np.ndarray], shape: tuple[int, int], spend: Callable
 
 def _brushed(line: np.ndarray, width: float, shape: tuple[int, int], spend: Callable) -> Iterator:
     """Pixels under a line, a bounded number of them at a time."""
-    dy, dx = np.abs(np.diff(line, axis=0, append=line[-1:])).T
-    reach = width + 2
-    across = np.minimum(dx * np.minimum(1, reach / np.maximum(dy, 1e-9)) + reach, shape[1])
-    work = np.minimum(dy + reach, shape[0]) * across
-    spend(0.06 * work.sum())
-    cuts = np.flatnonzero(np.diff(np.cumsum(work) // CHUNK)) + 1
-    for first, last in pairwise([0, *cuts.tolist(), len(line) - 1]):
-        rows, columns = covered(Stroke(1, width, line[first : last + 1]), shape)
+    spend(0.06 * areas(line, width, shape).sum())
+    for piece in pieces(Stroke(1, width, line), shape):
+        rows, columns = covered(piece, shape)
         yield rows * shape[1] + columns
 
 

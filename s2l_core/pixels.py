@@ -5,6 +5,7 @@ their range, and one hot pixel must not decide.
 """
 
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from tifffile import TiffFile, TiffPage
 
 from s2l_core.config import S2LError
 from s2l_core.findings import Fault, Finding
-from s2l_core.formats import LABELS
+from s2l_core.formats import LABELS, MAX_PIXELS, planes
 from s2l_core.interchange import read_instances
 
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -28,6 +29,8 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Whatever a decoder stumbles over becomes one Fault: no list of their exceptions is complete."""
+    if path.exists() and not path.is_file():  # a pipe or a device has no end
+        raise Fault("unreadable-file", path, "is no file")
     try:
         yield
     except Fault:
@@ -41,22 +44,26 @@ def reading(path: Path) -> Iterator[None]:
 
 def _opened(path: Path) -> tuple[bytes, Image.Image | None, TiffPage | None]:
     """Content, the picture unless Pillow would lose some of its bits, and the page of a TIFF; nothing is decoded."""
-    if not (data := path.read_bytes()):
+    if not (size := path.stat().st_size):
         raise Fault("empty-file", path, "holds 0 bytes")
-    picture, page, planes = None, None, 1
+    if size > 8 * MAX_PIXELS:
+        raise Fault("image-huge", path, f"{size:,} bytes, of {8 * MAX_PIXELS:,} at most")
+    data, picture, page, count = path.read_bytes(), None, None, 1
     if data[:4] in _TIFF:
         with TiffFile(io.BytesIO(data)) as tiff:
-            page, planes = tiff.pages[0], sum(not page.is_reduced for page in tiff.pages)
-            planes = max((tiff.imagej_metadata or {}).get("images", planes), page.imagedepth)
+            page = tiff.pages[0]
+            count = max(planes(tiff), page.imagedepth)
     if page is None or page.dtype is not None and page.dtype.itemsize == 1 and _channels(page) in (1, 3):
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # refused below
             picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF"))
-        planes = getattr(picture, "n_frames", 1) if picture.format == "PNG" else planes
+        count = getattr(picture, "n_frames", 1) if picture.format == "PNG" else count
     width, height = picture.size if picture else (page.imagewidth, page.imagelength)
-    if width * height > Image.MAX_IMAGE_PIXELS:
-        raise Fault("image-huge", path, f"{height} x {width} pixels, of {Image.MAX_IMAGE_PIXELS:,} at most")
-    if planes > 1:
-        raise Fault("stack", path, f"holds {planes} planes")
+    if width * height > MAX_PIXELS:
+        raise Fault("image-huge", path, f"{height} x {width} pixels, of {MAX_PIXELS:,} at most")
+    if count > 1:
+        raise Fault("stack", path, f"holds {count} planes")
+    if page is not None and page.dtype is not None and math.prod(page.shape) * page.dtype.itemsize > 8 * MAX_PIXELS:
+        raise Fault("image-huge", path, f"{page.shape} values of {page.dtype}, of {8 * MAX_PIXELS:,} bytes at most")
     return data, picture, page
 
 
@@ -127,8 +134,10 @@ def _eight_bits(path: Path, values: np.ndarray) -> tuple[np.ndarray, float, floa
     low, high = np.percentile(values, (0.1, 99.9)).tolist()
     if low == high:  # a few spots on nothing
         low, high = float(values.min()), float(values.max())
-    scaled = (values.astype(np.float32) - low) * (255 / ((high - low) or 1))
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8), low, high
+    scaled = values.astype(np.float32)  # and no copy more
+    scaled -= low
+    scaled *= 255 / ((high - low) or 1)
+    return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8), low, high
 
 
 def read_values(path: Path, *, indexed: bool = False) -> np.ndarray:

@@ -10,7 +10,8 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ SCORES = ["n_nuclei", "iou", "mdice", "mdice_official", "aji", "f1", "false_posi
 COLUMNS = KEYS + SCORES
 UNWRITABLE = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EEXIST".split()}
 PACKAGES = ("torch", "torchvision", "segmentation-models-pytorch", "numpy", "scipy", "scikit-image", "scikit-learn")
+SHOWN = 4  # Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps
 
 
 def run_inputs(config: RunConfig) -> dict[str, str | int]:
@@ -64,9 +66,10 @@ def is_done(config: RunConfig) -> bool:
     try:
         recorded = json.loads((folder / "config.json").read_text())
         table = (folder / "per_image.csv").read_bytes()
-    except (OSError, json.JSONDecodeError):
+        hashes = recorded.get("hash"), recorded.get("per_image")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
-    return recorded.get("hash") == run_hash(config) and recorded.get("per_image") == bytes_hash(table)
+    return hashes == (run_hash(config), bytes_hash(table))
 
 
 def write_run(
@@ -99,9 +102,30 @@ def write_run(
 
 def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`per_image.csv` and `steps.csv` of a run (the latter empty for a rival)."""
-    per_image = pd.read_csv(folder / "per_image.csv", dtype={"image": str, "annotator": str})
-    steps = folder / "steps.csv"
-    return per_image, pd.read_csv(steps) if steps.stat().st_size > 2 else pd.DataFrame()
+    with _reading(folder):
+        per_image = pd.read_csv(folder / "per_image.csv", dtype={"image": str, "annotator": str})
+        steps = folder / "steps.csv"
+        return per_image, pd.read_csv(steps) if steps.stat().st_size > 2 else pd.DataFrame()
+
+
+@contextmanager
+def _reading(place: Path) -> Iterator[None]:
+    """Damage of a committed file, however it shows, becomes one error that says where."""
+    try:
+        yield
+    except (S2LError, OSError):
+        raise
+    except Exception as error:
+        raise S2LError(
+            f"{place}: damaged ({error!r:.200}). Restore it, or delete the run and make it again."
+        ) from error
+
+
+def extremes(iou: Mapping[str, float]) -> dict[str, str]:
+    """`best`, `median` and `worst` -> the image, from image id -> IoU; equal scores are told apart by id."""
+    ordered = sorted(iou, key=lambda name: (iou[name], name))
+    places = {"best": -1, "median": len(ordered) // 2, "worst": 0} if ordered else {}
+    return {name: ordered[place] for name, place in places.items()}
 
 
 def save_model(folder: Path, weights: dict, config: RunConfig) -> None:
@@ -212,7 +236,8 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
     """
     tables = []
     for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
-        config = RunConfig.from_dict(json.loads(file.read_text())["config"])
+        with _reading(file):
+            config = RunConfig.from_dict(json.loads(file.read_text())["config"])
         if not is_done(config) or run_id(config) != file.parent.name or (variant(config) and not variants):
             continue
         table = read_run(file.parent)[0]

@@ -1,18 +1,29 @@
-"""Training in rounds on a folder of one's own: draw, let it learn, correct, go on. Scribbles are all it needs."""
+"""Training in rounds on a folder of one's own: draw, let it learn, correct, go on. Scribbles are all it needs.
+
+`python -m s2l_core.rounds MODEL FOLDER` predicts a whole folder with what was learned.
+"""
 
 import contextlib
+import fcntl
+import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from s2l_core import paths, results
-from s2l_core.config import RunConfig, S2LError
-from s2l_core.inference import pick_device
+from s2l_core import exports, paths, results
+from s2l_core.config import RunConfig, S2LError, digest
+from s2l_core.findings import Fault, listed
+from s2l_core.folders import sound
+from s2l_core.inference import pick_device, predict
+from s2l_core.metrics import instances
 from s2l_core.model import ScribbleUNet
+from s2l_core.pixels import read_image
 from s2l_core.trainer import _Run
 
 UPDATES = 6  # averaged predictions in a round: how often the picture fills in
@@ -75,10 +86,12 @@ def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
         with safe_open(file, "pt") as stored:
             config = RunConfig.from_dict(json.loads(stored.metadata()["config"]))
             weights = {name: stored.get_tensor(name) for name in stored.keys()}
+        if not re.fullmatch(r"[\w.-]+", config.encoder):  # timm would take an address for a name
+            raise ValueError(f"encoder = {config.encoder!r:.50}")
         scales = config.scales if any(name.startswith("heads") for name in weights) else ()
         model = ScribbleUNet(config.encoder, scales, intensity=config.intensity)
         model.load_state_dict(weights)
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of the file, of what it says, of what does not fit
         reason = " ".join(str(error).split())[:200]
         raise S2LError(f"{file}: no model that was saved here ({reason}). Choose another, or start anew.") from error
     return model, config
@@ -93,3 +106,102 @@ class _Round(_Run):
         row = super()._update_averages()
         self.watch({image.id: self.pseudo.average(image.id).numpy() for image in self.data.images})
         return row
+
+
+def predict_folder(
+    file: Path, folder: Path, target: Path | None = None, *, min_size: int = 64, pixel_size: float | None = None
+) -> Path:
+    """Predicts all images of a folder, one in memory at a time; stopped or killed, the next call goes on from there.
+
+    Each image leaves its nuclei as NAME.tif, .zip (ImageJ), .geojson (QuPath) and .csv, and then a line in
+    `predicted.jsonl`: its name, and a hash of model, image and settings. What has its line is not predicted again.
+
+    Args:
+        file: a `model.safetensors`.
+        folder: with `images/`, as `load_dataset` reads it; scribbles and masks are left alone.
+        target: where it goes; None: `export/` in `paths.own_results`.
+        min_size: the smallest nucleus that is kept, in pixels.
+        pixel_size: micrometres, where they are known.
+
+    Returns:
+        The target.
+
+    Raises:
+        S2LError: a fault of model or folder; another process at work there; images that cannot be read, after all
+            others were predicted.
+    """
+    (model, _), images = load_model(file), sound(folder).files["images"]
+    model.to(pick_device())
+    target, settings = target or paths.own_results(folder) / "export", [_hash(file), min_size, pixel_size]
+    target.mkdir(parents=True, exist_ok=True)
+    faults = []
+    with _journal(target / "predicted.jsonl") as (done, note):
+        for number, (name, (image_file, *_)) in enumerate(sorted(images.items()), 1):
+            key, whole = digest([*settings, _hash(image_file)], 16), [target / f"{name}{kind}" for kind in KINDS]
+            if done.get(name) != key or not all(path.exists() for path in whole):
+                try:
+                    image, _ = read_image(image_file)
+                except Fault as fault:
+                    faults.append(fault)
+                    continue
+                probability = predict(model, image)
+                found = instances(probability, min_size=min_size)
+                exports.write_label_tiff(whole[0], found)
+                exports.write_rois(whole[1], found)
+                exports.write_geojson(whole[2], found, probability)
+                exports.write_cells(whole[3], found, image, pixel_size)
+                note(name, key)
+            if number % max(1, len(images) // 10) == 0:
+                print(f"{folder}: {number} of {len(images)} images predicted", flush=True)
+    if faults:
+        raise S2LError(f"{len(faults)} of {len(images)} images were left out: {listed(faults, 3)}")
+    return target
+
+
+KINDS = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
+
+
+@contextlib.contextmanager
+def _journal(file: Path) -> Iterator[tuple[dict[str, str], Callable]]:
+    """What was noted in a file before, and a function that notes more; a line cut short by a kill counts as none."""
+    with file.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise S2LError(f"{file}: another process predicts here. Wait for it, or choose another target.") from None
+        stream.seek(0)
+        text = stream.read()
+        whole = text[: text.rfind("\n") + 1]
+        stream.truncate(len(whole.encode()))
+        try:
+            done = dict(json.loads(line) for line in whole.splitlines())
+        except (ValueError, TypeError) as error:
+            raise S2LError(f"{file}: not what was noted here ({error!r:.100}). Delete it and begin anew.") from error
+
+        def note(name: str, key: str) -> None:
+            stream.write(json.dumps([name, key]) + "\n")
+            stream.flush()
+
+        yield done, note
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def main(arguments: list[str]) -> int:
+    """Predicts a folder; says where the results are, or what is wrong."""
+    if len(arguments) != 2:
+        print("usage: python -m s2l_core.rounds MODEL FOLDER", file=sys.stderr)
+        return 2
+    try:
+        print(predict_folder(*(Path(text).expanduser() for text in arguments)))
+    except S2LError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -2,13 +2,16 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from s2l_core.config import IGNORE, S2LError, Stroke
 
+CHUNK, MAX_WORK, MAX_BYTES = 500_000, 10**8, 2**26  # pixels looked at in one go, and by an image; of a file of strokes
 UNIT = 0.25  # strokes are drawn and stored on a grid of quarter pixels, where rendering is free of rounding
 
 
@@ -18,11 +21,34 @@ def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
     A pixel is covered iff its centre lies within width / 2 of the polyline (round ends; one point: a disc). For
     coordinates and widths that are multiples of 1/4 this is evaluated without rounding. Where strokes overlap the later
     one wins, as with a brush; what leaves the image is cut; without strokes all is IGNORE.
+
+    Raises:
+        S2LError: strokes that cover the image so many times over that drawing them would take minutes.
     """
-    labels = np.full(shape, IGNORE, np.uint8)
+    labels, work = np.full(shape, IGNORE, np.uint8), 0.0
     for stroke in strokes:
-        labels[covered(stroke, shape)] = stroke.label
+        work += areas(stroke.points, stroke.width, shape).sum()
+        if work > MAX_WORK:
+            raise S2LError("the strokes cover the image too many times over. Draw fewer, or with fewer points.")
+        for piece in pieces(stroke, shape):
+            labels[covered(piece, shape)] = stroke.label
     return labels
+
+
+def areas(line: Sequence, width: float, shape: tuple[int, int]) -> np.ndarray:
+    """About how many pixels drawing each segment of a line (N, 2) looks at; the last of the N is its end."""
+    line = np.asarray(line, float)
+    dy, dx = np.abs(np.diff(line, axis=0, append=line[-1:])).T
+    reach = width + 2
+    across = np.minimum(dx * np.minimum(1, reach / np.maximum(dy, 1e-9)) + reach, shape[1])
+    return np.minimum(dy + reach, shape[0]) * across
+
+
+def pieces(stroke: Stroke, shape: tuple[int, int]) -> Iterator[Stroke]:
+    """A stroke in pieces that overlap in a point; to draw one of them takes little memory."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(areas(stroke.points, stroke.width, shape)) // CHUNK)) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(stroke.points) - 1]):
+        yield replace(stroke, points=stroke.points[first : last + 1])
 
 
 def covered(stroke: Stroke, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,6 +120,8 @@ def read_strokes(path: Path) -> dict[str, list[Stroke]]:
     """Strokes of each image, as `write_strokes` left them; S2LError names what is wrong with a damaged file."""
     where, strokes = "", {}
     try:
+        if (size := Path(path).stat().st_size) > MAX_BYTES:
+            raise ValueError(f"{size} bytes, of {MAX_BYTES} at most")
         content = json.loads(Path(path).read_text())
         unit = content["unit"]
         for image, rows in content["strokes"].items():
@@ -107,7 +135,7 @@ def read_strokes(path: Path) -> dict[str, list[Stroke]]:
                 strokes[image].append(
                     Stroke(int(width > 0), abs(width) * float(unit), tuple(map(tuple, points.tolist())))
                 )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         hint = "Restore it from the repository, or save the strokes again"
         raise S2LError(f"{path}{where}: expected a file of strokes, found {error!r}. {hint}.") from error
     return strokes

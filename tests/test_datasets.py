@@ -271,6 +271,23 @@ def test_damaged_store_is_made_anew(bbbc038, capsys, name, harm):
     assert capsys.readouterr().out == ""
 
 
+def test_a_store_whose_index_was_altered_is_made_anew(bbbc038, capsys):
+    (first, *_) = load_dataset("dsb-bf")
+    index = paths.prepared_data() / "dsb-bf" / "index.json"
+    content = json.loads(index.read_text())
+    content["images"][0]["shape"].reverse()
+    index.write_text(json.dumps(content))
+    assert load_dataset("dsb-bf")[0].image.shape == first.image.shape
+    assert "its index is damaged" in capsys.readouterr().out
+
+
+def test_an_archive_of_a_later_kind_is_named(bbbc038):
+    data = bytearray(bbbc038.read_bytes())
+    data[data.rindex(b"PK\1\2") + 6] = 255  # the version that it needs
+    bbbc038.write_bytes(data)
+    fails("dsb-bf", str(bbbc038), "zip file version 25.5")
+
+
 def test_nothing_half_written_is_left(bbbc038, monkeypatch):
     def full(*_):
         raise OSError("disk full")

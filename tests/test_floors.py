@@ -18,13 +18,14 @@ FLOORS = {
     | {"archives", "findings", "progress"},
     2: {"checks", "sources", "inference", "scribbler", "results", "statistics", "batches", "objective", "drawing"},
     3: {"checkpoints", "evaluation", "provenance", "tables", "overview"},
-    4: {"claims", "trainer"},
+    4: {"claims", "readings", "trainer"},
     5: {"figures", "notebooks", "rounds", "verify"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms} | {"__init__": 0}
 FLOOR["datasets"] = 2.5  # reads what `sources` locates
 FLOOR["scribbles"] = 1.5  # draws the strokes of floor 1; all else of that floor may stay ignorant of it
 FLOOR["interchange"] = FLOOR["exports"] = 1.5  # draw and write what `formats` takes apart
+FLOOR["supplement"] = 5.5  # a figure made of what `figures` finds
 FLOOR |= {"pixels": 1.6, "encodings": 1.7, "folders": 1.8}  # each reads what the one before opens
 NUMERIC = {"numpy", "scipy", "skimage", "sklearn", "torch", "segmentation_models_pytorch"}
 EXTRA = {  # beside NUMERIC: file formats, and the transforms of augment
@@ -42,7 +43,8 @@ OWNED = {"anywidget": "scribbler", "papermill": "notebooks", "pooch": "sources"}
 # beside the method: what reads a stranger's files, draws, tells and checks; nothing of the core needs these
 OWN_IMAGES = {"checks", "encodings", "exports", "findings", "folders", "formats", "interchange", "pixels", "rounds"}
 OWN_IMAGES |= {"scribbler"}
-REPORTS = {"claims", "drawing", "figures", "overview", "provenance", "statistics", "tables", "verify"}
+REPORTS = {"claims", "drawing", "figures", "overview", "provenance", "readings", "statistics", "supplement"}
+REPORTS |= {"tables", "verify"}
 LONGEST_CORE, LONGEST_PACKAGE, LONGEST_FILE, LONGEST_FUNCTION = 3000, 5500, 300, 60
 SEEDED = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
 TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal"}

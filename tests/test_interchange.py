@@ -23,6 +23,7 @@ from scipy import ndimage
 
 from conftest import ROOT
 from s2l_core import formats, interchange
+from s2l_core import strokes as strokes_room
 from s2l_core.archives import Source, rasterise
 from s2l_core.config import IGNORE, S2LError, Stroke, seed_for
 from s2l_core.exports import (
@@ -514,8 +515,11 @@ def test_long_lines_are_drawn_in_pieces(tmp_path, monkeypatch):
     rng = np.random.default_rng(seed_for(0, "long"))
     strokes = [Stroke(1, 5.25, tuple(map(tuple, (rng.integers(0, 76, (200, 2)) / 4).tolist())))]
     write_strokes_as(tmp_path / "s.geojson", strokes)
-    monkeypatch.setattr(interchange, "CHUNK", 300)
-    np.testing.assert_array_equal(read_scribbles(tmp_path / "s.geojson", SHAPE), render(strokes, SHAPE))
+    whole = render(strokes, SHAPE)
+    monkeypatch.setattr(strokes_room, "CHUNK", 300)
+    assert len(list(strokes_room.pieces(strokes[0], SHAPE))) > 10
+    np.testing.assert_array_equal(read_scribbles(tmp_path / "s.geojson", SHAPE), whole)
+    np.testing.assert_array_equal(render(strokes, SHAPE), whole)
 
 
 def test_what_leaves_the_image_is_cut(tmp_path):

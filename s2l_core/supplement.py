@@ -1,0 +1,97 @@
+"""Beside Fig. 2: best, median and worst test image of every method; what readings change; how much to draw."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from s2l_core import drawing, paths, results, tables
+from s2l_core.config import METHODS, S2LError
+from s2l_core.datasets import images_of
+from s2l_core.drawing import BLUE, GREEN, GREY, MONUSEG_NOTE, ORANGE, RED, styled
+from s2l_core.figures import first_runs, probability_map
+from s2l_core.readings import BUDGETS, DEFAULT, DRAWN, SCORES
+from s2l_core.statistics import ALPHA
+
+RULE = (
+    "Shown: for each method the whole test image with its highest, its median and its lowest IoU; the title has IoU "
+    "and mDice (official). First fold with runs, weights as in Table 1."
+)
+
+
+@styled
+def extreme_images(profile: str, dataset: str) -> Figure:
+    """Input and error map of three test images for each method, chosen by the method's own scores.
+
+    Args:
+        profile: a name in PROFILES.
+        dataset: a name in DATASETS.
+
+    Raises:
+        S2LError: no finished run on this data set, a picture that was not kept, or images that are not at hand.
+    """
+    runs = first_runs(profile, dataset, tuple(METHODS))
+    if not runs:
+        raise S2LError(f"{dataset}: no finished run. Make one: make reproduce PROFILE={profile} DATASETS={dataset}")
+    monuseg = dataset == "monuseg"
+    figure, axes = drawing.panels(len(runs), 6, 1.3, below=0.17, left=0.3, bottom=0.66 if monuseg else 0.42)
+    figure.run_ids, figure.scores = tuple(map(results.run_id, runs.values())), {}
+    for row, (method, config) in zip(axes, runs.items(), strict=True):
+        folder = paths.run_folder(profile, results.run_id(config))
+        scores = results.read_run(folder)[0]
+        chosen = config.selection if config.selection in set(scores.checkpoint) else "last"
+        scores = scores[scores.checkpoint == chosen].set_index("image")
+        label = {"rotation": 90, "ha": "center", "va": "center", "transform": row[0].transAxes}
+        row[0].text(-0.1, 0.5, METHODS[method].label, fontsize=7, **label)
+        for place, (name, image) in enumerate(results.extremes(dict(scores.iou)).items()):
+            file = folder / "probability" / f"{image}.png"
+            if not file.exists():
+                raise S2LError(f"{file}: not there. Delete the run's folder and run it again: it keeps this picture.")
+            (cell,) = images_of(config, [image])
+            left, right = row[2 * place : 2 * place + 2]
+            left.imshow(drawing.display(cell.image))
+            right.imshow(drawing.error_map(cell.instances, probability_map(file)))
+            left.set_title(f"{name}: {image[:10]}", fontsize=6.5)
+            text = figure.scores[f"{folder.name}/{image}"] = tables.image_scores(scores.loc[image])
+            right.set_title(text, fontsize=6.5)
+    drawing.legend(figure, 0.5 if monuseg else 0.26)
+    drawing.foot(figure, RULE + (f"\n{MONUSEG_NOTE}" if monuseg else ""))
+    return figure
+
+
+@styled
+def reading_picture(table: pd.DataFrame) -> Figure:
+    """Difference of each reading to the default, with its interval where there is one."""
+    names = [name for name in dict.fromkeys(table.reading) if name != DEFAULT]
+    figure = drawing.Picture(figsize=(8, 0.24 * len(names) + 0.9), layout="constrained")
+    figure.run_ids = tuple(sorted(table.run_id.unique()))
+    for ax, score in zip(figure.subplots(1, 2, sharey=True), SCORES.values(), strict=True):
+        part = table[table.score == score].set_index("reading")
+        ax.axvline(0, color=GREY, lw=0.8)
+        for place, name in enumerate(names):
+            row = part.loc[name]
+            colour = RED if row.p_holm < ALPHA else BLUE
+            ax.plot([row.low, row.high], [place, place], color=colour, lw=1.5)
+            ax.plot(row.difference, place, "o", color=colour, mfc=colour if row.p_holm < ALPHA else "white", ms=5)
+        mean = f"{part.loc[DEFAULT, 'mean']:.3f}"
+        ax.set(title=f"{score}: difference to the default ({mean})", yticks=range(len(names)), yticklabels=names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+@styled
+def budget_picture(table: pd.DataFrame) -> Figure:
+    """Score against the share of nuclei with a stroke; the supervised network as a line above."""
+    figure = drawing.Picture(figsize=(8, 2.8), layout="constrained")
+    figure.run_ids = tuple(sorted(table.run_id.unique()))
+    looks = dict(zip(DRAWN, ((BLUE, "o-"), (ORANGE, "s-"), (GREEN, "^-")), strict=True))
+    for ax, score in zip(figure.subplots(1, 2), SCORES.values(), strict=True):
+        for shift, (method, (colour, style)) in enumerate(looks.items()):
+            part = table[(table.score == score) & (table.method == method)]
+            place = 100 * part.budget + shift - 1  # side by side, so that intervals stay apart
+            ax.plot(place, part["mean"], style, color=colour, ms=4, label=METHODS[method].label)
+            ax.vlines(place, part.low, part.high, color=colour, lw=0.8)
+        line = table[(table.score == score) & (table.method == "supervised")]
+        for value in line["mean"]:
+            ax.axhline(value, color=GREY, ls="--", label=f"{METHODS['supervised'].label} (full masks)")
+        ax.set(title=score, xlabel="nuclei with a stroke (%)", xticks=[100 * budget for budget in BUDGETS])
+    figure.axes[0].legend(fontsize=7)
+    return figure
