@@ -51,7 +51,7 @@ verify: .venv/.installed ## compute every committed number anew from the runs' s
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
 	$(IN_VENV) $(PY) -m pytest -q --durations=10
 
-torture: .venv/.installed ## kill and harm KILLS small runs, and write docs/faults.md (about ten minutes)
+torture: .venv/.installed ## harm KILLS small runs, 20,000 files, every stroke and a large folder; writes docs/faults.md (about an hour)
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m torture --kills $(KILLS)
 
 lab: .venv/.installed ## open the notebooks in JupyterLab

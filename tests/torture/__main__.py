@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import importlib
 import os
 import platform
 import random
@@ -30,6 +31,7 @@ PLACES = {
     "scoring": "while test images are scored",
     "tables": "while tables are written",
 }
+OTHERS = ("files", "strokes", "load")  # modules beside this one, each with a `report`
 TEXT = """# What was done to runs, and what came of it
 
 Written by `make torture`, on {date}, on a machine with {cores} cores and {memory:.0f} GiB of memory under {system}.
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=36, help="how many SIGKILLs; 54 meet every place in every method")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, default=REPORT, help="where the table goes")
+    parser.add_argument("--also", nargs="*", default=list(OTHERS), choices=OTHERS, help="sections beside the runs'")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="torture-") as base:
         torture = Torture(Path(base), given.seed)
@@ -195,7 +198,8 @@ def main() -> None:
     values = {"date": f"{datetime.date.today():%Y-%m-%d}", "cores": os.cpu_count(), "memory": memory}
     values |= {"system": f"{platform.system()} ({platform.machine()})", "steps": STEPS}
     values |= {"faults": torture.tally.table(), "threads": table, "repeats": sum(same), "repeated": len(same)}
-    given.report.write_text(TEXT.format(**values))
+    sections = [importlib.import_module(f"torture.{name}").report() for name in given.also]
+    given.report.write_text("\n".join([TEXT.format(**values), *sections]))
     lost = sum(row["tried"] - row["survived"] for row in torture.tally.rows.values())
     sys.exit(f"{lost} tries did not survive" if lost or not all(same) else 0)
 
