@@ -5,6 +5,7 @@ DATASETS =#            the profile's own when empty; else names, e.g. "dsb-fluo 
 FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
 SEEDS    =#            0 when empty; else numbers
+ANNOTATORS =#          0 when empty; else numbers from 0 to 2, the simulated annotators
 JOBS     = 2#          runs at the same time, sharing the cores
 KILLS    = 36#         runs that `make torture` kills; 54 meet every place in every method
 
@@ -24,7 +25,8 @@ endif
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete
 CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
-	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)")
+	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
+	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)")
 
 .PHONY: help install reproduce dry-run verify bench bench-full test torture lab lint format data site clean
 
@@ -33,7 +35,7 @@ help: ## list the targets
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
-	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
+	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." ANNOTATORS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
 	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=1'
 
 install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)

@@ -6,6 +6,7 @@ here both are refused.
 
 import argparse
 import ast
+import itertools
 import os
 import re
 import signal
@@ -34,6 +35,7 @@ def plan(
     folds: Iterable[int] = (),
     methods: Iterable[str] = (),
     seeds: Iterable[int] = (0,),
+    annotators: Iterable[int] = (0,),
 ) -> list[RunConfig]:
     """The runs of a batch; what is left empty is the profile's own.
 
@@ -49,9 +51,8 @@ def plan(
     configs = []
     for dataset in datasets or PROFILES[profile].datasets:
         for fold in folds or range(PROFILES[profile].folds or DATASETS[dataset][1]):
-            for seed in seeds:
-                for method in methods or METHODS:
-                    configs.append(RunConfig(dataset, method, fold=fold, seed=seed, profile=profile))
+            for seed, annotator, method in itertools.product(seeds, annotators, methods or METHODS):
+                configs.append(RunConfig(dataset, method, fold=fold, seed=seed, profile=profile, annotator=annotator))
     return configs
 
 

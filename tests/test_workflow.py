@@ -36,6 +36,9 @@ def jobs(process):
 def test_plan_is_the_product():
     batch = plan("cpu", ["dsb-bf"], [0, 1], ["s2l", "otsu"], [0, 5])
     assert len(batch) == 8 and len({results.run_id(config) for config in batch}) == 8
+    drawn = plan("cpu", ["dsb-bf"], [0], ["s2l", "otsu"], annotators=[0, 2])
+    assert [(config.method, config.annotator) for config in drawn] == [("s2l", 0), ("otsu", 0), ("s2l", 2), ("otsu", 2)]
+    assert len({results.run_id(config) for config in drawn}) == 4
     assert {config.method for config in plan("demo")} == set(METHODS)
     assert {config.dataset for config in plan("demo")} == set(PROFILES["demo"].datasets)
     assert len(plan("paper")) == (4 + 4 + 5) * len(METHODS)
@@ -77,7 +80,9 @@ def test_wrong_word_ends_with_an_error(tmp_path, name, value):
     assert value in process.stderr + process.stdout
 
 
+PASSING = {"smoke", "demo"}  # profiles whose results are one's own, never committed
 COMMITTED = sorted((ROOT / "results").glob("*/runs/*/config.json"))
+COMMITTED = [file for file in COMMITTED if file.parents[2].name not in PASSING]
 BATCHES = sorted({(file.parents[2].name, json.loads(file.read_text())["config"]["dataset"]) for file in COMMITTED})
 
 
