@@ -198,8 +198,12 @@ def main() -> None:
     values = {"date": f"{datetime.date.today():%Y-%m-%d}", "cores": os.cpu_count(), "memory": memory}
     values |= {"system": f"{platform.system()} ({platform.machine()})", "steps": STEPS}
     values |= {"faults": torture.tally.table(), "threads": table, "repeats": sum(same), "repeated": len(same)}
-    sections = [importlib.import_module(f"torture.{name}").report() for name in given.also]
-    given.report.write_text("\n".join([TEXT.format(**values), *sections]))
+    sections = [TEXT.format(**values)]
+    for name in given.also:
+        given.report.write_text("\n".join(sections))  # what is done is kept, whatever the next hour brings
+        print(f"{name}: begun", flush=True)
+        sections.append(importlib.import_module(f"torture.{name}").report())
+    given.report.write_text("\n".join(sections))
     lost = sum(row["tried"] - row["survived"] for row in torture.tally.rows.values())
     sys.exit(f"{lost} tries did not survive" if lost or not all(same) else 0)
 
