@@ -263,38 +263,3 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
             ax.plot(best.step, best.validation_iou, "D", color=ORANGE, label="best weights")
         ax.legend(fontsize=7)
     return figure
-
-
-@styled
-def ablation_bars(runs: pd.DataFrame) -> Figure:
-    """IoU and mDice of every method and data set: a dot for each test image, the mean, and the paper's value.
-
-    Args:
-        runs: as given by `results.load_runs`; the checkpoint that Table 1 shows is drawn.
-    """
-    runs = runs[runs.shown]
-    means, sets = tables.summary(runs).set_index(["data", "method"]), list(dict.fromkeys(runs.data))
-    methods = [name for name in METHODS if name in set(runs.method)]
-    figure = drawing.Picture(figsize=(9, (0.24 * len(methods) + 0.45) * len(sets) + 0.4), layout="constrained")
-    figure.run_ids = tuple(sorted(runs.run_id.unique()))
-    grid = figure.subplots(len(sets), 2, squeeze=False, sharey=True, sharex=True)
-    for index, ax in enumerate(grid.flat):
-        data, place = sets[index // 2], 1 - index % 2  # the paper gives mDice first
-        score, title = (("mdice_official", "mDice"), ("iou", "IoU"))[place]
-        for row, method in enumerate(methods):
-            here = runs[(runs.data == data) & (runs.method == method)]
-            if here.empty:
-                ax.text(0.01, row, "not run", color=GREY, va="center", fontsize=7)
-                continue
-            spread = (np.arange(len(here)) * 0.618 % 1 - 0.5) / 2  # golden ratio: even, and the same every time
-            ax.scatter(here[score], row + spread, s=9, color=BLUE, alpha=0.45, lw=0, label="test image")
-            ax.plot(means[score][data, method], row, "|", color="black", ms=13, mew=2, label="mean over folds")
-            if paper := tables.PAPER_TABLE1.get((method, here.dataset.iloc[0])):
-                ax.plot(paper[place], row, "D", mfc="none", mec=RED, ms=6, label="paper")
-        ax.set(title=f"{data}: {title}", xlim=(0, 1), ylim=(len(methods) - 0.4, -0.6))
-        ax.set_yticks(range(len(methods)), [METHODS[name].label for name in methods])
-        ax.grid(axis="x", color="#E5E5E5")
-        ax.set_axisbelow(True)
-    handles = {label: h for ax in grid.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
-    return figure

@@ -1,15 +1,12 @@
-"""Beside Fig. 2: best, median and worst test image of every method; what readings change; how much to draw."""
+"""Beside Fig. 2: the best, the median and the worst test image of every method."""
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from s2l_core import drawing, paths, results, tables
 from s2l_core.config import METHODS, S2LError
 from s2l_core.datasets import images_of
-from s2l_core.drawing import BLUE, GREEN, GREY, MONUSEG_NOTE, ORANGE, RED, styled
+from s2l_core.drawing import MONUSEG_NOTE, styled
 from s2l_core.figures import first_runs, probability_map
-from s2l_core.readings import BUDGETS, DEFAULT, DRAWN, SCORES
-from s2l_core.statistics import ALPHA
 
 RULE = (
     "Shown: for each method the whole test image with its highest, its median and its lowest IoU; the title has IoU "
@@ -54,44 +51,4 @@ def extreme_images(profile: str, dataset: str) -> Figure:
             right.set_title(text, fontsize=6.5)
     drawing.legend(figure, 0.5 if monuseg else 0.26)
     drawing.foot(figure, RULE + (f"\n{MONUSEG_NOTE}" if monuseg else ""))
-    return figure
-
-
-@styled
-def reading_picture(table: pd.DataFrame) -> Figure:
-    """Difference of each reading to the default, with its interval where there is one."""
-    names = [name for name in dict.fromkeys(table.reading) if name != DEFAULT]
-    figure = drawing.Picture(figsize=(8, 0.24 * len(names) + 0.9), layout="constrained")
-    figure.run_ids = tuple(sorted(table.run_id.unique()))
-    for ax, score in zip(figure.subplots(1, 2, sharey=True), SCORES.values(), strict=True):
-        part = table[table.score == score].set_index("reading")
-        ax.axvline(0, color=GREY, lw=0.8)
-        for place, name in enumerate(names):
-            row = part.loc[name]
-            colour = RED if row.p_holm < ALPHA else BLUE
-            ax.plot([row.low, row.high], [place, place], color=colour, lw=1.5)
-            ax.plot(row.difference, place, "o", color=colour, mfc=colour if row.p_holm < ALPHA else "white", ms=5)
-        mean = f"{part.loc[DEFAULT, 'mean']:.3f}"
-        ax.set(title=f"{score}: difference to the default ({mean})", yticks=range(len(names)), yticklabels=names)
-        ax.set_ylim(len(names) - 0.5, -0.5)
-    return figure
-
-
-@styled
-def budget_picture(table: pd.DataFrame) -> Figure:
-    """Score against the share of nuclei with a stroke; the supervised network as a line above."""
-    figure = drawing.Picture(figsize=(8, 2.8), layout="constrained")
-    figure.run_ids = tuple(sorted(table.run_id.unique()))
-    looks = dict(zip(DRAWN, ((BLUE, "o-"), (ORANGE, "s-"), (GREEN, "^-")), strict=True))
-    for ax, score in zip(figure.subplots(1, 2), SCORES.values(), strict=True):
-        for shift, (method, (colour, style)) in enumerate(looks.items()):
-            part = table[(table.score == score) & (table.method == method)]
-            place = 100 * part.budget + shift - 1  # side by side, so that intervals stay apart
-            ax.plot(place, part["mean"], style, color=colour, ms=4, label=METHODS[method].label)
-            ax.vlines(place, part.low, part.high, color=colour, lw=0.8)
-        line = table[(table.score == score) & (table.method == "supervised")]
-        for value in line["mean"]:
-            ax.axhline(value, color=GREY, ls="--", label=f"{METHODS['supervised'].label} (full masks)")
-        ax.set(title=score, xlabel="nuclei with a stroke (%)", xticks=[100 * budget for budget in BUDGETS])
-    figure.axes[0].legend(fontsize=7)
     return figure

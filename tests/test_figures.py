@@ -13,7 +13,7 @@ from PIL import Image
 
 from s2l_core import drawing, figures, paths, results
 from s2l_core.archives import CellImage
-from s2l_core.config import METHODS, R1, R4, RunConfig, S2LError
+from s2l_core.config import R1, R4, RunConfig, S2LError
 from s2l_core.datasets import images_of, split_of
 from s2l_core.metrics import score
 
@@ -275,36 +275,6 @@ def test_learning_curves():
 
 def test_curves_of_a_rival_are_empty_and_say_so():
     assert texts(figures.learning_curves(pd.DataFrame())).count("none in this run") == 3
-
-
-def test_ablation_shows_every_image_the_mean_and_the_paper():
-    rows = [
-        {"data": data, "dataset": name, "method": method, "run_id": f"{name}_{method}", "fold": 0, "seed": 0}
-        | {
-            "annotator": "0",
-            "variant": "",
-            "checkpoint": c,
-            "shown": c == "best",
-            "image": str(k),
-            "iou": iou,
-            "mdice_official": iou,
-        }
-        for data, name in (("DSB-BF", "dsb-bf"), ("Synthetic BF", "synthetic-bf"))
-        for method in (("s2l", "supervised") if name == "dsb-bf" else ("s2l",))
-        for c, shift in (("best", 0), ("last", 0.1))
-        for k, iou in enumerate((0.2 + shift, 0.6 + shift))
-    ]
-    runs = pd.DataFrame(rows).reindex(columns=[*rows[0], *(s for s in results.SCORES if s not in rows[0])])
-    figure = figures.ablation_bars(runs.fillna(0.0))
-    iou, mdice, synthetic, _ = figure.axes
-    assert [ax.get_title() for ax in (iou, mdice)] == ["DSB-BF: IoU", "DSB-BF: mDice"]
-    assert sorted(iou.collections[0].get_offsets()[:, 0]) == pytest.approx([0.2, 0.6])
-    marks = {line.get_label(): float(line.get_xdata()[0]) for line in iou.lines[:2]}
-    assert marks == pytest.approx({"mean over folds": 0.4, "paper": 0.8108})
-    assert float(mdice.lines[1].get_xdata()[0]) == 0.6980
-    assert [line.get_label() for line in synthetic.lines] == ["mean over folds"]
-    assert "not run" in [text.get_text() for text in synthetic.texts]
-    assert [label.get_text() for label in iou.get_yticklabels()] == [METHODS[n].label for n in ("s2l", "supervised")]
 
 
 # --- Fig. 1, and what all share -----------------------------------------------------------------------------------

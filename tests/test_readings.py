@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from s2l_core import readings, results, supplement
+from s2l_core import charts, readings, results
 from s2l_core.config import PROFILES, RunConfig
 from s2l_core.results import run_id, variant, warmup_id
 
@@ -96,11 +96,11 @@ def test_budget_table_and_pictures(home, base):
     part = curve[(curve.method == "s2l") & (curve.score == "IoU")]
     assert part["mean"].tolist() == pytest.approx([base.mean() + 0.1 * budget for budget in readings.BUDGETS], abs=1e-4)
     assert ((part.low < part["mean"]) & (part["mean"] < part.high)).all()
-    picture = supplement.budget_picture(curve)
+    picture = charts.budget_picture(curve)
     labels = {line.get_label() for line in picture.axes[0].lines}
     assert {"S2L", "S2L + R1x1 + R4x4", "Random forest", "Supervised (full masks)"} <= labels
     assert set(picture.run_ids) == set(curve.run_id)
-    effects = supplement.reading_picture(readings.reading_table("cpu", runs))
+    effects = charts.reading_picture(readings.reading_table("cpu", runs))
     assert [text.get_text() for text in effects.axes[0].get_yticklabels()] == ["no contrast (S2L)", readings.LAST]
     assert set(readings.tables("cpu", runs)) == set(readings.PRODUCTS)
 
