@@ -6,7 +6,7 @@ FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
 SEEDS    =#            0 when empty; else numbers
 ANNOTATORS =#          0 when empty; else numbers from 0 to 2, the simulated annotators
-JOBS     = 2#          runs at the same time, sharing the cores
+JOBS     = 2#          runs, or files of tests, at the same time, sharing the cores
 KILLS    = 36#         runs that `make torture` kills; 54 meet every place in every method
 
 # Python 3.11 first: it is the version requirements.lock was made with
@@ -51,7 +51,7 @@ verify: .venv/.installed ## compute every committed number anew from the runs' s
 	$(PY) -m s2l_core.verify
 
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
-	$(IN_VENV) $(PY) -m pytest -q --durations=10
+	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 
 torture: .venv/.installed ## harm KILLS small runs, 20,000 files, every stroke and a large folder; writes docs/faults.md (about an hour)
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m torture --kills $(KILLS)

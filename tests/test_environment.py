@@ -20,6 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {
     "pytorch": "torch",
     "huggingface_hub": "huggingface-hub",
+    "pytest-xdist": "xdist",
     "snakemake-minimal": "snakemake",
 }  # conda's name -> ours
 IMPORT_NAMES = {  # package -> module, where they differ
@@ -152,7 +153,8 @@ def imported_modules():
 
 
 def test_every_dependency_is_used():
-    tools = set(re.findall(r"-m (\w+)", (ROOT / "Makefile").read_text()))
+    makefile = (ROOT / "Makefile").read_text()
+    tools = set(re.findall(r"-m (\w+)", makefile)) | ({"xdist"} if "-m pytest -q -n " in makefile else set())
     tools |= set(re.findall(r'"(\w+)"', (ROOT / "docs/conf.py").read_text()))  # Sphinx loads extension and theme
     drawn = {"ipywidgets"} if any("import anywidget" in source for source in sources("s2l_core")) else set()
     used = imported_modules() | tools | drawn
