@@ -20,11 +20,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {
     "pytorch": "torch",
     "huggingface_hub": "huggingface-hub",
-    "pytest-xdist": "xdist",
     "snakemake-minimal": "snakemake",
 }  # conda's name -> ours
 IMPORT_NAMES = {  # package -> module, where they differ
     "pillow": "PIL",
+    "pytest-xdist": "xdist",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
