@@ -65,6 +65,12 @@ def budgets(profile: str) -> dict[tuple[str, float], RunConfig]:
     }
 
 
+def batch(profile: str) -> list[RunConfig]:
+    """Every run of both comparisons, each once."""
+    runs = [*readings(profile).values(), *budgets(profile).values()]
+    return list({run_id(run): run for run in runs}.values())
+
+
 def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
     """What each reading changes, image by image, against the default.
 
