@@ -65,9 +65,6 @@ def probability_map(file: Path) -> np.ndarray:
     return np.asarray(Image.open(file), np.float32) / 255
 
 
-# --- Fig. 2 -------------------------------------------------------------------------------------------------------
-
-
 def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
     """How strongly methods differ from each other and from the truth; no method counts more than another.
 
@@ -213,9 +210,6 @@ def save(figure: Figure, path: Path, run_ids: Sequence[str] | None = None, *, dp
         metadata["Copyright"] = MONUSEG_NOTE
     results.write_atomically(Path(path), functools.partial(figure.savefig, format="png", dpi=dpi, metadata=metadata))
     return path
-
-
-# --- curves and scores --------------------------------------------------------------------------------------------
 
 
 @styled
