@@ -87,8 +87,7 @@ DATASETS = {  # name -> label and number of folds
     "synthetic-fluo": ("Synthetic Fluo", 4),
     "synthetic-he": ("Synthetic H&E", 4),
 }
-SYNTHETIC = ("synthetic-bf", "synthetic-fluo", "synthetic-he")
-REAL = ("dsb-bf", "dsb-fluo", "monuseg")
+REAL, SYNTHETIC = tuple(DATASETS)[:3], tuple(DATASETS)[3:]
 
 
 @dataclass(frozen=True)
@@ -239,16 +238,14 @@ class RunConfig:
         return self.warmup_steps + self.main_steps
 
 
-_CHOICES = {
+_CHOICES = dict.fromkeys(("label_mean", "pairs"), ("batch", "image")) | {
     "intensity": ("imagenet", "stretch"),
     "schedule": ("constant", "cosine", "warm-restarts"),
     "average_start": ("corrected", "zero"),
-    "label_mean": ("batch", "image"),
     "region_rule": ("scribble", "unanimous"),
     "contrast_labels": ("pseudo", "scribbles"),
     "pair_target": ("same", "and", "or"),
     "pair_reduction": ("mean", "balanced"),
-    "pairs": ("batch", "image"),
     "selection": ("best", "last"),
 }
 _SHARES = "budget averaging nu_low nu_high rate_encoder rate_decoder rate_heads weight_decay foreground_crops".split()
