@@ -29,8 +29,9 @@ def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig,
         sampling = {"max_regions": config.max_regions, "equalise": config.equalise, "pairs": config.pairs}
         sampling["generator"] = torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step))
         pairing = {"target": config.pair_target, "reduction": config.pair_reduction}
-        term = contrastive_term(embedding, regions, scale.temperature, **sampling, **pairing)
-        terms[scale.name] = scale.weight * term
+        term = scale.weight * contrastive_term(embedding, regions, scale.temperature, **sampling, **pairing)
+        # several terms may share a block, and so a name
+        terms[scale.name] = terms[scale.name] + term if scale.name in terms else term
     return terms
 
 
