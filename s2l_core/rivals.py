@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from sklearn.ensemble import RandomForestClassifier
 
 from s2l_core.config import IGNORE, S2LError, seed_for
 
@@ -46,7 +45,7 @@ def otsu(image: np.ndarray, dark_foreground: bool | None = None) -> np.ndarray:
 class RandomForest:
     """A fitted forest and the features it was fitted on."""
 
-    trees: RandomForestClassifier
+    trees: object  # a RandomForestClassifier
     colour: bool  # smoothed intensities of each channel, or of grey only
 
 
@@ -92,6 +91,8 @@ def fit_random_forest(
     for label, name in enumerate(("background", "foreground")):
         if not (classes == label).any():
             raise S2LError(f"no {name} scribble in any of {len(images)} images: expected both classes. Draw some.")
+    from sklearn.ensemble import RandomForestClassifier  # a second to load, for this method alone
+
     forest = RandomForestClassifier(
         trees,
         min_samples_leaf=5,
