@@ -4,8 +4,8 @@
 """
 
 import os
-import re
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,38 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None) if WANTED else None
 REASON = "no Chromium, or S2L_BROWSER=0: the drawing widget and notebooks 00 and 08 were not run in a browser"
 PATIENCE = 300_000  # milliseconds: machines that run tests are busy with other things
-ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
+ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'  # a cell's error, or a warning
+LISTENING = """() => {
+    const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    const kernel = context?.session?.kernel;
+    return context?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle";
+}"""
+WATCH_RESTART = """() => {
+    window.restarted = false;
+    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    kernel.statusChanged.connect((_, status) => { if (/restarting/.test(status)) window.restarted = true; });
+}"""
+# what is asked for is drawn at the next frame; the one after that has seen it
+DRAWN = "await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));"
+AT_REST = f"""async (element) => {{
+    element.scrollIntoView({{ block: "center" }});
+    for (let before, now; before !== now || now === undefined; ) {{
+        before = now;
+        {DRAWN}
+        now = element.getBoundingClientRect().top;
+    }}
+}}"""
+PIXELS = f"""async (stage, layer) => {{
+    {DRAWN}
+    const canvas = stage.querySelectorAll("canvas")[layer];
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0, sum = 0;
+    for (let i = 3; i < data.length; i += 4) if (data[i] > 10) {{
+        count++;
+        sum = (sum * 31 + i + data[i]) % 1e9;
+    }}
+    return [count, sum];
+}}"""
 
 
 @contextmanager
@@ -30,7 +61,7 @@ def open_page(browser, folder):
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page, errors = context.new_page(), []
     page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=PATIENCE)
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
@@ -53,22 +84,19 @@ class Notebook:
     def ready(self):
         """Waits until the kernel can be asked."""
         expect(self.cell(self.ids[-1])).to_be_attached(timeout=PATIENCE)
-        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
+        self.page.wait_for_function(LISTENING)
 
     def cell(self, name):
         return self.page.locator(".jp-Notebook .jp-Cell").nth(self.ids.index(name))
 
     def start(self, name):
-        """Selects a cell and presses Shift + Enter, as often as JupyterLab needs; returns what its number was."""
+        """Selects a cell and presses Shift + Enter; returns what its number was."""
         prompt = self.cell(name).locator(".jp-InputPrompt")
         before = prompt.inner_text()
-        for _ in range(5):
-            prompt.click()
-            self.page.keyboard.press("Shift+Enter")
-            self.page.wait_for_timeout(1000)
-            if prompt.inner_text() != before:  # a kernel that is still connecting lets a run fall
-                return before
-        raise AssertionError(f"cell {name} does not run")
+        prompt.click()
+        self.page.keyboard.press("Shift+Enter")
+        expect(prompt).not_to_have_text(before)
+        return before
 
     def finish(self, name, before):
         prompt = self.cell(name).locator(".jp-InputPrompt")
@@ -85,14 +113,20 @@ class Notebook:
 
     def restart(self):
         """A fresh kernel, by the keyboard."""
+        self.page.evaluate(WATCH_RESTART)
         self.page.locator(".jp-Notebook .jp-InputPrompt").first.click()
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("0")
         self.page.keyboard.press("0")
         self.page.locator(".jp-Dialog .jp-mod-accept").click()
         expect(self.page.locator(".jp-Dialog")).to_have_count(0)
-        self.page.wait_for_timeout(1000)
+        self.page.wait_for_function("window.restarted")
         self.ready()
+
+    def save(self):
+        """Ctrl + S, and what is on the screen is on disk."""
+        self.page.keyboard.press("Control+s")
+        self.page.wait_for_function("!jupyterapp.shell.currentWidget.context.model.dirty")
 
 
 class Board:
@@ -105,8 +139,7 @@ class Board:
 
     def ready(self):
         expect(self.page.locator(".s2l-busy")).to_be_hidden(timeout=PATIENCE)
-        self.stage.evaluate("e => e.scrollIntoView({block: 'center'})")
-        self.page.wait_for_timeout(300)
+        self.stage.evaluate(AT_REST)
 
     def at(self, row, column):
         """Where a pixel's centre is on the screen while the whole image is shown."""
@@ -135,26 +168,15 @@ class Board:
         """How many pixels of the screen carry ink, and a number that changes with any of them."""
         return self.pixels(2)
 
-    def overlay(self):
-        return self.pixels(1)
+    def overlay(self, unlike=None):
+        """The same of the overlay; waits until it is no longer what it was, where that is given."""
+        until = time.monotonic() + PATIENCE / 1000
+        while (found := self.pixels(1)) == unlike:
+            assert time.monotonic() < until, "the overlay stays as it was"
+        return found
 
     def pixels(self, layer):
-        self.page.wait_for_timeout(200)
-        return tuple(
-            self.stage.evaluate(
-                """(stage, layer) => {
-                    const canvas = stage.querySelectorAll("canvas")[layer];
-                    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-                    let count = 0, sum = 0;
-                    for (let i = 3; i < data.length; i += 4) if (data[i] > 10) {
-                        count++;
-                        sum = (sum * 31 + i + data[i]) % 1e9;
-                    }
-                    return [count, sum];
-                }""",
-                layer,
-            )
-        )
+        return tuple(self.stage.evaluate(PIXELS, layer))
 
     def saved(self, **counts):
         """Waits until the file holds so many strokes of each image."""
@@ -174,10 +196,8 @@ def shoot(page, name, *, part=None, height=None):
 
 
 def theme(page, name):
-    page.locator(".lm-MenuBar-itemLabel", has_text="Settings").click()
-    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).hover()
-    page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{name}$")).click()
-    page.wait_for_timeout(1500)
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+    page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
     page.mouse.move(640, 300)
 
 
