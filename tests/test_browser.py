@@ -106,14 +106,14 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     print(f"first overlay after {time.monotonic() - began:.1f} s")
     forest = board.overlay()
     assert forest[0] > 1000
-    number = book.start("refine")
+    book.start("refine")
     outputs = book.cell("refine").locator(".jp-OutputArea-output")
     expect(outputs.filter(has_text="pseudo-labels on")).to_have_count(1, timeout=PATIENCE)
     expect(outputs.filter(has_text=" + r4 ")).to_have_count(1, timeout=PATIENCE)
     expect(outputs.locator("progress")).to_have_count(2)
     outputs.first.evaluate("e => e.scrollIntoView({block: 'center'})")
     shoot(page, "08_training")
-    book.finish("refine", number)
+    book.finish("refine")
     assert outputs.locator("img").count() == 1, "one picture, in place"
     assert outputs.count() <= 4, "a picture, a remark, a line for each stage"
     board.ready()
@@ -147,11 +147,11 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     shoot(page, "08_draw_dark")
 
     # a second round is interrupted, and what it learned is used
-    number = book.start("correct")
+    book.start("correct")
     expect(book.cell("correct").locator("progress")).to_have_count(2, timeout=PATIENCE)
     book.cell("correct").locator(".jp-InputPrompt").click()
     board.press("Escape", "i", "i")
-    book.finish("correct", number)
+    book.finish("correct")
     expect(book.cell("correct")).to_contain_text("what was learned is kept")
 
     book.run("export", "asserts", "summary")
