@@ -28,7 +28,7 @@ CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)")
 
-.PHONY: help install reproduce dry-run verify bench bench-full test torture lab lint format data site clean
+.PHONY: help install reproduce readings dry-run verify bench bench-full test torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -43,6 +43,9 @@ install: .venv/.installed ## install the locked versions and this package into .
 reproduce: .venv/.installed ## run the missing runs of a profile and print Table 1 (demo: minutes, no data needed)
 	$(SNAKEMAKE) --quiet host rules $(CONFIG)
 	$(PY) -m s2l_core.tables $(PROFILE)
+
+readings: .venv/.installed ## run the missing runs of notebook 09: each reading of the paper varied alone, and budgets
+	$(SNAKEMAKE) --quiet host rules --config profile=$(PROFILE) readings=1
 
 dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)

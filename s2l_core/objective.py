@@ -10,6 +10,8 @@ from s2l_core.losses import contrastive_term, partial_bce, region_labels
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
 
+LEAST_RATE = 1e-6  # eta_min of S2L's warm restarts (D9)
+
 
 def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig, step: int) -> dict[str, Tensor]:
     """Weighted terms of Eq. 6 (main stage) or Eq. 1 (warm-up); their sum is what is minimised."""
@@ -29,9 +31,16 @@ def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig,
         sampling = {"max_regions": config.max_regions, "equalise": config.equalise, "pairs": config.pairs}
         sampling["generator"] = torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step))
         pairing = {"target": config.pair_target, "reduction": config.pair_reduction}
-        term = contrastive_term(embedding, regions, scale.temperature, **sampling, **pairing)
-        terms[scale.name] = scale.weight * term
+        term = scale.weight * contrastive_term(embedding, regions, scale.temperature, **sampling, **pairing)
+        # several terms may share a block, and so a name
+        terms[scale.name] = terms[scale.name] + term if scale.name in terms else term
     return terms
+
+
+def learning_rate(config: RunConfig, base: float, step: int) -> float:
+    """Rate of a step (D9): between `base` and, with warm restarts, S2L's least."""
+    least = LEAST_RATE if config.schedule == "warm-restarts" else 0.0
+    return least + (base - least) * rate_factor(config, step)
 
 
 def rate_factor(config: RunConfig, step: int) -> float:

@@ -75,10 +75,9 @@ def fit_random_forest(
     for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
         _check_image(image, f"images[{k}]")
         if labels.shape != image.shape[:2] or not np.isin(labels, (0, 1, IGNORE)).all():
-            raise S2LError(
-                f"scribbles[{k}] is {labels.shape} with values {np.unique(labels)[:5]}: expected {image.shape[:2]} with"
-                f" 0 (background), 1 (foreground) and {IGNORE} (unlabelled). Check its file."
-            )
+            found, kinds = np.unique(labels)[:5], f"0 (background), 1 (foreground) and {IGNORE} (unlabelled)"
+            expected = f"expected {image.shape[:2]} with {kinds}. Check its file."
+            raise S2LError(f"scribbles[{k}] is {labels.shape} with values {found}: {expected}")
     colour = any(_chroma(image) >= COLOURED for image in images)
     features, classes = [np.empty((0, _count(colour)), np.float32)], [np.empty(0, np.uint8)]
     for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):

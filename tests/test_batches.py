@@ -42,6 +42,15 @@ def test_masks_and_scribbles_see_the_same_crops():
     assert (masked.batch(0)["scribbles"] == 255).all() and not (scribbled.batch(0)["scribbles"] == 255).all()
 
 
+def test_strokes_are_those_of_the_annotator_whatever_the_seed_of_training():
+    """So that budgets stay nested, and the shipped 30 % are among the 50 % of any run."""
+    for annotator in (1, "skeleton"):
+        configs = [RunConfig("synthetic-fluo", "s2l", profile="smoke", seed=s, annotator=annotator) for s in (0, 1)]
+        images = images_of(configs[0], split_of(configs[0]).train)
+        first, second = (scribbles_of(config, images) for config in configs)
+        assert all(np.array_equal(first[image.id], second[image.id]) for image in images)
+
+
 def test_every_epoch_shows_every_image_once():
     data = training_set(batch=2)
     count = len(data.images)
