@@ -10,9 +10,9 @@ from benchmarks.harness import FOLDER, Disturbance, Scale
 
 TOPICS = {  # what `make bench` measures, in this order; "full" has more
     "bench": "loss steps feeding averages prediction scores scribbles reading imports cost".split(),
-    "full": "averages scribbles prediction folds options".split(),
+    "full": "averages scribbles prediction folds options first_mask".split(),
 }
-TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options"]
+TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask"]
 
 
 def main() -> None:

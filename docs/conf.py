@@ -9,6 +9,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from docutils.nodes import SkipNode
+from latex2mathml.converter import convert
+
 HERE = Path(__file__).resolve().parent
 ROOT, READ = HERE.parent, HERE / "read"
 sys.path.insert(0, str(ROOT))
@@ -25,6 +28,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 html_theme = "furo"
 html_title = project
+html_math_renderer = "mathml"  # see `setup`
 html_show_sphinx = False
 html_copy_source = False
 suppress_warnings = ["mystnb.unknown_mime_type"]  # widget views: the picture beside them is shown
@@ -52,7 +56,7 @@ def stage() -> None:
     """Copies pages, notebooks and pictures to `docs/read/`; an executed notebook is preferred to its source."""
     shutil.rmtree(READ, ignore_errors=True)
     READ.mkdir()
-    executed = {file.name: file for file in sorted(ROOT.glob("results/cpu/executed/*.ipynb"))}
+    executed = {file.name: file for file in sorted(ROOT.glob("results/cpu/executed/[!.]*.ipynb"))}
     for name, file in ({file.name: file for file in (ROOT / "notebooks").glob("*.ipynb")} | executed).items():
         shutil.copy(file, READ / name)
     for name, page in PAGES.items():
@@ -80,6 +84,19 @@ def adjust(match: re.Match, folder: Path, above: str) -> str:
     if "/executed/" in name:
         return f"[{text}]({above}{file.name})"
     return text if text.startswith("`") else f"`{name}`"
+
+
+def setup(app) -> None:
+    """Formulas as MathML, which browsers draw themselves: MathJax would have to come from the network."""
+    ways = {kind: (partial(formula, display=kind), None) for kind in ("inline", "block")}
+    app.add_html_math_renderer("mathml", inline_renderers=ways["inline"], block_renderers=ways["block"])
+
+
+def formula(writer, node, display: str) -> None:
+    """Writes one formula."""
+    math = convert(node.astext(), display=display)
+    writer.body.append(math if display == "inline" else f'<div style="overflow-x: auto">{math}</div>')
+    raise SkipNode
 
 
 stage()

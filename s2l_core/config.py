@@ -14,6 +14,9 @@ NUMERICS_VERSION = 1  # raised whenever the same configuration may give other nu
 class S2LError(ValueError):
     """An error a user can cause: says what was found, what was expected and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]  # in a notebook the sentence is enough
+
 
 @dataclass(frozen=True)
 class Stroke:

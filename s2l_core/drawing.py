@@ -126,7 +126,8 @@ def overlay(image: np.ndarray, scribbles=None, instances=None, probability=None,
         probability: (H, W), drawn as a veil from transparent (0) to yellow (1).
         ax: where to draw; None makes a figure.
     """
-    ax = panels(1, 1, 3.2)[1][0, 0] if ax is None else ax
+    if ax is None:  # the picture alone, whatever the page's colour
+        ax = Picture(figsize=(3.2, 3.2 * image.shape[0] / image.shape[1])).add_axes((0, 0, 1, 1))
     picture = display(image)
     if probability is not None:
         share = 0.75 * np.clip(probability, 0, 1)[..., None]

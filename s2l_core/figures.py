@@ -244,8 +244,7 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
                 curve = curve.rolling(max(1, len(curve) // 25), center=True, min_periods=1).median()
             ax.plot(curve, color=colour, marker="." if len(curve) < 60 else "", label=label)
         if steps.stage.nunique() == 2:
-            ax.axvspan(0, steps.step[steps.stage == "warm-up"].max(), color="#EEEEEE", zorder=0)
-            ax.text(0.02, 0.97, "warm-up", color=GREY, va="top", transform=ax.transAxes)
+            ax.axvspan(0, steps.step[steps.stage == "warm-up"].max(), color="#EEEEEE", zorder=0, label="warm-up")
         ax.set_xlim(0, steps.step.max())
         if "labels" in columns:
             ax.set_yscale("log")

@@ -105,10 +105,12 @@ def where_to_draw(
     unsure = gaussian_filter(uncertainty(probability).astype(np.float32), radius / 2)
     if scribbles is not None and (scribbles != IGNORE).any():
         unsure[distance_transform_edt(scribbles == IGNORE) <= radius] = 0
+    top, left = (min(int(radius), (side - 1) // 2) for side in unsure.shape)  # a place lies whole in the image
+    unsure = unsure[top : unsure.shape[0] - top, left : unsure.shape[1] - left]
     rows, columns = np.ogrid[: unsure.shape[0], : unsure.shape[1]]
     places: list[tuple[int, int, float]] = []
     while len(places) < count and unsure.max(initial=0) >= least:
         row, column = map(int, np.unravel_index(unsure.argmax(), unsure.shape))
-        places.append((row, column, float(radius)))
+        places.append((row + top, column + left, float(radius)))
         unsure[(rows - row) ** 2 + (columns - column) ** 2 <= (2 * radius) ** 2] = 0
     return places

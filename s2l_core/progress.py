@@ -1,6 +1,7 @@
 """How far a training is: one line in place where someone watches, few plain lines in a log."""
 
 import html
+import math
 import os
 import sys
 import time
@@ -58,7 +59,8 @@ class Progress:
         terms = " + ".join(f"{name} {self.seen[name]:.2f}" for name in self.seen if name not in NO_TERMS)
         notes = [f"loss {self.seen['loss']:.2f}" + f" = {terms}" * (" + " in terms)]
         if "coverage" in self.seen:
-            notes.append(f"pseudo-labels on {self.seen['coverage']:.0%}")
+            right = self.seen.get("accuracy", math.nan)  # known where there is a truth
+            notes.append(f"pseudo-labels on {self.seen['coverage']:.0%}" + f", {right:.0%} right" * (right == right))
         if "validation_iou" in self.seen:
             notes.append(f"validation IoU {self.seen['validation_iou']:.3f}")
         return ", ".join(notes)

@@ -9,7 +9,7 @@ import time
 import pytest
 from playwright.sync_api import sync_playwright
 
-from hands import CHROMIUM, open_page
+from hands import CHROMIUM, PATIENCE, open_page
 
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -38,16 +38,16 @@ def lab(tmp_path_factory):
         environment.pop(name, None)
     options = ["--no-browser", "--allow-root", "--ServerApp.port=0", "--IdentityProvider.token=test"]
     options += [f"--ServerApp.root_dir={root / 'notebooks'}", "--LabApp.extension_manager=readonly"]
+    options += ["--LabApp.expose_app_in_browser=True"]  # `hands` asks it how the kernel is
     with open(root / "log", "w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log
         )
         try:
-            for _ in range(240):
-                if found := list((root / "run").glob("jpserver-*.json")):
-                    break
-                assert server.poll() is None, (root / "log").read_text()
-                time.sleep(0.5)
+            until = time.monotonic() + PATIENCE / 1000
+            while not (found := list((root / "run").glob("jpserver-*.json"))):
+                assert server.poll() is None and time.monotonic() < until, (root / "log").read_text()
+                time.sleep(0.2)
             yield json.loads(found[0].read_text())["url"], root / "notebooks"
         finally:
             server.terminate()

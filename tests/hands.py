@@ -6,6 +6,7 @@
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,44 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None) if WANTED else None
 REASON = "no Chromium, or S2L_BROWSER=0: the drawing widget and notebooks 00 and 08 were not run in a browser"
 PATIENCE = 300_000  # milliseconds: machines that run tests are busy with other things
-ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
+ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'  # a cell's error, or a warning
+RACE = "sklearn.utils.parallel.delayed"  # scikit-learn warns by chance where several threads predict; harmless
+LISTENING = """() => {
+    const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    const kernel = context?.session?.kernel;
+    return context?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle";
+}"""
+WATCH_RESTART = """() => {
+    window.restarted = false;
+    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    kernel.statusChanged.connect((_, status) => { if (/restarting/.test(status)) window.restarted = true; });
+}"""
+OBSERVE = """prompt => {
+    prompt.dataset.changed = "no";
+    const seen = new MutationObserver(() => (seen.disconnect(), (prompt.dataset.changed = "yes")));
+    seen.observe(prompt, { childList: true, characterData: true, subtree: true });
+}"""
+# what is asked for is drawn at the next frame; the one after that has seen it
+DRAWN = "await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));"
+AT_REST = f"""async (element) => {{
+    element.scrollIntoView({{ block: "center" }});
+    for (let before, now; before !== now || now === undefined; ) {{
+        before = now;
+        {DRAWN}
+        now = element.getBoundingClientRect().top;
+    }}
+}}"""
+PIXELS = f"""async (stage, layer) => {{
+    {DRAWN}
+    const canvas = stage.querySelectorAll("canvas")[layer];
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0, sum = 0;
+    for (let i = 3; i < data.length; i += 4) if (data[i] > 10) {{
+        count++;
+        sum = (sum * 31 + i + data[i]) % 1e9;
+    }}
+    return [count, sum];
+}}"""
 
 
 @contextmanager
@@ -30,7 +68,7 @@ def open_page(browser, folder):
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page, errors = context.new_page(), []
     page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=PATIENCE)
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
@@ -53,46 +91,45 @@ class Notebook:
     def ready(self):
         """Waits until the kernel can be asked."""
         expect(self.cell(self.ids[-1])).to_be_attached(timeout=PATIENCE)
-        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
+        self.page.wait_for_function(LISTENING)
 
     def cell(self, name):
         return self.page.locator(".jp-Notebook .jp-Cell").nth(self.ids.index(name))
 
     def start(self, name):
-        """Selects a cell and presses Shift + Enter, as often as JupyterLab needs; returns what its number was."""
+        """Selects a cell and presses Shift + Enter, which shows in its prompt, be the next number the old one."""
         prompt = self.cell(name).locator(".jp-InputPrompt")
-        before = prompt.inner_text()
-        for _ in range(5):
-            prompt.click()
-            self.page.keyboard.press("Shift+Enter")
-            self.page.wait_for_timeout(1000)
-            if prompt.inner_text() != before:  # a kernel that is still connecting lets a run fall
-                return before
-        raise AssertionError(f"cell {name} does not run")
+        prompt.evaluate(OBSERVE)
+        prompt.click()
+        self.page.keyboard.press("Shift+Enter")
+        expect(prompt).to_have_attribute("data-changed", "yes")
 
-    def finish(self, name, before):
-        prompt = self.cell(name).locator(".jp-InputPrompt")
-        self.page.wait_for_function(
-            "([element, before]) => /\\[\\d+\\]:/.test(element.innerText) && element.innerText !== before",
-            arg=[prompt.element_handle(), before],
-        )
-        errors = self.cell(name).locator(ERROR)
+    def finish(self, name):
+        expect(self.cell(name).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]:"))
+        errors = self.cell(name).locator(ERROR).filter(has_not_text=RACE)
         assert errors.count() == 0, f"cell {name}: {errors.first.inner_text()}"
 
     def run(self, *names):
         for name in names:
-            self.finish(name, self.start(name))
+            self.start(name)
+            self.finish(name)
 
     def restart(self):
         """A fresh kernel, by the keyboard."""
+        self.page.evaluate(WATCH_RESTART)
         self.page.locator(".jp-Notebook .jp-InputPrompt").first.click()
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("0")
         self.page.keyboard.press("0")
         self.page.locator(".jp-Dialog .jp-mod-accept").click()
         expect(self.page.locator(".jp-Dialog")).to_have_count(0)
-        self.page.wait_for_timeout(1000)
+        self.page.wait_for_function("window.restarted")
         self.ready()
+
+    def save(self):
+        """Ctrl + S, and what is on the screen is on disk."""
+        self.page.keyboard.press("Control+s")
+        self.page.wait_for_function("!jupyterapp.shell.currentWidget.context.model.dirty")
 
 
 class Board:
@@ -105,8 +142,7 @@ class Board:
 
     def ready(self):
         expect(self.page.locator(".s2l-busy")).to_be_hidden(timeout=PATIENCE)
-        self.stage.evaluate("e => e.scrollIntoView({block: 'center'})")
-        self.page.wait_for_timeout(300)
+        self.stage.evaluate(AT_REST)
 
     def at(self, row, column):
         """Where a pixel's centre is on the screen while the whole image is shown."""
@@ -135,26 +171,15 @@ class Board:
         """How many pixels of the screen carry ink, and a number that changes with any of them."""
         return self.pixels(2)
 
-    def overlay(self):
-        return self.pixels(1)
+    def overlay(self, unlike=None):
+        """The same of the overlay; waits until it is no longer what it was, where that is given."""
+        until = time.monotonic() + PATIENCE / 1000
+        while (found := self.pixels(1)) == unlike:
+            assert time.monotonic() < until, "the overlay stays as it was"
+        return found
 
     def pixels(self, layer):
-        self.page.wait_for_timeout(200)
-        return tuple(
-            self.stage.evaluate(
-                """(stage, layer) => {
-                    const canvas = stage.querySelectorAll("canvas")[layer];
-                    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-                    let count = 0, sum = 0;
-                    for (let i = 3; i < data.length; i += 4) if (data[i] > 10) {
-                        count++;
-                        sum = (sum * 31 + i + data[i]) % 1e9;
-                    }
-                    return [count, sum];
-                }""",
-                layer,
-            )
-        )
+        return tuple(self.stage.evaluate(PIXELS, layer))
 
     def saved(self, **counts):
         """Waits until the file holds so many strokes of each image."""
@@ -163,21 +188,21 @@ class Board:
 
 
 def shoot(page, name, *, part=None, height=None):
-    """A screenshot for the documentation, with a palette: a third of the size, the same to the eye."""
+    """A screenshot for the documentation, with a palette that keeps rare colours: a third of the size."""
     if not (folder := os.environ.get("S2L_SCREENSHOTS")):
         return
     target = ROOT / folder / "screenshots" / f"{name}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     (part or page).screenshot(path=target)
-    Image.open(target).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
-    assert target.stat().st_size <= 300_000
+    Image.open(target).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE).save(
+        target, optimize=True
+    )
+    assert target.stat().st_size <= 200_000
 
 
 def theme(page, name):
-    page.locator(".lm-MenuBar-itemLabel", has_text="Settings").click()
-    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).hover()
-    page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{name}$")).click()
-    page.wait_for_timeout(1500)
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+    page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
     page.mouse.move(640, 300)
 
 

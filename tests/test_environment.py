@@ -30,8 +30,8 @@ IMPORT_NAMES = {  # package -> module, where they differ
     "segmentation-models-pytorch": "segmentation_models_pytorch",
 }
 PLATFORM_BOUND = re.compile(r"nvidia-|cuda-|triton$")  # PyTorch for CUDA, which a Mac has no wheel of
-# arrive with JupyterLab and pytest, and are part of what those offer
-IMPLIED = {"IPython", "packaging", "traitlets"}
+# arrive with JupyterLab, pytest and Sphinx, and are part of what those offer
+IMPLIED = {"IPython", "docutils", "packaging", "traitlets"}
 
 
 def bounds(requirements):
@@ -131,7 +131,7 @@ def test_lock_is_complete_for_what_is_installed():
 
 def sources(*folders):
     """Python source of every module and notebook, or of those in some folders."""
-    for folder in folders or ("s2l_core", "tests", "benchmarks"):
+    for folder in folders or ("s2l_core", "tests", "benchmarks", "docs"):
         yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
     if folders:
         return

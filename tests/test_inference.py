@@ -116,6 +116,15 @@ def test_where_to_draw_keeps_off_what_is_drawn():
         assert (scribbles[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2 - 1] == IGNORE).all()
 
 
+def test_places_to_draw_lie_whole_in_the_image():
+    """Networks are least sure along the border, where half a circle would show nothing."""
+    probability = np.zeros((120, 90))
+    probability[:2] = probability[:, :2] = probability[-2:] = probability[:, -2:] = 0.5
+    places = where_to_draw(probability, radius=10, count=9, least=0)
+    assert len(places) == 9 and all(10 <= row < 110 and 10 <= column < 80 for row, column, _ in places)
+    assert where_to_draw(np.full((8, 30), 0.5), radius=16)[0][0] in (3, 4), "a circle larger than the image"
+
+
 def test_nowhere_to_draw_where_all_is_sure():
     assert where_to_draw(np.zeros((64, 64))) == [] and where_to_draw(np.ones((64, 64))) == []
     assert where_to_draw(np.full((64, 64), 0.5), np.zeros((64, 64), np.uint8)) == []

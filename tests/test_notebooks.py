@@ -237,3 +237,38 @@ def test_no_executed_copy_of_what_git_ignores():
 def test_links_between_notebooks_lead_somewhere(path):
     targets = re.findall(r"\]\(([\w/.]+\.ipynb)\)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+ANSWERS = {"check-push": 0.02, "check-average": 29, "check-region": 255, "check-pairs": 1.70, "check-scores": 0.833}
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """Code of notebook 03 by cell, and the names that its exercises need."""
+    cells = nbformat.read(ROOT / "notebooks" / "03_method.ipynb", as_version=4).cells
+    code, names = {cell.id: cell.source for cell in cells if cell.cell_type == "code"}, {}
+    for cell in ("parameters", "setup", "helpers", "scores"):
+        exec(code[cell], names)
+    return code, names
+
+
+def test_every_exercise_has_a_folded_solution_and_a_check():
+    cells = nbformat.read(ROOT / "notebooks" / "03_method.ipynb", as_version=4).cells
+    exercises = [n for n, cell in enumerate(cells) if cell.id.startswith("exercise-")]
+    assert {cells[n + 1].id for n in exercises} == set(ANSWERS)
+    assert all("<details><summary>Solution</summary>" in cells[n].source for n in exercises)
+    headings = [cells[n].source.splitlines()[0] for n in exercises]
+    assert headings == [f"### Exercise {number}" for number in range(1, len(ANSWERS) + 1)]
+
+
+@pytest.mark.parametrize("cell", ANSWERS)
+def test_an_exercise_says_right_or_gives_a_hint(lesson, capsys, cell):
+    code, names = lesson
+    assert code[cell].startswith("answer = None  #")
+    said = {}
+    for answer in (None, ANSWERS[cell], ANSWERS[cell] * 2):
+        exec(code[cell].replace("answer = None", f"answer = {answer}"), dict(names))
+        said[answer] = capsys.readouterr().out
+    untried, right, wrong = said.values()
+    assert untried.startswith("Not tried yet") and right == "Right.\n" and wrong.startswith("Not yet. Hint: ")
+    assert len(wrong) > 40

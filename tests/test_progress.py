@@ -1,6 +1,7 @@
 """What a watcher sees of a training: one line in place, or few plain ones."""
 
 import sys
+from math import nan
 
 import pytest
 
@@ -11,17 +12,20 @@ WARM = {"stage": "warm-up", "loss": 0.5, "labels": 0.5}
 MAIN = {"stage": "main", "loss": 1.5, "labels": 0.25, "pseudo": 0.25, "r4": 1.0}
 
 
-def test_plain_lines_are_few_and_say_all(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("accuracy", "said"), [(0.9, "pseudo-labels on 62%, 90% right"), (nan, "pseudo-labels on 62%")]
+)
+def test_plain_lines_are_few_and_say_all(monkeypatch, capsys, accuracy, said):
     monkeypatch.setenv(PLAIN, "1")
     bar = Progress("/path/to/cells s2l", 0, 80)
     for step in range(1, 81):
-        bar.show({"step": step} | MAIN | ({"coverage": 0.625, "accuracy": 0.9} if step == 25 else {}))
+        bar.show({"step": step} | MAIN | ({"coverage": 0.625, "accuracy": accuracy} if step == 25 else {}))
     bar.close()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == LINES
     assert lines[0].startswith("cells s2l: step 10/80, ")
     assert lines[0].endswith(" s left, loss 1.50 = labels 0.25 + pseudo 0.25 + r4 1.00")
-    assert "pseudo-labels" not in lines[1] and lines[-1].endswith("pseudo-labels on 62%"), "coverage stays in sight"
+    assert "pseudo-labels" not in lines[1] and lines[-1].endswith(said), "coverage stays in sight"
     assert lines[-1].startswith("cells s2l: step 80/80, 0 s left, ")
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from skimage.color import rgb2lab
 
 from conftest import ROOT
 from s2l_core import drawing, scribbler, strokes
@@ -224,6 +225,31 @@ def test_both_sides_agree_on_grid_and_colours():
     assert drawing.rgb(drawing.FOREGROUND).tolist() == [*scribbler.FOREGROUND]
     style = (ROOT / "s2l_core" / "scribbler.css").read_text()
     assert drawing.FOREGROUND.lower() in style and drawing.BACKGROUND.lower() in style
+
+
+# what the three kinds of colour blindness leave of linear RGB (Machado et al. 2009, severity 1)
+BLIND = {
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def seen_by(kind, colour):
+    """CIE Lab of an sRGB colour as seen with a kind of colour blindness."""
+    linear = (np.array(colour) / 255) ** 2.2
+    return rgb2lab(np.clip(np.array(BLIND[kind]) @ linear, 0, 1)[None, None] ** (1 / 2.2))[0, 0]
+
+
+def told_apart(first, second):
+    """The smallest difference; about 2 is just noticeable side by side."""
+    return min(np.linalg.norm(seen_by(kind, first) - seen_by(kind, second)) for kind in BLIND)
+
+
+def test_foreground_and_background_differ_for_everybody():
+    assert told_apart(scribbler.FOREGROUND, scribbler.BACKGROUND) > 40
+    assert told_apart(scribbler.YELLOW, scribbler.PINK) > 25
+    assert told_apart((200, 60, 60), (110, 110, 50)) < 25, "red and olive would not"
 
 
 def test_script_and_style_are_part_of_the_package():

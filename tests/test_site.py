@@ -52,3 +52,12 @@ def test_every_notebook_room_and_document_has_its_page(site):
     reference = (site / "read/api.html").read_text()
     for room in (ROOT / "s2l_core").glob("[a-z]*.py"):
         assert f'id="module-s2l_core.{room.stem}"' in reference, room.name
+
+
+@pytest.mark.slow
+def test_nothing_is_loaded_from_the_network(site):
+    loaded = re.compile(r'<(?:script|img|iframe|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"')
+    found = {match for page in site.rglob("*.html") for match in loaded.findall(page.read_text())}
+    assert not found, "\n".join(sorted(found)[:20])
+    method = (site / "read/03_method.html").read_text()
+    assert method.count("<math ") > 15 and "\\frac" not in method, "formulas are drawn by the browser itself"

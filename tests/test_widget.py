@@ -27,6 +27,15 @@ from pathlib import Path
 from s2l_core.datasets import load_dataset
 from s2l_core.scribbler import SAVING, Scribbler
 file = Path({file!r})
+go = file.with_name("go")
+
+
+def wait():
+    while not go.exists():
+        time.sleep(0.05)
+    go.unlink()
+
+
 cells = [load_dataset(f"synthetic-{{kind}}", images=1, image_size=128)[0] for kind in ("fluo", "he")]
 """
 
@@ -37,8 +46,8 @@ def opened(browser, lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("board")
     file = folder / "strokes.json"
     code = {"setup": SETUP.format(file=str(file)), "clean": "file.unlink(missing_ok=True)"}
-    code |= {"board": "board = Scribbler(cells, file)\nboard", "busy": "with SAVING:\n    time.sleep(10)"}
-    code |= {"die": "with SAVING:\n    time.sleep(5)\n    os.kill(os.getpid(), signal.SIGKILL)", "end": "pass"}
+    code |= {"board": "board = Scribbler(cells, file)\nboard", "busy": "with SAVING:\n    wait()"}
+    code |= {"die": "with SAVING:\n    wait()\n    os.kill(os.getpid(), signal.SIGKILL)", "end": "pass"}
     with open_page(browser, folder) as page:
         book = Notebook(page, lab, board_notebook(code), "board.ipynb")
         yield book, Board(book, (128, 128), file)
@@ -164,13 +173,14 @@ def test_contrast_and_channels_change_what_is_seen(simple):
 
 def test_drawing_never_waits_for_the_kernel(simple):
     book, board = simple
-    number = book.start("busy")
+    book.start("busy")
     board.ready()
     board.draw([(20, 20), (20, 100)])
     assert board.ink()[0] > 500, "the stroke is there at once"
     expect(board.page.locator(".s2l-saved")).to_have_text("Kept in this browser; saved once the kernel is free")
     assert not board.file.exists()
-    book.finish("busy", number)
+    board.file.with_name("go").touch()
+    book.finish("busy")
     board.saved(**{FLUO: 1})
 
 
@@ -182,6 +192,7 @@ def test_strokes_survive_a_kernel_that_dies_before_saving_them(simple):
     board.ready()
     board.draw([(20, 20), (20, 100)])
     board.draw([(60, 20), (60, 100)])
+    board.file.with_name("go").touch()
     board.page.locator(".jp-Dialog button").click()  # "The kernel appears to have died. It will restart automatically."
     assert len(read_strokes(board.file)[FLUO]) == 1, "the kernel that died saved what it never saw"
     book.ready()
@@ -306,7 +317,7 @@ def test_large_images_stay_fluid(page, lab, tmp_path):
         act()
         return page.evaluate("[window.handlers, window.frames_]")
 
-    def strokes(count=20):
+    def strokes(count=10):
         for _ in range(count):
             start = rng.uniform(200, side - 200, 2)
             board.draw([start + rng.uniform(-150, 150, 2) for _ in range(5)])
@@ -323,7 +334,7 @@ def test_large_images_stay_fluid(page, lab, tmp_path):
             page.wait_for_timeout(20)
 
     times = {"at rest": measured(lambda: page.wait_for_timeout(2000)), "drawing": measured(strokes)}
-    board.saved(large=20)
+    board.saved(large=10)
     board.press("e")
     times["erasing"] = measured(strokes)
     times["moving"] = measured(move)
