@@ -6,7 +6,11 @@ FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
 SEEDS    =#            0 when empty; else numbers
 ANNOTATORS =#          0 when empty; else numbers from 0 to 2, the simulated annotators
-JOBS     = 2#          runs, or files of tests, at the same time, sharing the cores
+JOBS     = 2#          runs, or files of tests, at the same time, sharing the cores; on Slurm: in the queue, 100
+ON       = local#      or slurm: every run is a job of the cluster (docs/cluster.md)
+CORES    =#            of each job there
+GPUS     =#            of each job there: 0 or 1
+HOURS    =#            that the cluster gives a job; a longer run goes on in the next one
 KILLS    = 36#         runs that `make torture` kills; 54 meet every place in every method
 
 # Python 3.11 first: it is the version requirements.lock was made with
@@ -23,8 +27,10 @@ endif
 
 # jobs and notebook kernels call `python` by name
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
-SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete
-CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
+AT_ONCE = $(if $(filter slurm,$(ON)),$(if $(filter command,$(firstword $(origin JOBS))),--jobs $(JOBS)),--cores $(JOBS))
+SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --workflow-profile workflow/profiles/$(ON) $(AT_ONCE)
+CLUSTER = $(if $(CORES),cores=$(CORES)) $(if $(GPUS),gpus=$(GPUS)) $(if $(HOURS),hours=$(HOURS))
+CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)")
 
@@ -45,7 +51,7 @@ reproduce: .venv/.installed ## run the missing runs of a profile and print Table
 	$(PY) -m s2l_core.tables $(PROFILE)
 
 readings: .venv/.installed ## run the missing runs of notebook 09: each reading of the paper varied alone, and budgets
-	$(SNAKEMAKE) --quiet host rules --config profile=$(PROFILE) readings=1
+	$(SNAKEMAKE) --quiet host rules --config profile=$(PROFILE) $(CLUSTER) readings=1
 
 dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)
