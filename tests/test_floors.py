@@ -17,7 +17,7 @@ FLOORS = {
     1: {"losses", "model", "pseudo_labels", "strokes", "metrics", "rivals", "synthetic", "augment", "formats"}
     | {"archives", "findings", "progress"},
     2: {"checks", "sources", "inference", "scribbler", "results", "statistics", "batches", "objective", "drawing"},
-    3: {"checkpoints", "evaluation", "provenance", "tables", "overview"},
+    3: {"checkpoints", "costs", "evaluation", "provenance", "tables", "overview"},
     4: {"claims", "readings", "trainer"},
     5: {"charts", "figures", "notebooks", "rounds", "verify"},
 }

@@ -9,7 +9,19 @@ from pathlib import Path
 from s2l_core.config import S2LError, digest
 
 ROOM = 100 * 2**20  # bytes; less is named among the reasons
+LEAST = 2**20  # bytes without which nothing is begun
 HELD = []  # open files whose locks this process holds
+
+
+def need_room(folder: Path) -> None:
+    """Refuses to begin where not even Snakemake's own notes have room.
+
+    Raises:
+        S2LError: the disk is full.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if shutil.disk_usage(place).free < LEAST:
+        raise S2LError(f"{place}: no space left on this disk, so nothing was begun. Make room, then run it again.")
 
 
 def claim(file: Path, names: Iterable[str]) -> None:

@@ -12,8 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from slurm import daemons
 from torture.__main__ import REPORT, keep, machine
+
+from slurm import daemons
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("results") / "smoke"
