@@ -34,7 +34,7 @@ CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DAT
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)")
 
-.PHONY: help install reproduce readings dry-run verify bench bench-full test torture lab lint format data site clean
+.PHONY: help install reproduce readings dry-run verify bench bench-full test test-slurm torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -42,6 +42,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." ANNOTATORS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
+	@echo 'On Slurm:  ON=slurm CORES=4 GPUS=1 HOURS=24 (docs/cluster.md)'
 	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=1'
 
 install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)
@@ -62,7 +63,10 @@ verify: .venv/.installed ## compute every committed number anew from the runs' s
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
 	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 
-torture: .venv/.installed ## harm KILLS small runs, 20,000 files, every stroke and a large folder; writes docs/faults.md (about an hour)
+test-slurm: .venv/.installed ## run profile smoke on a real Slurm of its own (Linux, root, slurm-wlm, munge); writes docs/faults.md
+	$(IN_VENV) PYTHONPATH=tests $(PY) -m slurm
+
+torture: .venv/.installed ## harm KILLS small runs, batches, 20,000 files, every stroke and a large folder; writes docs/faults.md (over an hour)
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m torture --kills $(KILLS)
 
 lab: .venv/.installed ## open the notebooks in JupyterLab

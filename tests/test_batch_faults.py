@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from torture import batch
 
+from benchmarks import campaign
 from conftest import ROOT
 from s2l_core import checkpoints
 from s2l_core.config import S2LError
@@ -142,3 +143,10 @@ def test_the_profiles_of_the_workflow_are_those_of_the_makefile():
     for name in ("local", "slurm"):
         assert (ROOT / "workflow" / "profiles" / name / "config.yaml").exists()
     assert "--workflow-profile workflow/profiles/$(ON)" in text and "ON       = local" in text
+
+
+def test_the_page_about_clusters_holds_what_the_cost_model_says():
+    page = campaign.PAGE.read_text()
+    assert campaign.BLOCK.search(page).group() == campaign.text(), "run `python -m benchmarks.campaign`"
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| all |")]
+    assert [int(row[3]) for row in rows] == [390, 390], "13 folds, 5 seeds, 5 methods and a warm-up"

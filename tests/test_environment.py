@@ -157,7 +157,9 @@ def test_every_dependency_is_used():
     tools = set(re.findall(r"-m (\w+)", makefile)) | ({"xdist"} if "-m pytest -q -n " in makefile else set())
     tools |= set(re.findall(r'"(\w+)"', (ROOT / "docs/conf.py").read_text()))  # Sphinx loads extension and theme
     drawn = {"ipywidgets"} if any("import anywidget" in source for source in sources("s2l_core")) else set()
-    used = imported_modules() | tools | drawn
+    profiles = "".join(file.read_text() for file in (ROOT / "workflow").glob("profiles/*/*.yaml"))
+    executors = {f"snakemake_executor_plugin_{name}" for name in re.findall(r"(?m)^executor: (\w+)", profiles)}
+    used = imported_modules() | tools | drawn | executors
     idle = [name for name in RUNTIME | DEVELOPMENT if IMPORT_NAMES.get(name, name.replace("-", "_")) not in used]
     assert not idle, f"no one imports or calls {idle}: drop them from pyproject.toml and environment.yml"
 

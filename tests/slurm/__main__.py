@@ -83,6 +83,15 @@ def kernel(home: Path, run: str) -> int | None:
     return None
 
 
+def sent(process: int, number: int) -> bool:
+    """Sends a signal; False where the process is gone."""
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Aim:
     """Watches the logs of a batch and hits its jobs, one for each kind of fault."""
 
@@ -97,14 +106,13 @@ class Aim:
             if not self.open or run in self.hit or not re.search(r"step [56]/8", log.read_text()):
                 continue
             process = kernel(self.home, run)
-            if process:
-                os.kill(process, signal.SIGSTOP)
+            if process and sent(process, signal.SIGSTOP):
                 if (self.home / RESULTS / "runs" / run / "checkpoint.pt").exists():
                     fault = self.open.pop(0)
                     self.hit[run] = fault, int(re.findall(r"step (\d+)/8", log.read_text())[-1])
                     print(f"{fault}: {run} after step {self.hit[run][1]}", flush=True)
                     self.strike(fault, run)
-                os.kill(process, signal.SIGCONT)
+                sent(process, signal.SIGCONT)
 
     def strike(self, fault: str, run: str) -> None:
         """Does it."""
@@ -129,12 +137,14 @@ def disturbed(home: Path, base: Path) -> tuple[dict, int, str]:
     with (base / "batch.log").open("w") as log:
         command = snakemake(home, "slurm", *arguments)
         batch = subprocess.Popen(command, cwd=home, env=environment(home), stdout=log, stderr=log)
-        while batch.poll() is None:
-            aim.look()
-            time.sleep(0.05)
-            if time.monotonic() - began > LONGEST:
-                batch.terminate()
-                sys.exit(f"not done after {LONGEST} s:\n{(base / 'batch.log').read_text()[-5000:]}")
+        try:
+            while batch.poll() is None:
+                aim.look()
+                time.sleep(0.05)
+                if time.monotonic() - began > LONGEST:
+                    sys.exit(f"not done after {LONGEST} s:\n{(base / 'batch.log').read_text()[-5000:]}")
+        finally:
+            batch.kill()
     text = (base / "batch.log").read_text()
     if batch.returncode:
         sys.exit(f"the batch failed:\n{text[-5000:]}")
@@ -157,13 +167,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
         base = Path(folder)
         quiet, loud = base / "undisturbed", base / "disturbed"
-        print("the batch without Slurm", flush=True)
-        command = snakemake(quiet, "local", "--cores", "2", "--quiet", "all")
-        subprocess.run(command, env=environment(quiet), cwd=quiet, check=True)
-        print("the batch on Slurm", flush=True)
-        with daemons.cluster(base / "slurm"):
-            version = daemons.said("sinfo", "--version").split()[-1]
-            hit, jobs, again = disturbed(loud, base / "slurm")
+        with (base / "undisturbed.log").open("w") as log:
+            options = {"env": environment(quiet), "cwd": quiet, "stdout": log, "stderr": log}
+            undisturbed = subprocess.Popen(snakemake(quiet, "local", "--cores", "2"), **options)
+            try:
+                with daemons.cluster(base / "slurm"):
+                    version = daemons.said("sinfo", "--version").split()[-1]
+                    hit, jobs, again = disturbed(loud, base / "slurm")
+                undisturbed.wait(LONGEST)
+            finally:
+                undisturbed.kill()
+        if undisturbed.returncode:
+            sys.exit(f"the batch without Slurm failed:\n{(base / 'undisturbed.log').read_text()[-5000:]}")
         mine, usual = left(loud), left(quiet)
         same = {run for run in usual if mine.get(run) == usual[run]}
         rows, lost = [], [run for run in usual if run not in same]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 PLACE = Path("/etc/slurm/slurm.conf")  # Debian's: jobs do not get SLURM_CONF
 NEEDED = "munged slurmctld slurmd sbatch srun squeue scancel scontrol sinfo".split()
+CORES = 4  # that the machine is said to have, whatever it has: jobs at a time
 CONFIGURATION = """ClusterName=s2l
 SlurmctldHost={host}
 SlurmUser=root
@@ -33,6 +34,7 @@ SlurmctldPidFile={base}/slurmctld.pid
 SlurmdPidFile={base}/slurmd.pid
 SlurmctldLogFile={base}/slurmctld.log
 SlurmdLogFile={base}/slurmd.log
+SlurmdParameters=config_overrides
 NodeName={host} CPUs={cores} RealMemory={memory}
 PartitionName=runs Nodes={host} Default=YES PriorityTier=1 GraceTime={grace}
 PartitionName=urgent Nodes={host} PriorityTier=2
@@ -63,7 +65,7 @@ def cluster(base: Path, grace: int = 0):
         (base / name).mkdir(parents=True)
     base.chmod(0o755)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    values = {"host": socket.gethostname().split(".")[0], "cores": os.cpu_count(), "memory": memory - 512}
+    values = {"host": socket.gethostname().split(".")[0], "cores": CORES, "memory": memory - 512}
     PLACE.parent.mkdir(exist_ok=True)
     PLACE.write_text(CONFIGURATION.format(base=base, grace=grace, **values))
     (base / "munge.key").write_bytes(os.urandom(128))
