@@ -56,8 +56,7 @@ def alone(folder: Path):
     with ExitStack() as stack:
         with suppress(OSError):  # no place for a folder: the first to write there says so; no locks: as before
             folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, handle)
+            stack.callback(os.close, handle := os.open(folder, os.O_RDONLY))
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

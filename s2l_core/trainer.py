@@ -59,8 +59,7 @@ def train(config: RunConfig, *, resume=False, warmup: Path | None = None, progre
             rows, shown = score_test(config, {"last": fit_rival(config)})
             results.write_run(config, rows, [], shown, seconds=time.perf_counter() - started)
         elif checkpoints.exist(folder) and not resume:
-            hint = "Pass resume=True to go on with it, or delete the folder"
-            raise S2LError(f"{folder}: holds an unfinished run. {hint}.")
+            raise S2LError(f"{folder}: an unfinished run. Pass resume=True to go on with it, or delete the folder.")
         else:
             run = _Run(config, pick_device(device), progress, folder)
             if checkpoints.exist(folder) or warmup is not None:

@@ -131,7 +131,7 @@ def test_lock_is_complete_for_what_is_installed():
 
 def sources(*folders):
     """Python source of every module and notebook, or of those in some folders."""
-    for folder in folders or ("s2l_core", "tests", "benchmarks"):
+    for folder in folders or ("s2l_core", "tests", "benchmarks", "workflow"):
         yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
     if folders:
         return
@@ -166,7 +166,7 @@ def test_every_dependency_is_used():
 
 def test_every_import_is_declared():
     declared = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in RUNTIME | DEVELOPMENT}
-    files = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in ("tests", "benchmarks", "workflow") for path in (ROOT / folder).rglob("*.py")]
     own = {"s2l_core", *(path.stem for path in files), *(path.parent.name for path in files)}
     undeclared = imported_modules() - declared - own - IMPLIED - set(sys.stdlib_module_names)
     assert not undeclared, f"imported but not in pyproject.toml: {sorted(undeclared)}"

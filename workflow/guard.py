@@ -1,6 +1,7 @@
 """What keeps two batches apart, and what is said when one did not end well."""
 
 import fcntl
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -9,6 +10,8 @@ from pathlib import Path
 from s2l_core.config import S2LError, digest
 
 ROOM = 100 * 2**20  # bytes; less is named among the reasons
+TELLING = re.compile(r"[Ee]rror: |stopped after step")  # of a log, the lines that say why it ends
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LEAST = 2**20  # bytes without which nothing is begun
 HELD = []  # open files whose locks this process holds
 
@@ -60,9 +63,10 @@ def told(undone: Iterable[str], logs: Path, claimed: Path) -> str:
     for name in undone:
         log = logs / f"{name}.log"
         if log.exists() and log.stat().st_mtime >= began:
-            lines = log.read_text(errors="replace").split("\n")
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
-            failed.append(f"  {name}: {last[:300]}\n    log: {log}")
+            words = COLOURS.sub("", log.read_text(errors="replace"))
+            lines = [line.strip() for line in words.splitlines() if line.strip()]
+            telling = [line for line in lines if TELLING.search(line)] or lines or ["nothing was said"]
+            failed.append(f"  {name}: {telling[-1][:300]}\n    log: {log}")
         else:
             waiting.append(f"  {name}")
     text = [f"Not finished: {len(failed)}" + (":" if failed else "."), *failed]
