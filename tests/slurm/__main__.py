@@ -187,6 +187,11 @@ def main() -> None:
             fine = [run for run in runs if run in same and resumed(loud, run) >= hit[run][1]]
             rows.append(f"| {label} | {len(runs)} | {len(fine)} | {'nothing' if fine == runs else 'see above'} |")
             lost += [f"{fault}: {run}" for run in runs if run not in fine] + [f"{fault}: not tried"] * (not runs)
+        for run in usual:
+            names = sorted(set(usual[run]) | set(mine.get(run, {})))
+            differ = [name for name in names if usual[run].get(name) != mine.get(run, {}).get(name)]
+            if differ:
+                print(f"{run}: differs in {', '.join(differ)}")
     nothing = "nothing" if "Nothing to be done" in again else "something"
     values = {"machine": machine(), "version": version, "jobs": jobs, "rows": "\n".join(rows), "left": nothing}
     print(text := TEXT.format(date=time.strftime("%Y-%m-%d"), runs=len(same), **values))
