@@ -34,9 +34,13 @@ def literal(text: str):
 def train(config: RunConfig) -> None:
     """A run, held, failed or done as its home says."""
     folder = paths.run_folder(config.profile, results.run_id(config))
+    unfinished = folder / f".notebook-{os.getpid()}.tmp.ipynb"  # as papermill's, for as long as it is at work
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
     note("begun", folder.name)
     while (paths.home() / "hold" / config.method).exists():
         time.sleep(0.05)
+    unfinished.unlink()
     if (paths.home() / "fail" / config.method).exists():
         raise S2LError("step 3: the loss is nan. Lower rate_encoder")
     weight = paths.home() / "weight"
