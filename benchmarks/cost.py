@@ -1,7 +1,6 @@
-"""Where the time of a step goes (two text files), and what profile `paper` costs: here, and reckoned for a GPU."""
+"""The constants of `s2l_core.costs`, what profile `paper` costs by them, and where the time of a step goes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import partial
 from statistics import median
 
@@ -9,82 +8,68 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import averages, inputs
-from benchmarks.harness import Case, Row, Scale, absolute
-from s2l_core import paths
-from s2l_core.config import DATASETS, METHODS, PROFILES, TABLE1_METHODS, RunConfig
-from s2l_core.datasets import images_of, split_of
-from s2l_core.sources import PARTS, locate
+from benchmarks.harness import Case, Row, Scale, absolute, ratio
+from benchmarks.loss import embeddings, value_and_gradient
+from benchmarks.options import with_threads
+from s2l_core.config import DATASETS, PROFILES, TABLE1_METHODS, RunConfig
+from s2l_core.costs import COSTS, Cost, estimate_seconds
+from s2l_core.losses import contrastive_loss
 
-GPU = 2e13  # operations a second that a GPU is assumed to sustain, a small part of what its maker states
 LINES = 25  # of a profile
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds for 256 x 256 pixels: trained on in each way, cut out and augmented, predicted."""
-
-    warmup: float
-    s2l: float
-    both: float
-    crops: float
-    forward: float
-
-    def fold(self, config: RunConfig) -> float:
-        """Seconds of the methods of Table 1, warm-up shared; crops are cut while the step before computes."""
-        images = {part: images_of(config, getattr(split_of(config), part)) for part in ("train", "validation", "test")}
-        areas = {part: sum(image.image[..., 0].size for image in those) / 256**2 for part, those in images.items()}
-        batch = min(config.batch, len(images["train"])) * (config.crop / 256) ** 2
-
-        def learned(steps: int, each: float) -> float:
-            return steps * batch * max(each, self.crops)
-
-        total = learned(config.warmup_steps, self.warmup)
-        predicted = areas["train"] * (config.warmup_steps // config.average_every)
-        for method in map(METHODS.get, TABLE1_METHODS):
-            predicted += areas["validation"] * (config.main_steps // config.validate_every) + 2 * areas["test"]
-            if method.masks:
-                total += learned(config.total_steps, self.warmup)
-            else:
-                total += learned(config.main_steps, self.both if method.scales else self.s2l)
-                predicted += areas["train"] * (config.main_steps // config.average_every)
-        return total + predicted * self.forward
-
-
 def measure(scale: Scale) -> list[Row]:
-    """Times of each kind of work, profiles of the two steps, and the hours that come of the times."""
-    runs = {
-        "warmup": inputs.run(inputs.config(scale, "s2l"), main=False),
-        "s2l": inputs.run(inputs.config(scale, "s2l")),
-    }
-    runs["both"] = inputs.run(inputs.config(scale, "s2l-r1-r4"))
-    data, pseudo = runs["s2l"].data, inputs.averages(runs["s2l"])
-    batch = inputs.all_labelled(data.batch(0, pseudo)) | {"scribbles": data.batch(0)["scribbles"]}
-    cases: dict[str, Case] = {name: partial(run._step, batch) for name, run in runs.items()}
-    cases |= {"crops": partial(data.batch, 0, pseudo)}
-    cases |= {"forward": partial(averages.forward, runs["s2l"].model, [*batch["image"].split(1)])}
-    times = scale.turns(cases, rounds=3)
-    for name, file in {"warmup": "warmup", "both": "main"}.items():
-        (scale.out / f"profile_{file}.txt").write_text(profiled(cases[name]))
-    size = f"{data.size} crops of {data.crop} x {data.crop}"
-    rows = [absolute(f"{name}, {size}", values) for name, values in times.items()]
-    return rows + hours(cases, times, data.size * (data.crop / 256) ** 2)
+    """Each constant on one core, beside the one that estimates are made with; then the hours of profile `paper`."""
+    found, flops = constants(scale)
+    rows = [
+        ratio(f"constant `{name}`, one core", [value], "in s2l_core.costs", [getattr(COSTS["cpu"], name)])
+        for name, value in asdict(found).items()
+    ]
+    rows.append(absolute("operations of a training step, 256 x 256 pixels", [flops / 1e9], unit="Gflop"))
+    profiles(scale)
+    return rows + hours(found)
 
 
-def hours(cases: Mapping[str, Case], times: Mapping[str, list[float]], areas: float) -> list[Row]:
-    """What profile `paper` takes on each real data set that is at hand, all folds, all methods of Table 1.
+def constants(scale: Scale) -> tuple[Cost, float]:
+    """Steps on large and small crops tell what does not depend on pixels; and the operations of 256 x 256 pixels."""
+    sides, regions = scale.pick((64, 32), (256, 96)), scale.pick(100, 3000)
+    runs = {(name, side): prepared(scale, name, side, 1) for name in ("s2l", "s2l-r1") for side in sides}
+    cases: dict[object, Case] = {key: partial(run._step, batch) for key, (run, batch) in runs.items()}
+    run, batch = runs["s2l", sides[0]]
+    cases["forward"] = partial(averages.forward, run.model, [*batch["image"].split(1)])
+    cases["crop"] = partial(run.data.batch, 0, inputs.averages(run))
+    cases["pair"] = partial(value_and_gradient, contrastive_loss, *embeddings(regions))
+    times = scale.turns({key: partial(with_threads, 1, case) for key, case in cases.items()}, rounds=3)
+    spent = {key: median(values) for key, values in times.items()}
+    large, small = (run.data.size * (side / 256) ** 2 for side in sides)
+    train = (spent["s2l", sides[0]] - spent["s2l", sides[1]]) / (large - small)
+    found = Cost(
+        step=max(spent["s2l", sides[1]] - small * train, 0.0),
+        train=train,
+        head=max(spent["s2l-r1", sides[0]] - spent["s2l", sides[0]], 0.0) / large,
+        forward=spent["forward"] / large,
+        crop=spent["crop"] / large,
+        pair=spent["pair"] / (2 * regions) ** 2,
+    )
+    return found, operations(cases["s2l", sides[0]]) / large
 
-    On a GPU arithmetic takes operations / GPU; crops are still cut by one thread of the processor.
-    """
-    here = Cost(**{name: median(values) / areas for name, values in times.items()})
-    work = {name: operations(case) / areas / GPU for name, case in cases.items() if name != "crops"}
-    gpu = Cost(**work, crops=here.crops)
-    rows = [absolute("operations of a main-stage step, a crop", [work["both"] * GPU / 1e9], unit="Gflop")]
+
+def prepared(scale: Scale, method: str, side: int, regions: int):
+    """A run at its main stage, and a batch of two crops with every pixel labelled."""
+    settings = {"crop": side} | scale.pick({}, {"batch": 2, "max_regions": regions})
+    run = inputs.run(inputs.config(scale, method, "synthetic-fluo", **settings))
+    return run, inputs.all_labelled(run.data.batch(0, inputs.averages(run)))
+
+
+def hours(found: Cost) -> list[Row]:
+    """What profile `paper` takes on each real data set, all folds, all methods of Table 1, warm-ups shared."""
+    rows = []
     for name in PROFILES["paper"].datasets:
-        if all(locate(part, paths.raw_data()) for part in PARTS[name]):
-            config, folds = RunConfig(name, "s2l", profile="paper"), DATASETS[name][1]
-            for where, cost in {"this machine": here, "one GPU": gpu}.items():
-                value = cost.fold(config) * folds / 3600
-                rows.append(absolute(f"profile paper, {name}, {folds} folds, {where}", [value], unit="h"))
+        runs = [RunConfig(name, method, profile="paper") for method in TABLE1_METHODS]
+        for where, cost in {"one core": found, "one GPU (reckoned)": COSTS["cuda"]}.items():
+            fold = estimate_seconds(runs[0], warmup=True, cost=cost) + sum(estimate_seconds(r, cost=cost) for r in runs)
+            case = f"profile paper, {name}, {DATASETS[name][1]} folds, {where}"
+            rows.append(absolute(case, [fold * DATASETS[name][1] / 3600], unit="h"))
     return rows
 
 
@@ -95,8 +80,14 @@ def operations(case: Case) -> int:
     return counter.get_total_flops()
 
 
-def profiled(case: Case) -> str:
-    """Table of the dearest operators."""
-    with profile(activities=[ProfilerActivity.CPU]) as found:
-        case()
-    return found.key_averages().table(sort_by="self_cpu_time_total", row_limit=LINES, max_name_column_width=44)
+def profiles(scale: Scale) -> None:
+    """The dearest operators of a warm-up step and of a main-stage step with both terms and full classes."""
+    for method, main, name in (("s2l", False, "warmup"), ("s2l-r1-r4", True, "main")):
+        run, batch = prepared(scale, method, scale.pick(64, 256), 6000)
+        run.step = run.config.warmup_steps if main else 0
+        run._step(batch)
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            run._step(batch)
+        table = found.key_averages().table(sort_by="self_cpu_time_total", row_limit=LINES, max_name_column_width=44)
+        text = f"{method}, {name} step, {run.data.size} crops of {run.config.crop} x {run.config.crop} pixels\n{table}"
+        (scale.out / f"profile_{name}.txt").write_text("\n".join(map(str.rstrip, text.splitlines())) + "\n")

@@ -6,7 +6,7 @@ from benchmarks import inputs
 from benchmarks.harness import Row, Scale, ratio
 from s2l_core.batches import Prefetcher
 
-STEPS = 3  # of a block: as long as no averaged prediction is due, the loader is one batch ahead
+STEPS = 2  # of a block: as long as no averaged prediction is due, the loader is one batch ahead
 
 
 def measure(scale: Scale) -> list[Row]:

@@ -8,7 +8,6 @@ import tempfile
 from functools import partial
 from unittest.mock import patch
 
-from benchmarks import inputs
 from benchmarks.harness import Row, Scale, ratio, seconds
 from s2l_core import paths, results, trainer
 from s2l_core.config import METHODS, TABLE1_METHODS, RunConfig
@@ -19,12 +18,7 @@ def measure(scale: Scale) -> list[Row]:
 
     The ideal is (2 W + 5 M) / (5 W + 5 M): supervised training has nothing to share, so a fold warms up twice.
     """
-    if scale.name == "full":
-        settings = {"dataset": inputs.fluorescence(), "profile": "cpu", "subset": True}
-    else:
-        settings = {"dataset": "synthetic-fluo"} | scale.pick(
-            {"profile": "smoke"}, {"warmup_steps": 20, "main_steps": 60}
-        )
+    settings = scale.pick({"profile": "smoke"}, {"warmup_steps": 20, "main_steps": 60}) | {"dataset": "synthetic-fluo"}
     methods = scale.pick(("s2l", "supervised"), TABLE1_METHODS)
     with tempfile.TemporaryDirectory() as home, patch.dict(os.environ, S2L_HOME=home):
         configs = {method: RunConfig(method=method, **settings) for method in methods}

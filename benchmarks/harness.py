@@ -66,7 +66,7 @@ def ratio(
     case: str, ours: Sequence[float], against: str, theirs: Sequence[float], bar: str = "", unit: str = "s"
 ) -> Row:
     """Compares round by round: how many times as fast where the bar is `>=`, else how many times as much."""
-    pairs = list(zip(ours, theirs, strict=True))
+    pairs = list(zip(ours, theirs, strict=False))  # what is slow takes part in the first rounds only
     values = [b / a if bar.startswith(">=") else a / b for a, b in pairs]
     middle = statistics.median(ours), unit, against, statistics.median(theirs)
     return Row(case, statistics.median(values), min(values), max(values), len(values), bar, *middle)
@@ -82,13 +82,14 @@ def interleaved(cases: Mapping[str, Case], rounds: int | None = None) -> dict[st
     """Seconds of each case in each round, after one call of each that does not count.
 
     Cases take turns, from round to round in the opposite order: what disturbs the machine disturbs all of them alike.
-    `rounds` is 7 where no case takes `LONG`, else 3, unless given.
+    Unless `rounds` are given, a case has 7 of them, or the first 3 of them where it takes `LONG`.
     """
-    longest = max(seconds(case) for case in cases.values())
+    due = {name: rounds or (7 if seconds(case) < LONG else 3) for name, case in cases.items()}
     spent: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(rounds or (7 if longest < LONG else 3)):
+    for turn in range(max(due.values())):
         for name in list(cases)[:: -1 if turn % 2 else 1]:
-            spent[name].append(seconds(cases[name]))
+            if turn < due[name]:
+                spent[name].append(seconds(cases[name]))
     return spent
 
 

@@ -18,7 +18,7 @@ def measure(scale: Scale) -> list[Row]:
     side, tile = scale.pick((160, 64), (2048, 1024), (10_000, 1024))
     forwards, image = timed(model), picture(side)
     totals, bare = [], []
-    for _ in range(scale.pick(1, 3, 1)):
+    for _ in range(scale.pick(1, 2, 1)):
         forwards.clear()
         totals.append(seconds(partial(predict, model, image, tile=tile, overlap=tile // 16)))
         bare.append(sum(forwards))

@@ -17,7 +17,7 @@ def measure(scale: Scale) -> list[Row]:
     real = s2l.data.batch(0, inputs.averages(s2l))
     full = inputs.all_labelled(real)
     cases = {"S2L": partial(s2l._step, real), "full": partial(both._step, full), "real": partial(both._step, real)}
-    times = scale.turns(cases)
+    times = scale.turns(cases, rounds=7)
     return [
         ratio(f"both terms, classes full ({drawn(full, both.config)})", times["full"], "S2L", times["S2L"], "<= 1.35"),
         ratio(

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from s2l_core.config import IGNORE
 
@@ -130,5 +129,7 @@ def _jitter(image: Tensor, rng: np.random.Generator, colour: bool) -> Tensor:
     low, high = image.amin(), image.amax()
     image = (image - low) * contrast + low + brightness * (high - low)
     if colour:
+        from torchvision.transforms.v2 import functional as TF  # slow to load, for stained tissue alone
+
         image = TF.adjust_hue(TF.adjust_saturation(image.clamp(0, 1), saturation), hue)
     return image

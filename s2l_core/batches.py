@@ -39,7 +39,7 @@ def scribbles_of(config: RunConfig, images: Sequence) -> dict[str, np.ndarray]:
         elif image.id in shipped:
             drawn[image.id] = render(shipped[image.id], image.image.shape[:2])
         elif config.annotator == "skeleton":
-            seed = seed_for(config.seed, "skeleton", image.id)
+            seed = seed_for(0, "skeleton", image.id)  # as shipped: another seed of training draws no other strokes
             drawn[image.id] = skeleton_scribbles(image.instances, config.budget, seed)
         else:
             drawn[image.id] = SimulatedAnnotator(config.annotator, config.budget).draw(image.instances, key=image.id)
@@ -122,6 +122,9 @@ class Prefetcher:
         self.data, self.pseudo, self.device = data, pseudo, device
         self._pool = ThreadPoolExecutor(1)
         self._waiting = None
+        threads = torch.get_num_threads()
+        self._pool.submit(_compute_alone).result()
+        torch.set_num_threads(threads)
 
     def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Tensor]:
         """The batch of `step`; the next one is begun only if nothing it depends on changes before it is used."""
@@ -135,3 +138,9 @@ class Prefetcher:
     def close(self) -> None:
         """Stops the thread."""
         self._pool.shutdown(cancel_futures=True)
+
+
+def _compute_alone() -> None:
+    """The calling thread uses one core: beside a second team of OpenMP threads the first would sleep at every wait."""
+    torch.get_num_threads()  # gives this thread the number of the process, which would else happen later
+    torch.set_num_threads(1)

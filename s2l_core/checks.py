@@ -113,10 +113,8 @@ def _names(listing: Listing) -> Iterator[Finding]:
                 yield Finding("case-twins", listing.root / kind, f"{', '.join(names)}")
     for i in listing.ids:
         if i not in listing.scribbled:
-            code, found = (
-                ("mask-only", "a mask, no scribbles") if i in listing.masked else ("unlabelled-image", "no label")
-            )
-            yield Finding(code, listing.files["images"][i][0], found)
+            kind = ("mask-only", "a mask, no scribbles") if i in listing.masked else ("unlabelled-image", "no label")
+            yield Finding(kind[0], listing.files["images"][i][0], kind[1])
     for i in sorted({*listing.strokes} - {*listing.ids}):
         yield Finding("strokes-astray", paths.own_strokes(listing.root), f"strokes on {i!r}, which is no image here")
 
@@ -148,9 +146,8 @@ def _look(listing: Listing, i: str, encoding: Encoding, counts: Mapping, found: 
     lines = listing.strokes.get(i, ()) if scribbles is not None else ()
     astray = [not any(covered(piece, image.shape[:2])[0].size for piece in pieces(s, image.shape[:2])) for s in lines]
     if any(astray):
-        found.append(
-            Finding("strokes-astray", file, f"{whose}{sum(astray)} of {len(astray)} strokes outside the image")
-        )
+        outside = f"{sum(astray)} of {len(astray)} strokes outside the image"
+        found.append(Finding("strokes-astray", file, whose + outside))
     colour, deep = bool((image != image[..., :1]).any()), any(remark.code == "image-deep" for remark in remarks)
     key = hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()
     return _Seen(path, image[..., 0].size, colour, deep, key, drawn)
@@ -177,11 +174,9 @@ def _scribbles(drawn: np.ndarray, size: int) -> Iterator[tuple[str, str]]:
 def _mask(mask: np.ndarray) -> Iterator[tuple[str, str]]:
     """Code, and what is found in instances or nothing."""
     numbers, areas = np.unique(mask[mask > 0], return_counts=True)
+    share = areas.sum() / mask.size
     yield "mask-empty", "no nucleus" * (not len(numbers))
-    yield (
-        "mask-no-background",
-        f"{areas.sum() / mask.size:.0%} of it is labelled" * bool(areas.sum() > 0.95 * mask.size),
-    )
+    yield "mask-no-background", f"{share:.0%} of it is labelled" * bool(share > 0.95)
     if not len(numbers):
         return
     pieces = label(mask, background=0)
@@ -192,10 +187,8 @@ def _mask(mask: np.ndarray) -> Iterator[tuple[str, str]]:
     yield "mask-pieces", f"{len(broken)} of {len(numbers)} labels lie in pieces ({listed(broken)})" * bool(broken)
     usual, most = np.median(areas), areas.argmax()
     merged = len(numbers) > 4 and areas[most] > 10 * usual
-    yield (
-        "mask-merged",
-        f"label {numbers[most]} has {areas[most]} pixels, half of them {usual:.0f} or less" * bool(merged),
-    )
+    text = f"label {numbers[most]} has {areas[most]} pixels, half of them {usual:.0f} or less"
+    yield "mask-merged", text * bool(merged)
     specks = len(numbers) > 20 and usual < 10
     yield "mask-specks", f"{len(numbers)} labels, half of them of {usual:.0f} pixels or less" * bool(specks)
 
@@ -225,30 +218,20 @@ def _together(listing: Listing, seen: Sequence[_Seen]) -> Iterator[Finding]:
         ("mixed-depth", ("of 8 bits", "of more"), [one.deep for one in seen]),
     ):
         if len({*values}) > 1:
-            few = [
-                one.file.name
-                for one, value in zip(seen, values, strict=True)
-                if value == (sum(values) * 2 <= len(seen))
-            ]
-            yield Finding(
-                code, images, f"{values.count(False)} are {kinds[0]}, {sum(values)} {kinds[1]} ({listed(few)})"
-            )
+            rare = sum(values) * 2 <= len(seen)
+            few = listed([one.file.name for one, value in zip(seen, values, strict=True) if value == rare])
+            yield Finding(code, images, f"{values.count(False)} are {kinds[0]}, {sum(values)} {kinds[1]} ({few})")
     usual = np.median([one.pixels for one in seen]) if seen else 0
-    for one in seen:
-        if one.pixels > 16 * usual:
-            yield Finding(
-                "image-much-larger", one.file, f"{one.pixels:,} pixels, half of the images {usual:,.0f} or less"
-            )
+    for one in (one for one in seen if one.pixels > 16 * usual):
+        text = f"{one.pixels:,} pixels, half of the images {usual:,.0f} or less"
+        yield Finding("image-much-larger", one.file, text)
     alike = defaultdict(list)
     for one in seen:
         alike[one.key].append(one.file)
     for files in alike.values():
         if len(files) > 1:
-            yield Finding(
-                "duplicate-images",
-                files[1],
-                f"the same pixels as {listed([file.name for file in files if file != files[1]])}",
-            )
+            others = listed([file.name for file in files if file != files[1]])
+            yield Finding("duplicate-images", files[1], f"the same pixels as {others}")
     if len(seen) < len(listing.ids) or any(one.drawn is None for one in seen):
         return
     drawn = sum((one.drawn for one in seen), np.zeros(2, int))

@@ -88,9 +88,8 @@ def _sentences() -> list[Claim]:
 def _differences() -> list[Claim]:
     """Every difference between two methods in Table 1, with the paper's sign."""
     claims, words = [], {GREATER: "is above", LESS: "is below", ALIKE: "equals"}
-    for dataset, (other, method), score in itertools.product(
-        REAL, itertools.combinations(TABLE1_METHODS, 2), TABLE1_SCORES
-    ):
+    pairs = itertools.combinations(TABLE1_METHODS, 2)
+    for dataset, (other, method), score in itertools.product(REAL, pairs, TABLE1_SCORES):
         gap = paper_value(method, dataset, score) - paper_value(other, dataset, score)
         sign = ALIKE if abs(gap) < NO_DIFFERENCE else GREATER if gap > 0 else LESS
         text = f"{METHODS[method].label} {words[sign]} {METHODS[other].label} in {SCORES[score]}"
@@ -214,9 +213,7 @@ def claims_markdown(table: pd.DataFrame) -> str:
     counts = pd.crosstab(kinds, table.verdict).reindex(columns=list(VERDICTS), fill_value=0)
     sentences = table[table.source != "Table 1"]
     lines = [f"| the paper's claim is | {' | '.join(VERDICTS)} |", "|---" * (len(VERDICTS) + 1) + "|"]
-    lines += [
-        f"| {kind} | {' | '.join(map(str, row))} |" for kind, row in zip(counts.index, counts.values, strict=True)
-    ]
+    lines += [f"| {' | '.join(map(str, row))} |" for row in counts.itertuples()]
     lines += ["", "| claim | data | paper | ours | verdict |", "|---" * 5 + "|"]
     for _, row in sentences.iterrows():
         paper, ours = (text.replace("; ", "<br>") for text in (row.paper, row.ours))

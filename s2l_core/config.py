@@ -87,8 +87,7 @@ DATASETS = {  # name -> label and number of folds
     "synthetic-fluo": ("Synthetic Fluo", 4),
     "synthetic-he": ("Synthetic H&E", 4),
 }
-SYNTHETIC = ("synthetic-bf", "synthetic-fluo", "synthetic-he")
-REAL = ("dsb-bf", "dsb-fluo", "monuseg")
+REAL, SYNTHETIC = tuple(DATASETS)[:3], tuple(DATASETS)[3:]
 
 
 @dataclass(frozen=True)
@@ -194,8 +193,8 @@ class RunConfig:
     selection: str = _paper("best", main=True)  # D10: the checkpoint Table 1 shows; both are always scored
 
     def __post_init__(self):
-        _check_choice("profile", self.profile, PROFILES)
-        _check_choice("method", self.method, METHODS)
+        check_choice("profile", self.profile, PROFILES)
+        check_choice("method", self.method, METHODS)
         profile = PROFILES[self.profile]
         given = profile.settings | profile.per_dataset.get(self.dataset, {})
         for field in dataclasses.fields(self):
@@ -204,9 +203,8 @@ class RunConfig:
                 object.__setattr__(self, field.name, given.get(field.name, value.value))
         if self.scales is None:
             object.__setattr__(self, "scales", METHODS[self.method].scales)
-        if self.dataset not in SYNTHETIC:
-            object.__setattr__(self, "images", 0)
-            object.__setattr__(self, "image_size", 0)
+        for name in ("images", "image_size") if self.dataset not in SYNTHETIC else ():
+            object.__setattr__(self, name, 0)
         _check(self)
 
     @classmethod
@@ -214,7 +212,7 @@ class RunConfig:
         """Rebuilds a configuration from `to_dict` or from notebook parameters; an unknown name is an S2LError."""
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
-            _check_choice("configuration field", name, names)
+            check_choice("configuration field", name, names)
         values = dict(values)
         if values.get("scales") is not None:
             values["scales"] = tuple(ScaleTerm(**s) if isinstance(s, dict) else s for s in values["scales"])
@@ -240,16 +238,14 @@ class RunConfig:
         return self.warmup_steps + self.main_steps
 
 
-_CHOICES = {
+_CHOICES = dict.fromkeys(("label_mean", "pairs"), ("batch", "image")) | {
     "intensity": ("imagenet", "stretch"),
     "schedule": ("constant", "cosine", "warm-restarts"),
     "average_start": ("corrected", "zero"),
-    "label_mean": ("batch", "image"),
     "region_rule": ("scribble", "unanimous"),
     "contrast_labels": ("pseudo", "scribbles"),
     "pair_target": ("same", "and", "or"),
     "pair_reduction": ("mean", "balanced"),
-    "pairs": ("batch", "image"),
     "selection": ("best", "last"),
 }
 _SHARES = "budget averaging nu_low nu_high rate_encoder rate_decoder rate_heads weight_decay foreground_crops".split()
@@ -262,13 +258,12 @@ _RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | {  # name -> smallest and largest
 
 def _check(config: RunConfig) -> None:
     for name, choices in _CHOICES.items():
-        _check_choice(name, getattr(config, name), choices)
+        check_choice(name, getattr(config, name), choices)
     for name, (low, high) in _RANGES.items():
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise S2LError(f"{name} = {value!r}: expected a number from {low} to {high}. Change {name}.")
-    if config.dataset in DATASETS and config.fold >= DATASETS[config.dataset][1]:
-        folds = DATASETS[config.dataset][1]
+    if config.dataset in DATASETS and config.fold >= (folds := DATASETS[config.dataset][1]):
         raise S2LError(f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. Choose one of them.")
     if config.crop % 32:
         raise S2LError(f"crop = {config.crop}: the network halves it five times. Choose a multiple of 32.")
@@ -276,11 +271,16 @@ def _check(config: RunConfig) -> None:
         raise S2LError(f"annotator = {config.annotator!r}: expected a number or 'skeleton'.")
 
 
-def _check_choice(name: str, value: Any, choices) -> None:
+def check_choice(name: str, value: Any, choices) -> None:
+    """Raises an S2LError unless `value` is one of the choices."""
     if value not in choices:
-        near = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise S2LError(f"{name} = {value!r} is not known.{hint} Choose one of: {', '.join(map(str, choices))}.")
+        raise S2LError(f"{name} = {value!r} is not known.{suggestion(value, choices)}")
+
+
+def suggestion(value: Any, choices) -> str:
+    """The choices, after the one that was probably meant."""
+    near = difflib.get_close_matches(str(value), map(str, choices), n=1)
+    return "".join(f" Did you mean {name!r}?" for name in near) + f" Choose one of: {', '.join(map(str, choices))}."
 
 
 def seed_for(*purpose: Any) -> int:

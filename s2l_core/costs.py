@@ -1,7 +1,7 @@
 """What a run will take, before it starts: measured seconds of each kind of work, times how much of it there is."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from s2l_core.config import METHODS, SYNTHETIC, RunConfig
 from s2l_core.datasets import images_of, split_of
@@ -71,7 +71,7 @@ def estimate_seconds(config: RunConfig, device: str = "cpu", *, warmup=False, co
 def _areas(config: RunConfig) -> tuple[dict[str, float], int]:
     """Pixels of each part of the split in units of 256 x 256, and the number of training images."""
     split = split_of(config)
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    parts = asdict(split)
     if config.dataset in AREAS or config.dataset in SYNTHETIC:
         each = AREAS.get(config.dataset) or (config.image_size / 256) ** 2
         return {part: each * len(ids) for part, ids in parts.items()}, len(split.train)
@@ -94,6 +94,5 @@ def announce(runs: Iterable[RunConfig], warmups: Iterable[RunConfig], cores: int
 
 def _spoken(hours: float) -> str:
     if hours < 2:
-        minutes = max(round(60 * hours), 1)
-        return f"{minutes} {'minute' if minutes == 1 else 'minutes'}"
+        return f"{max(60 * hours, 2):.0f} minutes"
     return f"{hours:.2g} hours" if hours < 100 else f"{round(hours, -1):,.0f} hours"

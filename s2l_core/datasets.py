@@ -68,7 +68,8 @@ def _prepared(name: str, root: Path, ids: Sequence[str] | None) -> list[CellImag
     """Images of one part, from its prepared store; the store is made where it is missing, stale or damaged."""
     path, archive = locate(name, root), ARCHIVES[name]
     if path is None:
-        raise S2LError(f"{name}: found no {archive.file} in {root / archive.folder}. {archive.by_hand(root)}")
+        missing = f"{name}: found no {archive.file} in {root / archive.folder}"
+        raise S2LError(f"{missing}; `make data` fetches it. Or by hand: {archive.by_hand(root)}")
     with contextlib.closing(Source(path)) as source:
         wanted = _paper_ids(name) if archive.folder == "monuseg" else []
         key = digest([STORE_VERSION, name, wanted, source.entries], 64)

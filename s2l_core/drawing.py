@@ -75,6 +75,12 @@ def display(image: np.ndarray) -> np.ndarray:
     return (np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
+def paint(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Gives the pixels of labels (H, W) 0 and 1 their colours in a picture (H, W, 3), in place; IGNORE stays bare."""
+    picture[labels == 0], picture[labels == 1] = rgb(BACKGROUND), rgb(FOREGROUND)
+    return picture
+
+
 def colour_instances(instances: np.ndarray) -> np.ndarray:
     """Label map (H, W) -> (H, W, 3) uint8 on black; nuclei that touch, or nearly do, differ in colour."""
     palette = np.stack([rgb(colour) for colour in (ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK)])
@@ -128,7 +134,7 @@ def overlay(image: np.ndarray, scribbles=None, instances=None, probability=None,
     if instances is not None:  # wider in large images, which are shown smaller
         picture[find_boundaries(instances, mode="thick" if max(instances.shape) > 512 else "inner")] = rgb(MARK)
     if scribbles is not None:
-        picture[scribbles == 0], picture[scribbles == 1] = rgb(BACKGROUND), rgb(FOREGROUND)
+        paint(picture, scribbles)
     ax.imshow(picture)
     ax.set_axis_off()
     return ax.figure

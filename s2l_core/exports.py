@@ -95,18 +95,14 @@ def write_cells(
     if image is not None and image.shape[:2] != instances.shape:
         raise S2LError(f"{path}: image of shape {image.shape} for instances of {instances.shape}. Give the same image.")
     if pixel_size is not None and not 0 < pixel_size < np.inf:
-        raise S2LError(
-            f"{path}: pixel_size {pixel_size}; expected micrometres above 0. Look it up in the image's file."
-        )
+        raise S2LError(f"{path}: pixel_size {pixel_size}; expected micrometres above 0. Look it up in the image.")
     names = dict.fromkeys(name.partition("-")[0] for name in SHAPE.values())
     intensity = () if image is None else ("intensity_mean", "intensity_min", "intensity_max")
     dense = np.searchsorted(present, instances, side="right")  # scikit-image's memory grows with the highest label
     found = regionprops_table(dense, image, properties=(*names, *intensity))
     table = {"label": present} | {ours: found[theirs] for ours, theirs in SHAPE.items()}
     if pixel_size is not None:
-        table |= {
-            f"{name}_um{power if power > 1 else ''}": table[name] * pixel_size**power for name, power in MICRONS.items()
-        }
+        table |= {f"{name}_um{'2' * (n > 1)}": table[name] * pixel_size**n for name, n in MICRONS.items()}
     table |= {name.removeprefix("intensity_").replace("-", "_"): found[name] for name in found if "intensity" in name}
     writer = csv.writer(text := io.StringIO(), lineterminator="\n")
     writer.writerow(table)
@@ -166,9 +162,8 @@ def outlines(instances: np.ndarray) -> list[tuple[int, list[list[np.ndarray]]]]:
 
 def _checked(path: Path, instances: np.ndarray) -> np.ndarray:
     if instances.ndim != 2 or instances.dtype.kind not in "iu" or instances.min(initial=0) < 0:
-        raise S2LError(
-            f"{path}: instances of {instances.dtype} {instances.shape}; expected (H, W) whole numbers from 0."
-        )
+        found = f"instances of {instances.dtype} {instances.shape}"
+        raise S2LError(f"{path}: {found}; expected (H, W) whole numbers from 0. Give labels.")
     return instances
 
 
@@ -207,9 +202,8 @@ def _stroke_regions(strokes: Sequence[Stroke]) -> bytes:
         for stroke in run:
             width = f'<Attributes><Attribute Name="{STROKE_WIDTH}" Id="0" Value="{stroke.width}"/></Attributes>'
             points = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for y, x in stroke.points)
-            lines.append(
-                f'<Region Id="{next(numbers)}" Type="4" NegativeROA="0">{width}<Vertices>{points}</Vertices></Region>'
-            )
+            parts = f"{width}<Vertices>{points}</Vertices>"
+            lines.append(f'<Region Id="{next(numbers)}" Type="4" NegativeROA="0">{parts}</Region>')
         lines.append("</Regions></Annotation>")
     return "\n".join([*lines, "</Annotations>\n"]).encode()
 
@@ -238,9 +232,8 @@ def _save(path: Path, content: bytes) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise S2LError(
-            f"{path}: cannot be written ({error}). Choose a folder that exists and may be written."
-        ) from error
+        hint = "Choose a folder that exists and may be written"
+        raise S2LError(f"{path}: cannot be written ({error}). {hint}.") from error
 
 
 STROKES = {".zip": _stroke_rois, ".geojson": _stroke_features, ".xml": _stroke_regions}

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from s2l_core import drawing, overview, paths, results, tables
-from s2l_core.config import DATASETS, METHODS, RunConfig, S2LError, digest
+from s2l_core.config import DATASETS, METHODS, RunConfig, S2LError, check_choice, digest
 from s2l_core.datasets import images_of, split_of
 from s2l_core.drawing import BLUE, GREEN, GREY, MARK, MONUSEG_NOTE, ORANGE, PINK, RED, SKY, styled
 
@@ -28,12 +28,11 @@ display, overlay, gallery, figure1 = drawing.display, drawing.overlay, drawing.g
 FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
 RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
-FIGURE2_RULE = (
-    f"Shown: of the first {results.SHOWN} test images the window (at most {WINDOW} pixels wide) with the most pairs of "
-    f"methods of which one is right and one wrong, in areas {RIM} pixels wide or more.\n"
-    "Arrow: the largest such area outside nuclei, found by some methods only. Circle: the largest inside nuclei, "
-    "missed by some only. IoU and mDice (official) are of the whole image."
-)
+FIGURE2_RULE = f"""\
+Shown: of the first {results.SHOWN} test images the window (at most {WINDOW} pixels wide) with the most pairs of \
+methods of which one is right and one wrong, in areas {RIM} pixels wide or more.
+Arrow: the largest such area outside nuclei, found by some methods only. Circle: the largest inside nuclei, \
+missed by some only. IoU and mDice (official) are of the whole image."""
 
 
 @styled
@@ -64,9 +63,6 @@ def test_image(result: "RunResult") -> Figure:
 def probability_map(file: Path) -> np.ndarray:
     """A kept probability (H, W) in [0, 1]."""
     return np.asarray(Image.open(file), np.float32) / 255
-
-
-# --- Fig. 2 -------------------------------------------------------------------------------------------------------
 
 
 def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
@@ -127,8 +123,8 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     Raises:
         S2LError: no run at all, an unknown name, or images that are not at hand.
     """
-    if unknown := [name for name in datasets or () if name not in DATASETS]:
-        raise S2LError(f"datasets: {unknown[0]!r} is not known. Choose from: {', '.join(DATASETS)}.")
+    for name in datasets or ():
+        check_choice("datasets", name, DATASETS)
     runs = {name: first_runs(profile, name) for name in datasets or DATASETS}
     if not any(runs.values()):
         raise S2LError(f"{paths.results(profile)}: no finished run. Make them: make reproduce PROFILE={profile}")
@@ -214,9 +210,6 @@ def save(figure: Figure, path: Path, run_ids: Sequence[str] | None = None, *, dp
         metadata["Copyright"] = MONUSEG_NOTE
     results.write_atomically(Path(path), functools.partial(figure.savefig, format="png", dpi=dpi, metadata=metadata))
     return path
-
-
-# --- curves and scores --------------------------------------------------------------------------------------------
 
 
 @styled

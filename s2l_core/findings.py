@@ -59,10 +59,7 @@ ERRORS = {  # reading or training stops: code -> what was expected, what to do
     "scribble-mixed": ("the same values in all files", "Save all scribbles in one way."),
     "scribble-empty": ("strokes", "Draw some, or remove the file."),
     "scribble-one-sided": ("strokes of both classes in the folder", "Draw what is missing in one image at least."),
-    "mask-colours": (
-        "numbers: 0 for background, 1, 2, 3 ... for nuclei",
-        "Save 16-bit labels, not a picture of them.",
-    ),
+    "mask-colours": ("numbers: 0 for background, 1, 2, 3 ... for nuclei", "Save 16-bit labels, not a picture of them."),
     "mask-smooth": ("0 and whole labels", "Save it without smoothing, scaling or JPEG, or threshold it."),
 }
 
@@ -72,33 +69,18 @@ WARNINGS = {  # all works, but probably not as meant
     "unsupported-suffix": ("PNG, JPEG or TIFF; for labels also ROI, XML, GeoJSON", "Export it: it is not read."),
     "case-twins": ("names that differ in more than case", "Rename one: on a Mac or Windows one replaces the other."),
     "odd-name": ("letters, digits, spaces, - and _", "Rename it and what belongs to it: other systems refuse it."),
-    "image-turned": (
-        "pixels stored upright",
-        "It is turned as viewers show it: check that labels were, too.",
-    ),
+    "image-turned": ("pixels stored upright", "It is turned as viewers show it: check that labels were, too."),
     "image-tiny": ("32 pixels a side at least", "Use larger images: smaller ones are mostly padding."),
     "image-constant": ("something to see", "Remove it, or export it again."),
-    "image-dark": (
-        "more of the range from 0 to 255",
-        'Stretch its contrast, or set intensity = "stretch".',
-    ),
-    "image-much-larger": (
-        "images of similar size",
-        "Cut it into pieces; check that the magnification is the same.",
-    ),
+    "image-dark": ("more of the range from 0 to 255", 'Stretch its contrast, or set intensity = "stretch".'),
+    "image-much-larger": ("images of similar size", "Cut it into pieces; check that the magnification is the same."),
     "mixed-colour": ("all grey or all in colour", "Check that all images are of one stain and modality."),
     "mixed-depth": ("8 bits, or more, in all", "Export all in one way: deep images are stretched, others are not."),
-    "duplicate-images": (
-        "different images",
-        "Remove one: the same image in training and test flatters scores.",
-    ),
+    "duplicate-images": ("different images", "Remove one: the same image in training and test flatters scores."),
     "scribble-one-class": ("strokes of both classes", "Draw the other one, too: it may be learned from others only."),
     "scribble-few": ("30 pixels of a class at least", "Draw longer strokes, or with a wider brush."),
     "scribble-dense": ("strokes", "A full mask belongs in masks/. Check which value means not drawn."),
-    "scribble-contradicts-mask": (
-        "strokes that agree with the mask",
-        "Check both: are the classes swapped?",
-    ),
+    "scribble-contradicts-mask": ("strokes that agree with the mask", "Check both: are the classes swapped?"),
     "strokes-astray": ("strokes on an image of this folder", "Draw them again if it was cut, replaced or renamed."),
     "mask-binary": ("a number for each nucleus", "Save labels where nuclei touch: each connected piece counts as one."),
     "mask-empty": ("nuclei", "Keep it if the image shows none. Otherwise export it again."),
@@ -116,14 +98,8 @@ NOTES = {  # what was understood
     "mask-only": ("", "Strokes are simulated from its mask. Add scribbles if they should be yours."),
     "scribble-encoding": ("this to be what you meant", "If it is not, say so in scribbles.json."),
     "label-rgb": ("", "A grey picture saved as RGB is read by its grey value."),
-    "label-looks-black": (
-        "",
-        "Small numbers look black in most viewers: stretch the contrast.",
-    ),
-    "nothing-held-out": (
-        "images to validate and test on, if you have masks",
-        "Name them in splits.json.",
-    ),
+    "label-looks-black": ("", "Small numbers look black in most viewers: stretch the contrast."),
+    "nothing-held-out": ("images to validate and test on, if you have masks", "Name them in splits.json."),
 }
 
 LEVELS = {"error": ERRORS, "warning": WARNINGS, "note": NOTES}

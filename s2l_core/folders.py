@@ -124,8 +124,8 @@ def read_folder(folder: Path, ids: Sequence[str] | None = None) -> list[CellImag
     encoding = encoding_of(listing.root, {path: count_values(path) for path in listing.painted})
     if encoding.said:
         say(f"{listing.root / 'scribbles'}: {encoding.said}")
-    cells = []
-    for i in listing.ids if ids is None else [i for i in listing.ids if i in set(ids)]:
+    wanted, cells = set(listing.ids if ids is None else ids), []
+    for i in filter(wanted.__contains__, listing.ids):
         image, _ = read_image(listing.files["images"][i][0])
         mask = read_mask(listing.files["masks"][i][0], image.shape[:2])[0] if i in listing.files["masks"] else None
         cells.append(CellImage(i, image, mask, read_scribbles(listing, i, image.shape[:2], encoding)))

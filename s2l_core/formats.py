@@ -35,9 +35,7 @@ def _most(usual: int) -> int:
     """A limit on what files of others may hold, times the environment variable S2L_LIMITS."""
     text = os.environ.get("S2L_LIMITS") or "1"
     if not re.fullmatch(r"\d{0,5}\.?\d{1,5}", text):
-        raise S2LError(
-            f"S2L_LIMITS = {text!r}: expected a factor such as 4. Change or unset it, and start Python anew."
-        )
+        raise S2LError(f"S2L_LIMITS = {text!r}: expected a factor such as 4. Unset it, and start Python anew.")
     return int(usual * float(text))
 
 
@@ -137,13 +135,7 @@ def _rois(data: bytes, stem: str) -> Iterator[Item]:
             if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE) or roi.shape_roi_size > MAX_PATH:
                 raise S2LError(f"a text, an image or over {MAX_PATH} numbers; expected a line, points or an area.")
             point = roi.roitype == ROI_TYPE.POINT
-            area = roi.roitype not in (
-                ROI_TYPE.POINT,
-                ROI_TYPE.LINE,
-                ROI_TYPE.FREELINE,
-                ROI_TYPE.POLYLINE,
-                ROI_TYPE.ANGLE,
-            )
+            area = not point and roi.roitype not in _LINES
             box = roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL) and not roi.composite
             outline = [_box(roi)] if box else roi.coordinates(multi=True)
             parts = [[xy[None]] for xy in outline[0][: MAX_PARTS + 1]] if point else [outline]
@@ -166,6 +158,7 @@ def _box(roi: ImagejRoi) -> np.ndarray:
     return unit * (width, height) + (x, y)
 
 
+_LINES = (ROI_TYPE.LINE, ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.ANGLE)
 _PARTS = {  # GeoJSON's kinds of geometry -> parts of an item
     "Point": lambda point: [[[point]]],
     "MultiPoint": lambda points: [[[point]] for point in points],
@@ -284,11 +277,9 @@ def _tiff(data: bytes, shape: tuple[int, int]) -> np.ndarray:
             raise S2LError("its tiles are larger than itself. Save it again, in strips.")
         if page.compression not in (1, 8, 32946):
             return _picture(data, shape)
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            if (
-                page.compression > 1
-                and zlib.decompressobj().decompress(data[offset : offset + count], limit + 1)[limit:]
-            ):
+        strips = zip(page.dataoffsets, page.databytecounts, strict=True) if page.compression > 1 else ()
+        for offset, count in strips:
+            if zlib.decompressobj().decompress(data[offset : offset + count], limit + 1)[limit:]:
                 raise S2LError("a strip unpacks to more than it should. Save it again.")
         return page.asarray()
 

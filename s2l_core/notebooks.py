@@ -22,7 +22,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
 from s2l_core import paths, results
-from s2l_core.config import DATASETS, METHODS, PROFILES, RunConfig, S2LError
+from s2l_core.config import DATASETS, METHODS, PROFILES, RunConfig, S2LError, check_choice
 from s2l_core.progress import PLAIN
 from s2l_core.signals import Signals
 
@@ -42,12 +42,10 @@ def plan(
     Raises:
         S2LError: a profile, data set, method or fold that does not exist; what exists is listed.
     """
-    if profile not in PROFILES:
-        raise S2LError(f"PROFILE={profile}: no such profile. Choose one of: {', '.join(PROFILES)}.")
+    check_choice("PROFILE", profile, PROFILES)
     for given, known, name in ((datasets, DATASETS, "DATASETS"), (methods, METHODS, "METHODS")):
         for value in given:
-            if value not in known:
-                raise S2LError(f"{name}={value}: not known. Choose from: {', '.join(known)}.")
+            check_choice(name, value, known)
     configs = []
     for dataset in datasets or PROFILES[profile].datasets:
         for fold in folds or range(PROFILES[profile].folds or DATASETS[dataset][1]):
@@ -67,10 +65,8 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
         if name not in known:
             raise S2LError(f"{notebook.name}: no parameter {name!r}. It has: {', '.join(known)}.")
         if not _is_literal(value):
-            raise S2LError(
-                f"{notebook.name}: {name} = {value!r} is a {type(value).__name__}. "
-                "Give a number, a string, True, False, None, or a list or dict of these."
-            )
+            kinds = "Give a number, a string, True, False, None, or a list or dict of these."
+            raise S2LError(f"{notebook.name}: {name} = {value!r} is a {type(value).__name__}. {kinds}")
         default = ast.literal_eval(known[name])
         number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
         if default is not None and value is not None and type(value) is not type(default) and not number:
@@ -150,9 +146,8 @@ papermill_engines.register("s2l", _Engine)
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drops what differs between two executions of the same code: timings, random ids, addresses, machine paths."""
-    notebook.metadata = {
-        key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata
-    }
+    kept = ("kernelspec", "language_info")
+    notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in kept}
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -233,6 +228,10 @@ def main(arguments: list[str] | None = None) -> None:
             warm_up(RunConfig.from_dict(values))
     except S2LError as error:
         sys.exit(f"error: {error}")
+    except papermill.PapermillExecutionError as error:
+        if error.ename not in ("S2LError", "Fault"):  # whose words say all that a user needs
+            raise
+        sys.exit(f"error: {error.evalue}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 

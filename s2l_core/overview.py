@@ -4,21 +4,9 @@ import numpy as np
 import torch
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from s2l_core import drawing
 from s2l_core.config import IGNORE, RunConfig, ScaleTerm
-from s2l_core.drawing import (
-    BACKGROUND,
-    BLUE,
-    FOREGROUND,
-    GREEN,
-    GREY,
-    PINK,
-    RED,
-    UNKNOWN,
-    Picture,
-    display,
-    rgb,
-    styled,
-)
+from s2l_core.drawing import BLUE, GREEN, GREY, PINK, RED, UNKNOWN, Picture, styled
 from s2l_core.losses import region_labels
 from s2l_core.pseudo_labels import threshold
 from s2l_core.rivals import fit_random_forest, predict_random_forest
@@ -26,6 +14,7 @@ from s2l_core.scribbles import SimulatedAnnotator
 from s2l_core.synthetic import render
 
 PAPER = RunConfig("dsb-fluo", "s2l-r1-r4", profile="paper")  # every number in the figure is one of its fields
+NOTE = "Rendered image, simulated scribbles; predictions of random forests fitted to them: no network is trained here."
 SIZE = 128  # side of the example image in pixels
 ENCODER, DECODER = ((64, 2), (64, 4), (128, 8), (256, 16), (512, 32)), (256, 128, 64, 32, 16)  # channels, 1/resolution
 
@@ -53,10 +42,7 @@ def figure1() -> Picture:
     for scale, y in zip(PAPER.scales, (12.5, 2.5), strict=True):
         _contrast(ax, example, scale, blocks[scale.block], y)
     _region_example(ax, example)
-    note = (
-        "Rendered image, simulated scribbles; predictions of random forests fitted to them: no network is trained here."
-    )
-    ax.text(4, 1.5, note, fontsize=6.5, color=GREY)
+    ax.text(4, 1.5, NOTE, fontsize=6.5, color=GREY)
     return figure
 
 
@@ -69,16 +55,13 @@ def _example() -> dict[str, np.ndarray]:
     averaged = np.mean(maps, axis=0)
     pseudo = threshold(averaged, 1 - PAPER.confidence, PAPER.confidence)
     pseudo[scribbles != IGNORE] = IGNORE
-    drawn = display(image)
-    drawn[scribbles == 0], drawn[scribbles == 1] = rgb(BACKGROUND), rgb(FOREGROUND)
+    drawn = drawing.paint(drawing.display(image), scribbles)
     return {"image": drawn, "scribbles": scribbles, "prediction": maps[0], "averaged": averaged, "pseudo": pseudo}
 
 
 def _labels_rgb(labels: np.ndarray) -> np.ndarray:
     """Labels (H, W) of 0, 1 and IGNORE -> (H, W, 3) uint8."""
-    picture = np.full((*labels.shape, 3), rgb(UNKNOWN), np.uint8)
-    picture[labels == 0], picture[labels == 1] = rgb(BACKGROUND), rgb(FOREGROUND)
-    return picture
+    return drawing.paint(np.full((*labels.shape, 3), drawing.rgb(UNKNOWN), np.uint8), labels)
 
 
 def _regions(example: dict, factor: int, rule: str = "scribble") -> np.ndarray:
@@ -216,7 +199,8 @@ def _region_example(ax, example: dict) -> None:
     rows, columns = np.nonzero(scribbles != IGNORE)
     pixel = side / 16
     ax.plot(4 + (columns + 0.5) * pixel, y + side - (rows + 0.5) * pixel, "kx", ms=2.5, mew=0.7, zorder=4)
-    for place, (colour, name) in enumerate(((FOREGROUND, "nucleus"), (BACKGROUND, "background"), (UNKNOWN, "none"))):
+    kinds = (drawing.FOREGROUND, "nucleus"), (drawing.BACKGROUND, "background"), (UNKNOWN, "none")
+    for place, (colour, name) in enumerate(kinds):
         ax.add_patch(Rectangle((38, y + 9 - 3 * place), 1.6, 1.6, fc=colour, ec="#444444", lw=0.5))
         ax.text(40.2, y + 9.8 - 3 * place, name, va="center", fontsize=7.5)
     rule = f"a scribble decides, else all pixels must agree ($\\nu_1$ = {PAPER.nu_low:g}, $\\nu_2$ = {PAPER.nu_high:g})"

@@ -205,6 +205,5 @@ def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, list[Find
 def fit(path: Path, labels: np.ndarray, shape: tuple[int, int]) -> None:
     """Raises a Fault unless labels have the shape of their image."""
     if labels.shape != tuple(shape):
-        raise Fault(
-            "label-size", path, f"{labels.shape[0]} x {labels.shape[1]} pixels, its image {shape[0]} x {shape[1]}"
-        )
+        sizes = [" x ".join(map(str, size)) for size in (labels.shape, shape)]
+        raise Fault("label-size", path, f"{sizes[0]} pixels, its image {sizes[1]}")

@@ -5,7 +5,6 @@ import os
 import sys
 import time
 
-from IPython.display import display
 from tqdm import tqdm
 
 PLAIN = "S2L_PLAIN"  # set by the notebook runner: plain lines, whatever the terminal
@@ -29,7 +28,11 @@ class Progress:
         self.every = max(1, (until - start) // LINES)
         self.seen: dict = {}
         plain, notebook = bool(os.environ.get(PLAIN)), "ipykernel" in sys.modules
-        self.line = display({"text/plain": self.title}, raw=True, display_id=True) if notebook and not plain else None
+        self.line = None
+        if notebook and not plain:
+            from IPython.display import display  # which a terminal need not load
+
+            self.line = display({"text/plain": self.title}, raw=True, display_id=True)
         watched = not plain and not notebook and sys.stderr.isatty()
         self.bar = tqdm(total=until, initial=start, desc=self.title, unit="step") if watched else None
 

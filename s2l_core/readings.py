@@ -40,9 +40,8 @@ SCORES = {"iou": "IoU", "mdice_official": "mDice"}
 
 def default(profile: str) -> RunConfig:
     """The full method, fold 0, half the steps: on fluorescence if the profile has it, of real images the subset."""
-    dataset = next(
-        (name for name in PROFILES[profile].datasets if name.endswith("fluo")), PROFILES[profile].datasets[0]
-    )
+    sets = PROFILES[profile].datasets
+    dataset = next((name for name in sets if name.endswith("fluo")), sets[0])
     usual = RunConfig(dataset, FULL, profile=profile, subset=dataset == "dsb-fluo")
     lengths = ("warmup_steps", "main_steps", "average_every", "validate_every")
     return dataclasses.replace(usual, **{name: max(1, getattr(usual, name) // 2) for name in lengths})
@@ -59,10 +58,7 @@ def budgets(profile: str) -> dict[tuple[str, float], RunConfig]:
     """(method, budget) -> run; the supervised network, which sees full masks, once."""
     usual = default(profile)
     plan = [(method, budget) for method in DRAWN for budget in BUDGETS] + [("supervised", usual.budget)]
-    return {
-        (method, budget): dataclasses.replace(usual, method=method, budget=budget, scales=None)
-        for method, budget in plan
-    }
+    return {(m, share): dataclasses.replace(usual, method=m, budget=share, scales=None) for m, share in plan}
 
 
 def batch(profile: str) -> list[RunConfig]:
@@ -95,13 +91,9 @@ def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
             gain = table[column] - found[DEFAULT][column]
             row = {"reading": label, "score": score, "mean": table[column].mean(), "images": gain.count()}
             if label != DEFAULT:
-                low, high = interval(gain, "reading", label, column)
-                row |= {
-                    "difference": gain.mean(),
-                    "low": low,
-                    "high": high,
-                    "p": p_value(gain, "reading", label, column),
-                }
+                purpose = "reading", label, column
+                low, high = interval(gain, *purpose)
+                row |= {"difference": gain.mean(), "low": low, "high": high, "p": p_value(gain, *purpose)}
             rows.append(row | {"run_id": table.run_id.iloc[0]})
     table = pd.DataFrame(rows, columns="reading score mean images difference low high p run_id".split())
     return table.assign(p_holm=holm(table.pop("p"))).round(4)

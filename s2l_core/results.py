@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -116,9 +116,8 @@ def _reading(place: Path) -> Iterator[None]:
     except (S2LError, OSError):
         raise
     except Exception as error:
-        raise S2LError(
-            f"{place}: damaged ({error!r:.200}). Restore it, or delete the run and make it again."
-        ) from error
+        again = "Restore it, or delete the run and make it again"
+        raise S2LError(f"{place}: damaged ({error!r:.200}). {again}.") from error
 
 
 def extremes(iou: Mapping[str, float]) -> dict[str, str]:
@@ -163,7 +162,7 @@ def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
     Raises:
         S2LError: the disk is full, or the folder cannot be written.
     """
-    temporary = None
+    temporary, new = None, not file.parent.exists()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem[:40]}-", suffix=f".tmp{file.suffix}")
@@ -182,6 +181,9 @@ def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
+        if new and not file.exists():
+            with suppress(OSError):  # it holds something else by now
+                file.parent.rmdir()
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from sklearn.ensemble import RandomForestClassifier
 
 from s2l_core.config import IGNORE, S2LError, seed_for
 
@@ -46,7 +45,7 @@ def otsu(image: np.ndarray, dark_foreground: bool | None = None) -> np.ndarray:
 class RandomForest:
     """A fitted forest and the features it was fitted on."""
 
-    trees: RandomForestClassifier
+    trees: object  # a RandomForestClassifier
     colour: bool  # smoothed intensities of each channel, or of grey only
 
 
@@ -75,10 +74,9 @@ def fit_random_forest(
     for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
         _check_image(image, f"images[{k}]")
         if labels.shape != image.shape[:2] or not np.isin(labels, (0, 1, IGNORE)).all():
-            raise S2LError(
-                f"scribbles[{k}] is {labels.shape} with values {np.unique(labels)[:5]}: expected {image.shape[:2]} with"
-                f" 0 (background), 1 (foreground) and {IGNORE} (unlabelled). Check its file."
-            )
+            found, kinds = np.unique(labels)[:5], f"0 (background), 1 (foreground) and {IGNORE} (unlabelled)"
+            expected = f"expected {image.shape[:2]} with {kinds}. Check its file."
+            raise S2LError(f"scribbles[{k}] is {labels.shape} with values {found}: {expected}")
     colour = any(_chroma(image) >= COLOURED for image in images)
     features, classes = [np.empty((0, _count(colour)), np.float32)], [np.empty(0, np.uint8)]
     for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
@@ -93,6 +91,8 @@ def fit_random_forest(
     for label, name in enumerate(("background", "foreground")):
         if not (classes == label).any():
             raise S2LError(f"no {name} scribble in any of {len(images)} images: expected both classes. Draw some.")
+    from sklearn.ensemble import RandomForestClassifier  # a second to load, for this method alone
+
     forest = RandomForestClassifier(
         trees,
         min_samples_leaf=5,

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
+import skimage  # whose parts are loaded when they are used
 from scipy import ndimage
 from skimage.measure import find_contours
-from skimage.morphology import skeletonize
 
 from s2l_core.config import S2LError, Stroke, seed_for
 from s2l_core.strokes import UNIT, check_scribbles, covered, read_strokes, render, write_strokes
@@ -33,7 +33,8 @@ def skeleton_strokes(instances: np.ndarray, share: float, seed: int) -> list[Str
     goes back along its branches; rendering gives the very pixels of the skeleton.
     """
     strokes, count = [], 0
-    for label, skeleton in ((1, skeletonize(_checked(instances) > 0)), (0, _background_skeleton(instances))):
+    foreground = skimage.morphology.skeletonize(_checked(instances) > 0)
+    for label, skeleton in ((1, foreground), (0, _background_skeleton(instances))):
         pieces, number = ndimage.label(skeleton, EIGHT)
         boxes = ndimage.find_objects(pieces)
         count = _share(share, number) if label else count
@@ -59,7 +60,7 @@ def _background_skeleton(instances: np.ndarray) -> np.ndarray:
     for view, (rows, _) in ((axis, nearest), (axis.T, nearest[::-1].transpose(0, 2, 1))):
         view[0] |= 2 * rows[0] >= JUMP
         view[-1] |= 2 * (len(view) - 1 - rows[-1]) >= JUMP
-    axis = skeletonize(axis & background)
+    axis = skimage.morphology.skeletonize(axis & background)
     return axis & (ndimage.convolve(axis.astype(np.uint8), EIGHT, mode="constant") <= 3)
 
 

@@ -1,13 +1,12 @@
 """The official archives: where they lie, where they come from and how many images they hold."""
 
-import difflib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from s2l_core import paths
 from s2l_core.archives import Source
-from s2l_core.config import S2LError
+from s2l_core.config import S2LError, suggestion
 
 COUNTS = {"dsb-bf": 16, "dsb-fluo": 546, "monuseg-train": 30, "monuseg-test": 14}  # images of each group
 PARTS = {name: (name,) for name in COUNTS} | {"monuseg": ("monuseg-train", "monuseg-test")}
@@ -63,9 +62,7 @@ ARCHIVES = {
 
 def unknown(name: str, known: list[str]) -> S2LError:
     """The error for a name that is in no list; the nearest one is suggested."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return S2LError(f"Data set {name!r} is neither known nor a folder.{hint} Choose one of: {', '.join(known)}.")
+    return S2LError(f"Data set {name!r} is neither known nor a folder.{suggestion(name, known)}")
 
 
 def locate(name: str, root: Path) -> Path | None:

@@ -20,7 +20,7 @@ from s2l_core.evaluation import fit_rival, score_test
 from s2l_core.inference import pick_device, predict
 from s2l_core.metrics import iou
 from s2l_core.model import ScribbleUNet
-from s2l_core.objective import loss_terms, rate_factor
+from s2l_core.objective import learning_rate, loss_terms
 from s2l_core.progress import Progress
 from s2l_core.pseudo_labels import PseudoLabels
 
@@ -180,7 +180,7 @@ class _Run(checkpoints.Resumable):
         """One optimiser step; the same for every method and stage."""
         self.model.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = group["rate"] * rate_factor(self.config, self.step)
+            group["lr"] = learning_rate(self.config, group["rate"], self.step)
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             terms = loss_terms(self.model, batch, self.config, self.step)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from s2l_core.batches import TrainingSet, scribbles_of
+from s2l_core.batches import Prefetcher, TrainingSet, scribbles_of
 from s2l_core.config import RunConfig
 from s2l_core.datasets import images_of, split_of
 
@@ -42,9 +42,35 @@ def test_masks_and_scribbles_see_the_same_crops():
     assert (masked.batch(0)["scribbles"] == 255).all() and not (scribbled.batch(0)["scribbles"] == 255).all()
 
 
+def test_strokes_are_those_of_the_annotator_whatever_the_seed_of_training():
+    """So that budgets stay nested, and the shipped 30 % are among the 50 % of any run."""
+    for annotator in (1, "skeleton"):
+        configs = [RunConfig("synthetic-fluo", "s2l", profile="smoke", seed=s, annotator=annotator) for s in (0, 1)]
+        images = images_of(configs[0], split_of(configs[0]).train)
+        first, second = (scribbles_of(config, images) for config in configs)
+        assert all(np.array_equal(first[image.id], second[image.id]) for image in images)
+
+
 def test_every_epoch_shows_every_image_once():
     data = training_set(batch=2)
     count = len(data.images)
     seen = [image for step in range(count) for image in data.ids(step)]
     assert sorted(seen) == sorted(2 * [image.id for image in data.images])
     assert seen[:count] != seen[count:]
+
+
+def test_the_loader_gives_the_same_batches_and_keeps_to_one_core():
+    """Two teams of OpenMP threads on two cores would make the step's team sleep at every wait."""
+    data, threads = training_set(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    loader = Prefetcher(data, None, torch.device("cpu"))
+    try:
+        assert torch.get_num_threads() == 2
+        assert loader._pool.submit(torch.get_num_threads).result() == 1
+        for step in range(3):
+            found, expected = loader.batch(step, prefetch_next=step < 2), data.batch(step)
+            assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert torch.get_num_threads() == 2
+    finally:
+        loader.close()
+        torch.set_num_threads(threads)

@@ -238,25 +238,28 @@ def test_long_and_silent_functions_are_seen():
     assert docstring_faults(tree) == ["f has no docstring", "A.g has no docstring"]
 
 
-# a letter in brackets keeps each pattern from finding itself here
-ADDRESSES = re.compile(r"py[p]i\.(org|python)|python[h]osted|npm[j]s|--(extra-)?inde[x]-url|artifactor[y]", re.I)
-MACHINE = re.compile(r"(?<![\w./~-])/(wor[k]|roo[t]|hom[e]|User[s])/\w|/tmp/ipyk[e]rnel", re.I)
+# a letter in brackets keeps each pattern from finding itself here; both are for text in lower case, which is eight
+# times as fast as to ignore the case
+ADDRESSES = re.compile(r"py[p]i\.(org|python)|python[h]osted|npm[j]s|--(extra-)?inde[x]-url|artifactor[y]")
+MACHINE = re.compile(r"(?<![\w./~-])/(wor[k]|roo[t]|hom[e]|user[s])/\w|/tmp/ipyk[e]rnel")
 
 
 def test_no_file_names_a_registry_or_a_machine():
     faults = []
     for path in repository_files():
-        for number, line in enumerate(path.read_bytes().decode("latin-1").splitlines(), 1):
-            if ADDRESSES.search(line) or MACHINE.search(line):
-                faults.append(f"{path.relative_to(ROOT)}:{number}: {line[:120]}")
+        text = path.read_bytes().decode("latin-1").lower()
+        for found in [*ADDRESSES.finditer(text), *MACHINE.finditer(text)]:
+            start = found.start()
+            line = text.count("\n", 0, start) + 1
+            faults.append(f"{path.relative_to(ROOT)}:{line}: {text[start : start + 80]!r}")
     assert not faults, "\n".join(faults)
 
 
 def test_machine_paths_are_recognised():
     for bad in ("/hom" + "e/ann/data", "see /wor" + "k/x", "'/Use" + "rs/ann/s2l'", "https://py" + "pi.org/simple"):
-        assert ADDRESSES.search(bad) or MACHINE.search(bad), bad
+        assert ADDRESSES.search(bad.lower()) or MACHINE.search(bad.lower()), bad
     for good in ("results/home/x", "https://example.org/home/x", "~/home/x", "/path/to/data", "data/raw"):
-        assert not (ADDRESSES.search(good) or MACHINE.search(good)), good
+        assert not (ADDRESSES.search(good.lower()) or MACHINE.search(good.lower())), good
 
 
 def test_no_file_is_large():

@@ -80,7 +80,7 @@ def test_a_notebook_gets_one_output_that_is_replaced_now_and_then(monkeypatch, c
         def update(self, bundle, raw):
             outputs.append(bundle)
 
-    monkeypatch.setattr(progress, "display", lambda *_, **__: Handle())
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     bar = Progress("a & b", 0, 100)
     for step in range(1, 101):

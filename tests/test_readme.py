@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import pytest
+from PIL import Image
 
 from conftest import ROOT
 from s2l_core.config import METHODS, PROFILES, RunConfig
@@ -45,3 +46,14 @@ def test_every_switch_is_in_the_deviation_table():
 
 def test_profiles_are_all_described():
     assert all(f"| `{profile}` |" in README for profile in PROFILES)
+
+
+def test_the_licence_of_monuseg_is_said_there_and_beside_what_shows_it():
+    for file in ("LICENSE", "data/LICENSE.md", "figures/LICENSE.md", "README.md"):
+        text = (ROOT / file).read_text()
+        assert "MoNuSeg" in text and "CC BY-NC-SA 4.0" in text, file
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    for file in (ROOT / "figures").rglob("*.png"):
+        with Image.open(file) as picture:
+            shows = any(name.startswith("monuseg") for name in picture.text["RunIds"].split())
+            assert ("CC BY-NC-SA 4.0" in picture.text.get("Copyright", "")) == shows, file

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -163,9 +164,15 @@ def test_table_as_text_marks_best_and_second_best():
     table = tables.table1(results.load_runs("cpu"))
     markdown, page = tables.table1_markdown(table), tables.table1_html(table)
     assert "**0.700** (paper 0.815, -0.115)" in markdown and "<u>0.600</u>" in markdown
-    assert page.count("font-weight:bold") or "font-weight: bold" in page
-    assert "S2L + R1x1" in page and "0.700" in page
-    assert "not run" not in markdown
+    assert markdown.count("**") == 4 and markdown.count("<u>") == 2 and "not run" not in markdown
+    looks = {name: rules for names, rules in re.findall(r"((?:#\w+(?:, )?)+) {(.*?)}", page, re.DOTALL)
+             for name in re.findall(r"\w+", names)}  # fmt: skip
+    values = re.findall(r'<td id="(\w+)"[^>]*>([\d.]+)', page)
+    seen = [
+        {value for name, value in values if colour in looks.get(name, "") and mark in looks[name]}
+        for colour, mark in (("color: #c1121f", "font-weight: bold"), ("color: #1d4ed8", "underline"))
+    ]
+    assert seen == [{"0.710", "0.700"}, {"0.610", "0.600"}] and "S2L + R1x1" in page
 
 
 def test_subset_is_labelled_everywhere():

@@ -49,9 +49,9 @@ def test_plan_is_the_product():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cpux",), "PROFILE=cpux"),
-        (("cpu", ["dsb"]), "DATASETS=dsb: not known. Choose from: dsb-bf"),
-        (("cpu", ["dsb-bf"], [0], ["s3l"]), "METHODS=s3l"),
+        (("cpux",), "PROFILE = 'cpux' is not known. Did you mean 'cpu'"),
+        (("cpu", ["dsb"]), "DATASETS = 'dsb' is not known. .*Choose one of: dsb-bf"),
+        (("cpu", ["dsb-bf"], [0], ["s3l"]), "METHODS = 's3l' is not known"),
         (("cpu", ["dsb-bf"], [7]), "folds 0 to 3"),
     ],
 )
