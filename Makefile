@@ -6,7 +6,11 @@ FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
 SEEDS    =#            0 when empty; else numbers
 ANNOTATORS =#          0 when empty; else numbers from 0 to 2, the simulated annotators
-JOBS     = 2#          runs, or files of tests, at the same time, sharing the cores
+JOBS     = 2#          runs, or files of tests, at the same time, sharing the cores; on Slurm: in the queue, 100
+ON       = local#      or slurm: every run is a job of the cluster (docs/cluster.md)
+CORES    =#            of each job there
+GPUS     =#            of each job there: 0 or 1
+HOURS    =#            that the cluster gives a job; a longer run goes on in the next one
 KILLS    = 36#         runs that `make torture` kills; 54 meet every place in every method
 
 # Python 3.11 first: it is the version requirements.lock was made with
@@ -23,12 +27,14 @@ endif
 
 # jobs and notebook kernels call `python` by name
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
-SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --cores $(JOBS) --rerun-incomplete
-CONFIG = --config profile=$(PROFILE) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
+AT_ONCE = $(if $(filter slurm,$(ON)),$(if $(filter command,$(firstword $(origin JOBS))),--jobs $(JOBS)),--cores $(JOBS))
+SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --workflow-profile workflow/profiles/$(ON) $(AT_ONCE)
+CLUSTER = $(if $(CORES),cores=$(CORES)) $(if $(GPUS),gpus=$(GPUS)) $(if $(HOURS),hours=$(HOURS))
+CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)")
 
-.PHONY: help install reproduce readings dry-run verify bench bench-full test torture lab lint format data site clean
+.PHONY: help install reproduce readings dry-run verify bench bench-full test test-slurm torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -36,6 +42,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." ANNOTATORS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
+	@echo 'On Slurm:  ON=slurm CORES=4 GPUS=1 HOURS=24 (docs/cluster.md)'
 	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=1'
 
 install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)
@@ -45,7 +52,7 @@ reproduce: .venv/.installed ## run the missing runs of a profile and print Table
 	$(PY) -m s2l_core.tables $(PROFILE)
 
 readings: .venv/.installed ## run the missing runs of notebook 09: each reading of the paper varied alone, and budgets
-	$(SNAKEMAKE) --quiet host rules --config profile=$(PROFILE) readings=1
+	$(SNAKEMAKE) --quiet host rules --config profile=$(PROFILE) $(CLUSTER) readings=1
 
 dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)
@@ -56,7 +63,10 @@ verify: .venv/.installed ## compute every committed number anew from the runs' s
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
 	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 
-torture: .venv/.installed ## harm KILLS small runs, 20,000 files, every stroke and a large folder; writes docs/faults.md (about an hour)
+test-slurm: .venv/.installed ## run profile smoke on a real Slurm of its own (Linux, root, slurm-wlm, munge); writes docs/faults.md
+	$(IN_VENV) PYTHONPATH=tests $(PY) -m slurm
+
+torture: .venv/.installed ## harm KILLS small runs, batches, 20,000 files, every stroke and a large folder; writes docs/faults.md (over an hour)
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m torture --kills $(KILLS)
 
 lab: .venv/.installed ## open the notebooks in JupyterLab

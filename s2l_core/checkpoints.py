@@ -1,10 +1,11 @@
 """Checkpoints of a training: whole or not there at all, two generations of them, checked before they are used."""
 
+import fcntl
 import os
 import re
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -47,6 +48,21 @@ def clear(folder: Path, names: tuple[str, ...] = NAMES) -> None:
     unfinished = [file for file in folder.rglob(".*.tmp.*") if file.suffix != ".ipynb"]
     for file in [folder / name for name in names] + unfinished:
         file.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path):
+    """Inside, nobody else works on this run: what a killed batch left at work on it is waited for, its end used."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # no place for a folder: the first to write there says so; no locks: as before
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.callback(os.close, handle := os.open(folder, os.O_RDONLY))
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{folder.name}: another process is at work on it; waiting for its end", flush=True)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def write(folder: Path, state: dict) -> None:

@@ -51,28 +51,29 @@ def train(config: RunConfig, *, resume=False, warmup: Path | None = None, progre
         KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM, after a checkpoint.
     """
     folder = paths.run_folder(config.profile, results.run_id(config))
-    if results.is_done(config):
-        print(f"{folder.name}: finished before, reading it. Delete its folder to run it anew.")
-    elif METHODS[config.method].rival:
-        started = time.perf_counter()
-        rows, shown = score_test(config, {"last": fit_rival(config)})
-        results.write_run(config, rows, [], shown, seconds=time.perf_counter() - started)
-    elif checkpoints.exist(folder) and not resume:
-        raise S2LError(f"{folder}: holds an unfinished run. Pass resume=True to go on with it, or delete the folder.")
-    else:
-        run = _Run(config, pick_device(device), progress, folder)
-        if checkpoints.exist(folder) or warmup is not None:
-            run.restore(folder if checkpoints.exist(folder) else warmup)
-        with run.kept():
-            run.advance(config.warmup_steps)
-            run.fork()
-            run.advance(config.total_steps)
-            results.save_model(folder, run.weights("best"), config)
-            rows, shown = score_test(config, run.predictors())
-            if results.run_id(config) != folder.name:
-                raise S2LError(f"{config.dataset}: its files changed while they were learned from. Run it again.")
-            results.write_run(config, rows, run.history, shown, **run.seconds())
-    checkpoints.clear(folder)
+    with checkpoints.alone(folder):
+        if results.is_done(config):
+            print(f"{folder.name}: finished before, reading it. Delete its folder to run it anew.")
+        elif METHODS[config.method].rival:
+            started = time.perf_counter()
+            rows, shown = score_test(config, {"last": fit_rival(config)})
+            results.write_run(config, rows, [], shown, seconds=time.perf_counter() - started)
+        elif checkpoints.exist(folder) and not resume:
+            raise S2LError(f"{folder}: an unfinished run. Pass resume=True to go on with it, or delete the folder.")
+        else:
+            run = _Run(config, pick_device(device), progress, folder)
+            if checkpoints.exist(folder) or warmup is not None:
+                run.restore(folder if checkpoints.exist(folder) else warmup)
+            with run.kept():
+                run.advance(config.warmup_steps)
+                run.fork()
+                run.advance(config.total_steps)
+                results.save_model(folder, run.weights("best"), config)
+                rows, shown = score_test(config, run.predictors())
+                if results.run_id(config) != folder.name:
+                    raise S2LError(f"{config.dataset}: its files changed while they were learned from. Run it again.")
+                results.write_run(config, rows, run.history, shown, **run.seconds())
+        checkpoints.clear(folder)
     return RunResult(config, folder, *results.read_run(folder))
 
 
@@ -80,15 +81,16 @@ def warm_up(config: RunConfig, *, progress=True, device=None) -> Path:
     """Trains the warm-up that the scribble methods of a fold share, or goes on with it; returns its folder."""
     config = config.warmup()
     folder = paths.warmup_folder(config.profile, results.warmup_id(config))
-    if not (folder / "done").exists():
-        run = _Run(config, pick_device(device), progress, folder)
-        if checkpoints.exist(folder):
-            run.restore(folder)
-        with run.kept():
-            run.advance(config.warmup_steps)
-            run.save()
-            results.write_text(folder / "done", "")
-    checkpoints.clear(folder, checkpoints.NAMES[1:])
+    with checkpoints.alone(folder):
+        if not (folder / "done").exists():
+            run = _Run(config, pick_device(device), progress, folder)
+            if checkpoints.exist(folder):
+                run.restore(folder)
+            with run.kept():
+                run.advance(config.warmup_steps)
+                run.save()
+                results.write_text(folder / "done", "")
+        checkpoints.clear(folder, checkpoints.NAMES[1:])
     return folder
 
 

@@ -131,7 +131,7 @@ def test_lock_is_complete_for_what_is_installed():
 
 def sources(*folders):
     """Python source of every module and notebook, or of those in some folders."""
-    for folder in folders or ("s2l_core", "tests", "benchmarks", "docs"):
+    for folder in folders or ("s2l_core", "tests", "benchmarks", "docs", "workflow"):
         yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
     if folders:
         return
@@ -157,14 +157,16 @@ def test_every_dependency_is_used():
     tools = set(re.findall(r"-m (\w+)", makefile)) | ({"xdist"} if "-m pytest -q -n " in makefile else set())
     tools |= set(re.findall(r'"(\w+)"', (ROOT / "docs/conf.py").read_text()))  # Sphinx loads extension and theme
     drawn = {"ipywidgets"} if any("import anywidget" in source for source in sources("s2l_core")) else set()
-    used = imported_modules() | tools | drawn
+    profiles = "".join(file.read_text() for file in (ROOT / "workflow").glob("profiles/*/*.yaml"))
+    executors = {f"snakemake_executor_plugin_{name}" for name in re.findall(r"(?m)^executor: (\w+)", profiles)}
+    used = imported_modules() | tools | drawn | executors
     idle = [name for name in RUNTIME | DEVELOPMENT if IMPORT_NAMES.get(name, name.replace("-", "_")) not in used]
     assert not idle, f"no one imports or calls {idle}: drop them from pyproject.toml and environment.yml"
 
 
 def test_every_import_is_declared():
     declared = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in RUNTIME | DEVELOPMENT}
-    files = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in ("tests", "benchmarks", "workflow") for path in (ROOT / folder).rglob("*.py")]
     own = {"s2l_core", *(path.stem for path in files), *(path.parent.name for path in files)}
     undeclared = imported_modules() - declared - own - IMPLIED - set(sys.stdlib_module_names)
     assert not undeclared, f"imported but not in pyproject.toml: {sorted(undeclared)}"

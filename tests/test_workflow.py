@@ -1,7 +1,9 @@
 """The Snakemake graph: what it plans, what it refuses, and that committed results leave nothing to do."""
 
 import json
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from s2l_core import paths, results
+from s2l_core import costs, paths, results
 from s2l_core.config import METHODS, PROFILES, RunConfig, S2LError
 from s2l_core.notebooks import plan
 
@@ -69,6 +71,23 @@ def test_paper_profile_is_listed_not_run(tmp_path):
     assert process.returncode == 0, process.stderr
     assert jobs(process)["train"] == 13 * len(METHODS) and jobs(process)["warmup"] == 13
     assert not list(tmp_path.glob("results/paper/runs/*"))
+
+
+def test_cores_gpus_and_hours_of_a_cluster_reach_the_jobs(tmp_path):
+    """Twice what the cost model expects and ten minutes, but no more than the cluster gives."""
+    options = {"profile": "paper", "datasets": "dsb-bf", "folds": "0", "methods": "s2l otsu"}
+    said = snakemake(tmp_path, "--dry-run", "--cores", "8", **options, cores=8, gpus=1).stdout
+    asked = [line for line in said.splitlines() if "runtime=" in line and "gpu=1" in line]
+    assert len(asked) == 3 and said.count("threads: 8") == 3
+    run = next(config for config in plan("paper", ["dsb-bf"], [0], ["s2l"]))
+    expected = [costs.estimate_seconds(run, "cuda", warmup=warmup) for warmup in (False, True)]
+    found = {int(re.search(r"runtime=(\d+)", line)[1]) for line in asked}
+    assert {math.ceil(2 * seconds / 60 + 10) for seconds in expected} <= found
+    capped = snakemake(tmp_path, "--dry-run", **options, hours=0.1).stdout
+    assert {int(minutes) for minutes in re.findall(r"runtime=(\d+)", capped)} == {
+        6,
+        60,
+    }  # the tables take what they take
 
 
 @pytest.mark.parametrize(

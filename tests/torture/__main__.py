@@ -6,6 +6,7 @@ import importlib
 import os
 import platform
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -31,10 +32,10 @@ PLACES = {
     "scoring": "while test images are scored",
     "tables": "while tables are written",
 }
-OTHERS = ("files", "strokes", "load")  # modules beside this one, each with a `report`
+OTHERS = ("batch", "files", "strokes", "load")  # modules beside this one, each with a `report`
 TEXT = """# What was done to runs, and what came of it
 
-Written by `make torture`, on {date}, on a machine with {cores} cores and {memory:.0f} GiB of memory under {system}.
+Written by `make torture`, on {date}, {machine}; a section of another day says so.
 
 Each try trains a tiny network for {steps} steps in a process of its own, harms it, lets it go on, and compares all that
 it leaves with a run that nobody disturbed: weights, optimiser, averaged predictions, `steps.csv`, `per_image.csv`,
@@ -176,14 +177,35 @@ def thread_differences(base: Path) -> tuple[str, list[bool]]:
     return head + "\n".join(rows), same
 
 
+def machine() -> str:
+    """Where this was measured."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = f"{platform.system()} ({platform.machine()})"
+    return f"on a machine with {os.cpu_count()} cores and {memory:.0f} GiB of memory under {system}"
+
+
+def keep(report: Path, section: str) -> None:
+    """Puts a section in place of the one of its heading, or at the end; all others stay as they are."""
+    heading = section.partition("\n")[0]
+    parts = re.split(r"(?m)^(?=## )", report.read_text()) if report.exists() else []
+    found = [number for number, part in enumerate(parts) if part.partition("\n")[0] == heading]
+    place = found[0] if found else len(parts)
+    parts[place : place + 1] = [section]
+    report.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser.add_argument("--only", choices=OTHERS, help="make one section anew and keep all others as they are")
     parser.add_argument("--kills", type=int, default=36, help="how many SIGKILLs; 54 meet every place in every method")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, default=REPORT, help="where the table goes")
     parser.add_argument("--also", nargs="*", default=list(OTHERS), choices=OTHERS, help="sections beside the runs'")
     given = parser.parse_args()
+    if given.only:
+        keep(given.report, importlib.import_module(f"torture.{given.only}").report())
+        return
     with tempfile.TemporaryDirectory(prefix="torture-") as base:
         torture = Torture(Path(base), given.seed)
         for number in range(given.kills):
@@ -194,16 +216,13 @@ def main() -> None:
             torture.damage(number)
         torture.fill()
         table, same = thread_differences(Path(base))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    values = {"date": f"{datetime.date.today():%Y-%m-%d}", "cores": os.cpu_count(), "memory": memory}
-    values |= {"system": f"{platform.system()} ({platform.machine()})", "steps": STEPS}
+    values = {"date": f"{datetime.date.today():%Y-%m-%d}", "machine": machine(), "steps": STEPS}
     values |= {"faults": torture.tally.table(), "threads": table, "repeats": sum(same), "repeated": len(same)}
-    sections = [TEXT.format(**values)]
-    for name in given.also:
-        given.report.write_text("\n".join(sections))  # what is done is kept, whatever the next hour brings
+    for section in re.split(r"(?m)^(?=## )", TEXT.format(**values)):
+        keep(given.report, section)
+    for name in given.also:  # what is done is kept, whatever the next hour brings
         print(f"{name}: begun", flush=True)
-        sections.append(importlib.import_module(f"torture.{name}").report())
-    given.report.write_text("\n".join(sections))
+        keep(given.report, importlib.import_module(f"torture.{name}").report())
     lost = sum(row["tried"] - row["survived"] for row in torture.tally.rows.values())
     sys.exit(f"{lost} tries did not survive" if lost or not all(same) else 0)
 
