@@ -28,7 +28,8 @@ class Progress:
         self.start, self.until, self.began, self.shown = start, until, time.monotonic(), 0.0
         self.every = max(1, (until - start) // LINES)
         self.seen: dict = {}
-        plain, notebook = bool(os.environ.get(PLAIN)), "ipykernel" in sys.modules
+        plain, ipython = bool(os.environ.get(PLAIN)), sys.modules.get("IPython")
+        notebook = bool(ipython) and hasattr(ipython.get_ipython(), "kernel")
         self.line = None
         if notebook and not plain:
             from IPython.display import display  # which a terminal need not load

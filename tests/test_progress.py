@@ -1,6 +1,7 @@
 """What a watcher sees of a training: one line in place, or few plain ones."""
 
 import sys
+import types
 from math import nan
 
 import pytest
@@ -77,7 +78,7 @@ def test_never_more_lines_than_a_page_can_bear(monkeypatch, capsys, until):
 
 def test_a_notebook_gets_one_output_that_is_replaced_now_and_then(monkeypatch, capsys):
     monkeypatch.delenv(PLAIN, raising=False)
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    monkeypatch.setattr("IPython.get_ipython", lambda: types.SimpleNamespace(kernel=None))
     outputs, clock = [], [0.0]
 
     class Handle:
