@@ -16,15 +16,6 @@ from s2l_core.metrics import score
 SPAWNING = {"loss", "prediction", "options"}  # would start a fresh process for each of their figures of memory
 
 
-@pytest.fixture
-def one_thread():
-    """Tiny work on several cores is mostly waiting for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("topic", TOPICS["smoke"])
 @pytest.mark.usefixtures("one_thread")
 def test_a_topic_runs_at_a_tiny_scale(topic, tmp_path, monkeypatch):

@@ -18,12 +18,7 @@ CPU = torch.device("cpu")
 MAIN = 5  # a step of the main stage
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def smoke(method="s2l-r1-r4", **fields):

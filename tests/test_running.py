@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-import torch
 from test_notebooks import code_cells, tagged
 
 from s2l_core import notebooks, paths, results, trainer
@@ -17,13 +16,10 @@ from s2l_core.config import RunConfig, S2LError
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(tmp_path, monkeypatch, one_thread):
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
     monkeypatch.setenv("S2L_PLAIN", "1")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield tmp_path
-    torch.set_num_threads(threads)
     plt.close("all")
 
 

@@ -19,13 +19,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(tmp_path, monkeypatch, one_thread):
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
     monkeypatch.setenv("S2L_PLAIN", "1")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(threads)
+    return tmp_path
 
 
 def smoke(method="s2l-r1-r4", **fields):
