@@ -109,7 +109,7 @@ def reading_picture(table: pd.DataFrame) -> Figure:
 @styled
 def budget_picture(table: pd.DataFrame) -> Figure:
     """Score against the share of nuclei with a stroke; the supervised network as a line above."""
-    figure = drawing.Picture(figsize=(8, 2.8), layout="constrained")
+    figure = drawing.Picture(figsize=(8, 3.1), layout="constrained")
     figure.run_ids = tuple(sorted(table.run_id.unique()))
     looks = dict(zip(DRAWN, ((BLUE, "o-"), (ORANGE, "s-"), (GREEN, "^-")), strict=True))
     for ax, score in zip(figure.subplots(1, 2), SCORES.values(), strict=True):
@@ -122,5 +122,5 @@ def budget_picture(table: pd.DataFrame) -> Figure:
         for value in line["mean"]:
             ax.axhline(value, color=GREY, ls="--", label=f"{METHODS['supervised'].label} (full masks)")
         ax.set(title=score, xlabel="nuclei with a stroke (%)", xticks=[100 * budget for budget in BUDGETS])
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
