@@ -118,8 +118,9 @@ class TrainingSet:
 class Prefetcher:
     """Prepares the next batch in a thread while the current step computes."""
 
-    def __init__(self, data: TrainingSet, pseudo: PseudoLabels | None, device: torch.device):
-        self.data, self.pseudo, self.device = data, pseudo, device
+    def __init__(self, data: TrainingSet, pseudo: PseudoLabels | None, device: torch.device, regions=None):
+        """`regions`: (batch, step) -> region labels, which stay on the CPU."""
+        self.data, self.pseudo, self.device, self.regions = data, pseudo, device, regions
         self._pool = ThreadPoolExecutor(1)
         self._waiting = None
         threads = torch.get_num_threads()
@@ -128,12 +129,18 @@ class Prefetcher:
 
     def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Tensor]:
         """The batch of `step`; the next one is begun only if nothing it depends on changes before it is used."""
-        future = self._waiting or self._pool.submit(self.data.batch, step, self.pseudo)
-        batch = future.result()
-        self._waiting = self._pool.submit(self.data.batch, step + 1, self.pseudo) if prefetch_next else None
-        if self.device.type == "cuda":
-            return {name: values.pin_memory().to(self.device, non_blocking=True) for name, values in batch.items()}
-        return {name: values.to(self.device) for name, values in batch.items()}
+        future = self._waiting or self._pool.submit(self._prepare, step)
+        batch, regions = future.result()
+        self._waiting = self._pool.submit(self._prepare, step + 1) if prefetch_next else None
+        cuda = self.device.type == "cuda"
+        return {name: values.to(self.device, non_blocking=cuda) for name, values in batch.items()} | regions
+
+    def _prepare(self, step: int) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+        batch = self.data.batch(step, self.pseudo)
+        regions = {"regions": self.regions(batch, step=step)} if self.regions else {}
+        if self.device.type == "cuda":  # from pinned memory a transfer is not waited for
+            batch = {name: values.pin_memory() for name, values in batch.items()}
+        return batch, regions
 
     def close(self) -> None:
         """Stops the thread."""

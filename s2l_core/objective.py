@@ -15,20 +15,13 @@ LEAST_RATE = 1e-6  # eta_min of S2L's warm restarts (D9)
 
 def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig, step: int) -> dict[str, Tensor]:
     """Weighted terms of Eq. 6 (main stage) or Eq. 1 (warm-up); their sum is what is minimised."""
-    method, scribbles, regions = METHODS[config.method], batch["scribbles"], []
-    learns_pseudo = method.pseudo and step >= config.warmup_steps
-    if learns_pseudo:
-        pseudo = threshold(batch["averaged"], 1 - config.confidence, config.confidence)
-        pseudo = pseudo.masked_fill(scribbles != IGNORE, IGNORE)
-        regions_from = pseudo if config.contrast_labels == "pseudo" else torch.full_like(pseudo, IGNORE)  # D5
-        rule = {"nu_low": config.nu_low, "nu_high": config.nu_high, "rule": config.region_rule}
-        # fetched before the network runs: regions are drawn on the CPU, which then need not wait for an accelerator
-        regions = [region_labels(regions_from, scribbles, scale.factor, **rule).cpu() for scale in config.scales]
+    regions = batch["regions"] if "regions" in batch else scale_labels(batch, config, step)
     logits, embeddings = model(batch["image"])
-    terms = {"labels": partial_bce(logits, batch["mask"] if method.masks else scribbles, config.label_mean)}
-    if not learns_pseudo:
+    labels = batch["mask" if METHODS[config.method].masks else "scribbles"]
+    terms = {"labels": partial_bce(logits, labels, config.label_mean)}
+    if not _learns_pseudo(config, step):
         return terms
-    terms["pseudo"] = config.pseudo_weight * partial_bce(logits, pseudo, config.label_mean)
+    terms["pseudo"] = config.pseudo_weight * partial_bce(logits, _pseudo_labels(batch, config), config.label_mean)
     for scale, embedding, labels in zip(config.scales, embeddings, regions, strict=True):
         sampling = {"max_regions": config.max_regions, "equalise": config.equalise, "pairs": config.pairs}
         sampling["generator"] = torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step))
@@ -37,6 +30,30 @@ def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig,
         # several terms may share a block, and so a name
         terms[scale.name] = terms[scale.name] + term if scale.name in terms else term
     return terms
+
+
+def scale_labels(batch: dict[str, Tensor], config: RunConfig, step: int) -> list[Tensor]:
+    """Region labels (B, h, w) of each scale, on the CPU: regions are drawn there, the same ones on any device.
+
+    The loader makes them of a batch that is still on the CPU, so that no step waits for an accelerator.
+    """
+    if not _learns_pseudo(config, step):
+        return []
+    labels = _pseudo_labels(batch, config)
+    if config.contrast_labels == "scribbles":  # D5
+        labels = torch.full_like(labels, IGNORE)
+    rule = {"nu_low": config.nu_low, "nu_high": config.nu_high, "rule": config.region_rule}
+    return [region_labels(labels, batch["scribbles"], scale.factor, **rule).cpu() for scale in config.scales]
+
+
+def _learns_pseudo(config: RunConfig, step: int) -> bool:
+    return METHODS[config.method].pseudo and step >= config.warmup_steps
+
+
+def _pseudo_labels(batch: dict[str, Tensor], config: RunConfig) -> Tensor:
+    """(B, H, W): what the averaged predictions say where nothing is drawn."""
+    labels = threshold(batch["averaged"], 1 - config.confidence, config.confidence)
+    return labels.masked_fill(batch["scribbles"] != IGNORE, IGNORE)
 
 
 def learning_rate(config: RunConfig, base: float, step: int) -> float:

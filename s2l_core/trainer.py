@@ -5,6 +5,7 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from s2l_core.evaluation import fit_rival, score_test
 from s2l_core.inference import pick_device, predict
 from s2l_core.metrics import iou
 from s2l_core.model import ScribbleUNet
-from s2l_core.objective import learning_rate, loss_terms
+from s2l_core.objective import learning_rate, loss_terms, scale_labels
 from s2l_core.progress import Progress
 from s2l_core.pseudo_labels import PseudoLabels
 
@@ -151,7 +152,8 @@ class _Run(checkpoints.Resumable):
         if start > until or start == until and not self.row:
             return
         averages = self.method.pseudo or (self.method.forks and not main)
-        loader = Prefetcher(self.data, self.pseudo if averages and main else None, self.device)
+        regions = partial(scale_labels, config=config)
+        loader = Prefetcher(self.data, self.pseudo if averages and main else None, self.device, regions)
         bar = Progress(f"{config.dataset} {config.method}", start - bool(self.row), until) if self.progress else None
         try:
             while self.step < until or self.row:

@@ -59,6 +59,18 @@ def test_every_epoch_shows_every_image_once():
     assert seen[:count] != seen[count:]
 
 
+def test_region_labels_come_with_the_batch_and_stay_on_the_cpu():
+    data, asked = training_set(), []
+    loader = Prefetcher(data, None, torch.device("meta"), lambda batch, step: asked.append((batch, step)) or [step])
+    try:
+        batches = [loader.batch(step, prefetch_next=step < 1) for step in range(2)]
+    finally:
+        loader.close()
+    assert [batch["regions"] for batch in batches] == [[0], [1]] and [step for _, step in asked] == [0, 1]
+    assert all(values.device.type == "cpu" for values in asked[0][0].values())
+    assert all(batch["image"].device.type == "meta" for batch in batches)
+
+
 def test_the_loader_gives_the_same_batches_and_keeps_to_one_core():
     """Two teams of OpenMP threads on two cores would make the step's team sleep at every wait."""
     data, threads = training_set(), torch.get_num_threads()

@@ -79,9 +79,11 @@ def test_impossible_tiles_are_refused(model, tile, overlap):
         predict(model, np.zeros((8, 8, 3), np.uint8), tile=tile, overlap=overlap)
 
 
-def test_device_by_name():
-    assert pick_device("cpu").type == "cpu"
-    assert pick_device("auto").type in ("cuda", "mps", "cpu")
+@pytest.mark.parametrize(("cuda", "mps", "first"), [(1, 1, "cuda"), (1, 0, "cuda"), (0, 1, "mps"), (0, 0, "cpu")])
+def test_the_first_device_there_is(cuda, mps, first, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: bool(cuda))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: bool(mps))
+    assert [pick_device(name).type for name in (None, "auto", "cpu")] == [first, first, "cpu"]
 
 
 def test_uncertainty_is_largest_at_one_half():

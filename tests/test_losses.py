@@ -486,3 +486,10 @@ def test_term_on_a_gpu_equals_the_cpu_without_waiting_for_it(pairs):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close([t.cpu() for t in gpu], list(cpu), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_several_tiles_on_a_gpu_give_the_value_and_gradient_of_the_cpu():
+    z, y = torch.randn(10_000, 32, generator=seeded()), torch.rand(10_000, generator=seeded()) < 0.45
+    cpu, gpu = (value_and_gradient(contrastive_loss, each, y, 0.1) for each in (z, z.cuda()))
+    torch.testing.assert_close([t.cpu() for t in gpu], list(cpu), rtol=1e-3, atol=1e-7)

@@ -11,7 +11,7 @@ from s2l_core.augment import intensity_range
 from s2l_core.batches import scribbles_of
 from s2l_core.config import IGNORE, R4, RunConfig, ScaleTerm
 from s2l_core.model import ScribbleUNet
-from s2l_core.objective import loss_terms, rate_factor
+from s2l_core.objective import loss_terms, rate_factor, scale_labels
 from s2l_core.trainer import _Run
 
 CPU = torch.device("cpu")
@@ -47,6 +47,16 @@ def test_any_number_of_scales_on_any_blocks():
     assert list(terms) == ["labels", "pseudo", "r16", "r8", "r4", "r2", "r1"]
     assert all(term.isfinite() and term > 0 for term in terms.values())
     assert list(terms_of(smoke("s2l"), crops())) == ["labels", "pseudo"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"contrast_labels": "scribbles"}, {"region_rule": "unanimous"}])
+def test_region_labels_from_the_loader_are_those_of_the_step(fields):
+    config, batch = smoke(**fields), crops()
+    regions = scale_labels(batch, config, MAIN)
+    assert [tuple(labels.shape) for labels in regions] == [(2, 64, 64), (2, 16, 16)]
+    assert all({0, 1} <= set(labels.unique().tolist()) for labels in regions)
+    assert terms_of(config, batch | {"regions": regions}) == terms_of(config, batch)
+    assert scale_labels(batch, config, 0) == scale_labels(batch, smoke("s2l"), MAIN) == []
 
 
 def test_two_scales_on_one_block_both_count():

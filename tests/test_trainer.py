@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,9 @@ from PIL import Image
 
 from s2l_core import objective, paths, results, trainer
 from s2l_core.augment import intensity_range
+from s2l_core.batches import Prefetcher
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
-from s2l_core.objective import loss_terms, rate_factor
+from s2l_core.objective import loss_terms, rate_factor, scale_labels
 from s2l_core.trainer import _Run, train, warm_up
 
 CPU = torch.device("cpu")
@@ -316,3 +319,26 @@ def test_finished_run_is_read_not_trained_again(monkeypatch, capsys):
     again = train(smoke("otsu"), progress=False)
     pd.testing.assert_frame_equal(first.per_image, again.per_image)
     assert "finished before" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["s2l", "s2l-r1-r4", "supervised"])
+def test_a_step_on_a_gpu_waits_for_nothing_until_its_losses_are_read(method):
+    run = _Run(smoke(method), torch.device("cuda"), False)
+    run.step = run.config.warmup_steps
+    run.fork()
+    for image in run.data.images:
+        run.pseudo.update(image.id, (image.instances > 0).astype(np.float32))
+    loader = Prefetcher(run.data, run.pseudo, run.device, partial(scale_labels, config=run.config))
+    batch = loader.batch(run.step, prefetch_next=False)
+    loader.close()
+    assert all(math.isfinite(value) for value in run._step(batch).values())  # in bfloat16; and memory is taken
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.autocast("cuda", torch.bfloat16):
+            terms = loss_terms(run.model, batch, run.config, run.step)
+        sum(terms.values()).backward()
+        run.optimiser.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(term.isfinite() for term in terms.values())
