@@ -1,6 +1,7 @@
 """The hands of whoever works in JupyterLab: what tests in a real browser share.
 
-`S2L_SCREENSHOTS=docs` renews docs/screenshots/ and docs/widget_timing.md; without it nothing is written there.
+`S2L_SCREENSHOTS=docs` renews docs/screenshots/, docs/browser_run.md and docs/widget_timing.md; without it nothing is
+written there.
 """
 
 import os
@@ -8,6 +9,7 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -92,6 +94,7 @@ class Notebook:
         """Waits until the kernel can be asked."""
         expect(self.cell(self.ids[-1])).to_be_attached(timeout=PATIENCE)
         self.page.wait_for_function(LISTENING)
+        self.page.evaluate("jupyterapp.shell.collapseLeft()")  # room for lines of code
 
     def cell(self, name):
         return self.page.locator(".jp-Notebook .jp-Cell").nth(self.ids.index(name))
@@ -185,6 +188,42 @@ class Board:
         """Waits until the file holds so many strokes of each image."""
         expect(self.page.locator(".s2l-saved")).to_have_text("Saved", timeout=PATIENCE)
         assert {i: len(strokes) for i, strokes in read_strokes(self.file).items()} == counts
+
+
+class Diary:
+    """What a person did, saw and waited for: printed as it happens, and kept for the documentation."""
+
+    def __init__(self, page, steps):
+        self.began, self.rows, self.pictures, self.errors = time.monotonic(), [], [], 0
+        self.browser, self.steps = page.context.browser.version, steps
+        page.on("console", self._count)
+
+    def _count(self, message):
+        self.errors += message.type == "error"
+
+    def note(self, what, picture=None):
+        seconds = time.monotonic() - self.began
+        self.rows.append(f"| {seconds:.0f} | {what} |")
+        if picture:
+            self.pictures.append(f"## {what}\n\n![{what}](screenshots/{picture}.png)")
+        print(f"{seconds:6.1f} s  {what}")
+
+    def write(self, name):
+        """Into the folder of the documentation, where pictures are wanted at all."""
+        if folder := os.environ.get("S2L_SCREENSHOTS"):
+            text = DIARY.format(diary=self, lab=version("jupyterlab"), rows="\n".join(self.rows))
+            (ROOT / folder / f"{name}.md").write_text("\n\n".join([text, *self.pictures]) + "\n")
+
+
+DIARY = """# A person's way through notebook 08
+
+Written by `tests/test_browser.py`, which drives JupyterLab {lab} in headless Chromium {diary.browser} by mouse and
+keyboard, on 2 cores: two images of real cells, a round of {diary.steps} steps, a second round interrupted. Every line
+was waited for and checked. The console reported {diary.errors} errors.
+
+| seconds | what was done and seen |
+|---|---|
+{rows}"""
 
 
 def shoot(page, name, *, part=None, height=None):

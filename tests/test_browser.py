@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from conftest import ROOT
-from hands import CHROMIUM, ERROR, PATIENCE, REASON, Board, Notebook, shoot, theme
+from hands import CHROMIUM, ERROR, PATIENCE, REASON, Board, Diary, Notebook, shoot, theme
 from s2l_core import paths
 from s2l_core.datasets import load_dataset, splits
 from s2l_core.scribbles import SimulatedAnnotator
@@ -47,10 +47,13 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     ):
         assert old in cell.source
         cell.source = cell.source.replace(old, new)
+    diary = Diary(page, STEPS)
     book = Notebook(page, lab, notebook, "08_your_images.ipynb")
+    diary.note("Notebook 08 is open, its kernel listens")
     book.run("parameters", "setup", "example", "draw")
     board = Board(book, cells[0].image.shape[:2], paths.own_strokes(home))
     board.ready()
+    diary.note("The first image can be drawn on")
 
     # nothing is drawn yet: one sentence says so
     book.start("first-guess")
@@ -58,6 +61,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
         re.compile(r"^\s*S2LError: no background scribble .*Draw some\.\s*$")
     )
     board.ready()
+    diary.note("Training with nothing drawn is refused in one sentence, which says what to draw")
 
     # draw on the first image, by the strokes of the simulated annotator; undo one, redo it, undo it again
     strokes = SimulatedAnnotator(0, 0.4).strokes(cells[0].instances, key="a")
@@ -80,6 +84,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
         assert drawn.label == meant.label
         assert np.abs(np.subtract(drawn.points[0], meant.points[0])).max() <= 0.6, "a stroke lies where it was drawn"
     shoot(page, "08_draw_light")
+    diary.note("Eight strokes are drawn, one undone, redone and undone again; all are saved", "08_draw_light")
 
     # the second image, then back
     expect(page.locator(".s2l-left")).to_have_text("1 of 2 drawn on")
@@ -97,15 +102,16 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     expect(page.locator(".s2l-left")).to_have_text("All 2 drawn on")
     board.press(",")
     board.ready()
+    diary.note("The second image carries two strokes; nothing is left to do")
 
     # a first overlay from the forest; the network changes it while it trains
     assert board.overlay() == (0, 0)
     began = time.monotonic()
     book.run("first-guess")
     page.wait_for_function("document.querySelector('.s2l-bar select:not(:disabled)')")
-    print(f"first overlay after {time.monotonic() - began:.1f} s")
     forest = board.overlay()
     assert forest[0] > 1000
+    diary.note(f"The random forest's overlay is there, {time.monotonic() - began:.1f} seconds after it was asked for")
     book.start("refine")
     outputs = book.cell("refine").locator(".jp-OutputArea-output")
     expect(outputs.filter(has_text="pseudo-labels on")).to_have_count(1, timeout=PATIENCE)
@@ -113,12 +119,20 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     expect(outputs.locator("progress")).to_have_count(2)
     outputs.first.evaluate("e => e.scrollIntoView({block: 'center'})")
     shoot(page, "08_training")
+    diary.note("The main stage of the network's first round has begun", "08_training")
     book.finish("refine")
     assert outputs.locator("img").count() == 1, "one picture, in place"
     assert outputs.count() <= 4, "a picture, a remark, a line for each stage"
     board.ready()
     network = board.overlay(unlike=forest)
     assert network[0] > 1000
+    diary.note(f"The round of {STEPS} steps is done, and the mask is another than the forest's")
+    page.get_by_label("Overlay", exact=True).select_option("pseudo_labels")
+    page.get_by_label("Opacity of the overlay, in percent").fill("90")
+    expect(page.locator(".s2l-overlay")).to_have_css("opacity", "0.9")
+    assert board.overlay(unlike=network)[0] > 1000
+    shoot(page, "08_pseudo_labels_light")
+    diary.note("Pseudo-labels lie over the image, at an opacity of 90 %", "08_pseudo_labels_light")
 
     # where it is unsure, and where to draw next
     book.run("look", "picture")
@@ -126,14 +140,17 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     page.get_by_label("Overlay", exact=True).select_option("uncertainty")
     board.overlay(unlike=network)
     shoot(page, "08_uncertainty_light")
+    diary.note("Uncertainty lies over the image, with circles where to draw next", "08_uncertainty_light")
     whole = board.ink()
     page.get_by_role("button", name="Where to draw next").click()
     assert board.ink() != whole, "it leads there"
     shoot(page, "08_where_next", part=board.element)
+    diary.note("The button leads to the first of these places", "08_where_next")
     theme(page, "JupyterLab Dark")
     board.ready()
     page.get_by_role("button", name="Show the whole image").click()
     shoot(page, "08_uncertainty_dark")
+    diary.note("The same in JupyterLab's dark theme", "08_uncertainty_dark")
 
     # the page is reloaded, with a kernel that lives on
     page.keyboard.press("Escape")
@@ -145,6 +162,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     assert board.ink()[0] > 1000, "strokes are gone after a reload"
     board.saved(a=7, b=2)
     shoot(page, "08_draw_dark")
+    diary.note("The page was reloaded; all strokes are there", "08_draw_dark")
 
     # a second round is interrupted, and what it learned is used
     book.start("correct")
@@ -153,20 +171,27 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     board.press("Escape", "i", "i")
     book.finish("correct")
     expect(book.cell("correct")).to_contain_text("what was learned is kept")
+    diary.note("A second round was interrupted; what it learned is kept")
 
     book.run("export", "asserts", "summary")
-    book.cell("summary").scroll_into_view_if_needed()
+    book.cell("export").evaluate("e => e.scrollIntoView({block: 'start'})")
+    shoot(page, "08_export_dark")
+    book.cell("summary").evaluate("e => e.scrollIntoView({block: 'end'})")
     shoot(page, "08_result_dark")
     exported = {path.name for path in (paths.own_results(home) / "export").iterdir()}
     four = {f"{name}.{suffix}" for name in "ab" for suffix in ("tif", "zip", "geojson", "csv")}
     assert exported == four | {"predicted.jsonl"}
     assert (paths.own_results(home) / "model.safetensors").exists()
+    diary.note("Both images are exported: label TIFF, ImageJ ROIs, GeoJSON and a table each", "08_export_dark")
+    diary.note("The nuclei found, outlined", "08_result_dark")
 
     # the kernel is restarted
     book.restart()
     book.run("parameters", "setup", "example", "draw")
     board.ready()
     assert board.ink()[0] > 1000, "strokes are gone after a restart"
+    diary.note("The kernel was restarted; all strokes are there")
+    diary.write("browser_run")
     theme(page, "JupyterLab Light")
 
 

@@ -9,6 +9,9 @@ from urllib.parse import unquote
 import pytest
 
 from conftest import ROOT
+from hands import CHROMIUM, REASON, shoot
+
+pytest_plugins = ["browsing"]  # a browser
 
 LINK = re.compile(r'(?:href|src)="([^"]+)"')
 
@@ -61,3 +64,22 @@ def test_nothing_is_loaded_from_the_network(site):
     assert not found, "\n".join(sorted(found)[:20])
     method = (site / "read/03_method.html").read_text()
     assert method.count("<math ") > 15 and "\\frac" not in method, "formulas are drawn by the browser itself"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason=REASON)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone_by_day_and_by_night(site, browser, scheme):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page, wide = context.new_page(), []
+    for file in sorted(site.rglob("*.html")):
+        page.goto(file.as_uri())
+        if page.evaluate("document.documentElement.scrollWidth") > 390:
+            wide.append(file.name)
+        shade = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
+        assert (sum(shade) < 3 * 128) == (scheme == "dark"), (file.name, shade)
+        if file.stem == "03_method":
+            page.evaluate("document.querySelectorAll('math')[3].scrollIntoView({block: 'center'})")
+            shoot(page, f"site_phone_{scheme}")
+    context.close()
+    assert not wide, "these must be scrolled sideways"
