@@ -1,11 +1,12 @@
 """Readers of the official archives, packed or unpacked: BBBC038 and MoNuSeg -> CellImage.
 
 An archive is read in memory by member name: nothing is extracted, and no member can leave its place. Members and images
-far larger than the official ones are refused unread.
+far larger than the official ones are refused unread. An unpacked folder may be a link; in it none may lead out.
 """
 
 import io
 import os
+import stat
 import threading
 import zipfile
 from collections import defaultdict
@@ -48,15 +49,28 @@ class Source:
         self.path, self._zip, self._lock = path, None, threading.Lock()
         try:
             if path.is_dir():
-                files = [f for f in path.rglob("*") if f.suffix.lower() in (*_SUFFIXES, ".xml")]
-                entries = [(f.relative_to(path).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+                files = [(f, f.stat()) for f in self._unpacked()]
+                files = [(f, about) for f, about in files if stat.S_ISREG(about.st_mode)]  # a pipe has no end
+                entries = [(f.relative_to(path).as_posix(), about.st_size, about.st_mtime_ns) for f, about in files]
             else:
                 self._zip = zipfile.ZipFile(path)
                 entries = [(info.filename, info.file_size, info.CRC) for info in self._zip.infolist()]
+        except S2LError:
+            raise
         except Exception as error:  # also what zipfile thinks of a version or a word it does not know
             raise S2LError(f"{path} cannot be read ({error}): is it truncated? Delete it and get it again.") from error
         self.entries = sorted(entry for entry in entries if "__MACOSX" not in entry[0] and "/." not in entry[0])
         self.names = [entry[0] for entry in self.entries]
+
+    def _unpacked(self) -> Iterator[Path]:
+        """Pictures and outlines of a folder; the folder itself may be a link, but none in it may lead out of it."""
+        for file in self.path.rglob("*"):
+            known = file.suffix.lower() in (*_SUFFIXES, ".xml")
+            outside = file.is_symlink() and not file.resolve().is_relative_to(self.path.resolve())
+            if outside and (known or file.is_dir()):
+                raise S2LError(f"{file}: a link to {file.resolve()}, which is not followed. Put a copy in its place.")
+            if known:
+                yield file
 
     def read(self, name: str) -> bytes:
         """Content of one file; damage is found by the archive's checksums."""

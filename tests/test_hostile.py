@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torture import files
 
 from conftest import ROOT
-from s2l_core import archives, checkpoints, interchange, notebooks, paths, pixels, results, rounds
+from s2l_core import archives, checkpoints, interchange, notebooks, paths, pixels, results, rounds, sources
 from s2l_core.checks import check_folder
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.datasets import load_dataset, split_of
@@ -187,6 +187,29 @@ def test_links_out_of_a_folder_are_not_followed(tmp_path, kind):
     (folder / "images").mkdir(exist_ok=True)
     (folder / "images" / "a.png").write_bytes(files._pillow(np.full((40, 40), 9, np.uint8), "PNG"))
     assert len(load_dataset(str(tmp_path / "link"))) == 1
+
+
+@pytest.mark.parametrize("entry", ["a", "a/masks", "a/masks/m.png"])
+def test_links_out_of_an_unpacked_data_set_are_refused(tmp_path, entry):
+    """Links of the user's own to a data set, or to the folder that holds them, are followed; others in it are not."""
+    raw = tmp_path / "elsewhere"
+    for name, kind in (("images/a.png", (20, 24, 3)), ("masks/m.png", (20, 24)), ("masks/l.png", (20, 24))):
+        (file := raw / "set" / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(files._pillow(np.full(kind, 200, np.uint8), "PNG"))
+    (raw / "set" / "a" / "masks" / "n.png").symlink_to("m.png")  # stays inside
+    (tmp_path / "data" / "bbbc038").mkdir(parents=True)
+    (tmp_path / "data" / "bbbc038" / "stage1_train").symlink_to(raw / "set", target_is_directory=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "data", target_is_directory=True)
+    path = sources.locate("dsb-bf", tmp_path / "linked")
+    with contextlib.closing(archives.Source(path)) as source:
+        assert [cell.id for cell in archives.read_bbbc038(source, "dsb-bf")] == ["a"]
+    os.mkfifo(raw / "set" / "a" / "masks" / "pipe.png")  # would be waited for
+    assert len(archives.Source(path).names) == 4
+    link, secret = raw / "set" / entry, tmp_path / "secret"
+    link.rename(secret)
+    link.symlink_to(secret)
+    with pytest.raises(S2LError, match=f"{entry}: a link to .*secret, which is not followed. Put a copy in its place"):
+        archives.Source(path)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..", "a/b"])
