@@ -39,7 +39,7 @@ def _most(usual: int) -> int:
     return int(usual * float(text))
 
 
-MAX_BYTES, MAX_POINTS, MAX_PARTS = _most(32 * 2**20), _most(2_000_000), _most(50_000)  # parts: lines, rings, members
+MAX_BYTES, MAX_POINTS, MAX_PARTS = _most(32 * 2**20), _most(1_000_000), _most(50_000)  # parts: lines, rings, members
 MAX_ELEMENTS, MAX_PATH = _most(400_000), _most(1_000_000)  # of XML; numbers in a composite ROI
 MAX_PIXELS = _most(2**25)  # of an image; 8 bytes a pixel at most, also in its file
 MAX_WIDTH, MAX_COORDINATE = 256, 1e9  # pixels
@@ -82,8 +82,8 @@ def items(path: Path) -> list[Item]:
     found, points, parts = [], 0, 0
     for item in reader(path.read_bytes(), path.stem):
         points, parts = points + len(item.points), parts + sum(map(len, item.parts))
-        if points > MAX_POINTS or parts > MAX_PARTS:
-            raise S2LError(f"more than {MAX_POINTS} points or {MAX_PARTS} outlines. Export fewer objects.")
+        if points >= MAX_POINTS or parts > MAX_PARTS:
+            raise S2LError(f"{MAX_POINTS} points or more, or over {MAX_PARTS} outlines. Export fewer objects.")
         found.append(item)
     return found
 
@@ -171,8 +171,8 @@ _PARTS = {  # GeoJSON's kinds of geometry -> parts of an item
 
 def _geojson(data: bytes, stem: str) -> Iterator[Item]:
     """QuPath: a FeatureCollection, a list of features, or one feature."""
-    if sum(map(data.count, (b",", b"[", b"{"))) > 3 * MAX_POINTS:  # before they become objects of 100 bytes each
-        raise S2LError(f"more than {3 * MAX_POINTS} values. Export fewer objects, or without measurements.")
+    if sum(map(data.count, (b",", b"[", b"{"))) > 6 * MAX_POINTS:  # before they become objects of 100 bytes each
+        raise S2LError(f"more than {6 * MAX_POINTS} values. Export fewer objects, or without measurements.")
     content = json.loads(data)
     if isinstance(content, dict):
         content = content["features"] if "features" in content else [content]

@@ -559,7 +559,8 @@ BILLION = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><Annotations
         ("a.geojson", lambda: "[" * 100_000, "cannot be read"),
         ("a.geojson", "3", "cannot be read"),
         ("a.geojson", '{"type": "FeatureCollection", "features": [3]}', "feature 1: cannot be read"),
-        ("a.geojson", lambda: "," * (3 * formats.MAX_POINTS + 1), "more than 6000000 values"),
+        ("a.geojson", lambda: "," * (6 * formats.MAX_POINTS + 1), "more than 6000000 values"),
+        ("a.geojson", lambda: qupath(feature("LineString", [[1, 5]] * formats.MAX_POINTS)), "1000000 points or more"),
         ("a.geojson", lambda: " " * (formats.MAX_BYTES + 1), "bytes; at most"),
         ("a.geojson", qupath(feature("Polygon", [[[1, 1], [2, float("nan")], [5, 5]]])), "feature 1: its coordinates"),
         ("a.geojson", qupath(feature("Polygon", [[[1, 1], [2, 1e300], [5, 5]]])), "numbers below 1e.09"),
@@ -601,7 +602,7 @@ HEAVY = {
     "covers.geojson": lambda: qupath(*[feature("Polygon", [ring(0, 0, 999, 999)])] * 9_000),
     "zigzags.geojson": lambda: qupath(*[spikes(points=5000)] * 20),
     "many.geojson": lambda: qupath(*[spikes(width=20, points=1000)] * 100),
-    "points.geojson": lambda: qupath(feature("LineString", [[1 + x % 7, 5] for x in range(900_000)])),
+    "points.geojson": lambda: qupath(feature("LineString", [[1 + x % 7, 5] for x in range(999_999)])),
     "objects.geojson": lambda: '{"type":"FeatureCollection","features":[' + '{"":0},' * 2_900_000 + "{}]}",
     "elements.xml": lambda: aperio(region([(x % 7, 5) for x in range(390_000)], Type="4")),
 }
