@@ -187,14 +187,18 @@ class Resumable:
             print(f"{self.folder.name}: stopped after step {self.step}; run it again to go on from there.", flush=True)
 
     def save(self) -> None:
-        """Writes a checkpoint: all that decides how the run goes on."""
+        """Writes a checkpoint: all that decides how the run goes on.
+
+        Raises:
+            S2LError: a weight is not finite; the checkpoint before stays.
+        """
         self.tick()
         state = {
             "config": self.config.to_dict(),
             "step": self.step,
             "row": self.row,
             "forked": len(self.model.heads) > 0,
-            "model": self.model.state_dict(),
+            "model": results.finite(self.model.state_dict(), f"step {self.step}"),
             "optimiser": self.optimiser.state_dict(),
             "pseudo": self.pseudo.state_dict(),
             "history": self.history,

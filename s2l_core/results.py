@@ -127,11 +127,21 @@ def extremes(iou: Mapping[str, float]) -> dict[str, str]:
     return {name: ordered[place] for name, place in places.items()}
 
 
+def finite(weights: dict, where: object) -> dict:
+    """The weights as they are; S2LError where one is NaN or infinite, as after a loss whose gradient is."""
+    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise S2LError(
+            f"{where}: {bad[0]} is not finite ({len(bad)} of {len(weights)} tensors are not), so nothing is saved and "
+            "what was saved before stays. Lower rate_encoder and rate_decoder, or look at images and scribbles."
+        )
+    return weights
+
+
 def save_model(folder: Path, weights: dict, config: RunConfig) -> None:
-    """Writes `model.safetensors`, with the configuration as metadata."""
+    """Writes `model.safetensors`, with the configuration as metadata; S2LError where weights are not finite."""
     from safetensors.torch import save  # loads torch, which the tables never need
 
-    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in finite(weights, folder).items()}
     metadata = {"config": json.dumps(config.to_dict())}
     write_atomically(folder / "model.safetensors", lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 

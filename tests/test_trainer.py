@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from s2l_core import objective, paths, results, trainer
+from s2l_core import checkpoints, objective, paths, results, trainer
 from s2l_core.augment import intensity_range
 from s2l_core.batches import Prefetcher
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
@@ -233,6 +233,33 @@ def test_weights_that_overflow_stop_the_run_before_they_are_averaged(monkeypatch
         train(smoke("s2l"), progress=False)
 
 
+def test_weights_that_are_not_finite_are_never_saved(monkeypatch, tmp_path):
+    """A finite loss whose gradient is not: the run stops at its next checkpoint, and goes on from the one before."""
+    config, calm = smoke("s2l-r1"), train(smoke("s2l-r1"), progress=False)
+    monkeypatch.setenv("S2L_HOME", str(tmp_path / "spoiled"))
+    monkeypatch.setenv(checkpoints.SECONDS, "0")
+    folder = paths.run_folder("smoke", results.run_id(config))
+
+    def spoiled(model, *arguments):
+        terms = loss_terms(model, *arguments)
+        if arguments[-1] == 5:
+            terms["labels"] = terms["labels"] + (0 * next(model.parameters())).sum().sqrt()
+        return terms
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "loss_terms", spoiled)
+        with pytest.raises(S2LError, match=r"step 6: \S+ is not finite \(.*nothing is saved.* Lower rate_encoder"):
+            train(config, progress=False)
+    state = checkpoints.read(folder)
+    assert state["step"] == 5 and not list(folder.glob(".*"))
+    assert all(value.isfinite().all() for value in state["model"].values())
+    result = train(config, resume=True, progress=False)
+    assert same(weights(result), weights(calm))
+    with pytest.raises(S2LError, match=f"{folder.name}: b is not finite"):
+        results.save_model(folder, {"a": torch.ones(1), "b": torch.tensor([1, torch.inf])}, config)
+    assert same(weights(result), weights(calm))
+
+
 @pytest.mark.parametrize("fill", [lambda: torch.empty(10**15), lambda: np.empty(10**15)], ids=["torch", "numpy"])
 def test_out_of_memory_says_what_to_lower(monkeypatch, fill):
     monkeypatch.setattr(trainer, "loss_terms", lambda *_: fill())
@@ -247,15 +274,17 @@ def test_another_runtime_error_is_left_as_it_is(monkeypatch):
         train(smoke("s2l"), progress=False)
 
 
-def test_validation_without_foreground_still_chooses_weights():
+def test_validation_without_foreground_still_chooses_weights(monkeypatch):
+    """Empty and empty agree: 1. The first such weights are kept, since no later ones are better."""
+    monkeypatch.setattr(trainer, "predict", lambda model, image: np.zeros(image.shape[:2], np.float32))
     run = _Run(smoke("supervised"), CPU, False)
     for image in run.validation:
         image.instances[:] = 0
     run.advance(4)
     run.advance(8)
-    scores = [row["validation_iou"] for row in run.history if "validation_iou" in row]
-    assert len(scores) == 2 and all(0 <= score <= 1 for score in scores)  # empty and empty agree: 1
-    assert run.best["iou"] == max(scores) and run.best["weights"]
+    scores = {row["step"]: row["validation_iou"] for row in run.history if "validation_iou" in row}
+    assert list(scores.values()) == [1, 1]
+    assert run.best["iou"] == 1 and run.best["step"] == min(scores) and run.best["weights"]
 
 
 def test_one_image_without_validation_or_test_set(tmp_path):
