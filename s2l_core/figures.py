@@ -11,13 +11,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
-from PIL import Image
 from scipy import ndimage
 
 from s2l_core import drawing, overview, paths, results, tables
 from s2l_core.config import DATASETS, METHODS, RunConfig, S2LError, check_choice, digest
 from s2l_core.datasets import images_of, split_of
 from s2l_core.drawing import BLUE, GREEN, GREY, MARK, MONUSEG_NOTE, ORANGE, PINK, RED, SKY, styled
+from s2l_core.findings import Fault
+from s2l_core.pixels import read_values
 
 if TYPE_CHECKING:  # only named: the trainer loads the network
     from s2l_core.trainer import RunResult
@@ -61,8 +62,15 @@ def test_image(result: "RunResult") -> Figure:
 
 
 def probability_map(file: Path) -> np.ndarray:
-    """A kept probability (H, W) in [0, 1]."""
-    return np.asarray(Image.open(file), np.float32) / 255
+    """A kept probability (H, W) in [0, 1]; S2LError where the picture is damaged, or another than a run keeps."""
+    try:
+        values = read_values(file)
+        if not 0 <= values.min() <= values.max() <= 255:
+            raise Fault("label-values", file, f"values from {values.min()} to {values.max()}")
+    except Fault as fault:
+        again = "Restore it, or delete the run's folder and run it anew"
+        raise S2LError(f"{file}: no probability of 8 bits ({fault.finding.found}). {again}.") from fault
+    return values.astype(np.float32) / 255
 
 
 def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,6 +14,10 @@ INTRODUCTION = """# Reproducibility
 Written by `python -m s2l_core.verify --write` from the folders of the runs; `make verify` fails where it differs.
 Every random draw has a generator of its own, seeded by (seed, purpose, step). The hash that ends a run's name covers
 its configuration, splits, scribbles and the version of the numerics; the commit is provenance only.
+
+The same seed, number of threads, library versions and machine give the same bits; docs/faults.md shows it. Other
+processors, operating systems, library versions and GPUs (which compute in bfloat16) may give other digits: these were
+not compared.
 """
 RUN_COLUMNS = "run fold seed annotator minutes warm-up threads peak_MiB commit command".split()
 
@@ -49,20 +53,22 @@ def reproducibility(profiles: list[str]) -> str:
 
 def _facts(file: Path) -> dict:
     """One run: its record (`config.json`) and its machine (`env.json`)."""
-    record, env = json.loads(file.read_text()), json.loads((file.parent / "env.json").read_text())
-    config, inputs = RunConfig.from_dict(record["config"]), record["inputs"]
-    memory = f", {env['memory_gib']} GiB" if "memory_gib" in env else ""
-    versions = {"Python": env["python"], **env["packages"]}
-    return {
-        "run": record["run_id"], "data": results.data_label(config), "dataset": config.dataset, "method": config.method,
-        "variant": results.variant(config), "fold": config.fold, "seed": config.seed, "annotator": config.annotator,
-        "minutes": round(env["seconds"] / 60, 1), "warm-up": round(env.get("warmup_seconds", 0) / 60, 1),
-        "warm-up of": results.warmup_id(config) if METHODS[config.method].forks else record["run_id"],
-        "machine": f"{env['machine']}, {env['device']}, {env['cores']} cores{memory}", "threads": env["threads"],
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "peak_MiB": env["peak_memory_mib"], "commit": env["commit"], "command": f"`{command(config)}`",
-        "splits": inputs["splits"], "scribbles": inputs["scribbles"] or "not read", "numerics": inputs["numerics"],
-    }  # fmt: skip
+    with results._reading(file.parent):
+        record, env = json.loads(file.read_text()), json.loads((file.parent / "env.json").read_text())
+        config, inputs = RunConfig.from_dict(record["config"]), record["inputs"]
+        memory = f", {env['memory_gib']} GiB" if "memory_gib" in env else ""
+        versions = {"Python": env["python"], **env["packages"]}
+        return {
+            "run": record["run_id"], "data": results.data_label(config), "dataset": config.dataset,
+            "method": config.method, "variant": results.variant(config), "fold": config.fold, "seed": config.seed,
+            "annotator": config.annotator, "minutes": round(env["seconds"] / 60, 1),
+            "warm-up": round(env.get("warmup_seconds", 0) / 60, 1),
+            "warm-up of": results.warmup_id(config) if METHODS[config.method].forks else record["run_id"],
+            "machine": f"{env['machine']}, {env['device']}, {env['cores']} cores{memory}", "threads": env["threads"],
+            "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+            "peak_MiB": env["peak_memory_mib"], "commit": env["commit"], "command": f"`{command(config)}`",
+            "splits": inputs["splits"], "scribbles": inputs["scribbles"] or "not read", "numerics": inputs["numerics"],
+        }  # fmt: skip
 
 
 def _cells(runs: pd.DataFrame, profile: str) -> pd.DataFrame:

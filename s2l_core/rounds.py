@@ -170,13 +170,13 @@ def _journal(file: Path) -> Iterator[tuple[dict[str, str], Callable]]:
         except OSError:
             raise S2LError(f"{file}: another process predicts here. Wait for it, or choose another target.") from None
         stream.seek(0)
-        text = stream.read()
-        whole = text[: text.rfind("\n") + 1]
-        stream.truncate(len(whole.encode()))
         try:
+            text = stream.read()
+            whole = text[: text.rfind("\n") + 1]
             done = dict(json.loads(line) for line in whole.splitlines())
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise S2LError(f"{file}: not what was noted here ({error!r:.100}). Delete it and begin anew.") from error
+        stream.truncate(len(whole.encode()))
 
         def note(name: str, key: str) -> None:
             stream.write(json.dumps([name, key]) + "\n")

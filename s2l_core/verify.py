@@ -54,7 +54,7 @@ def run_faults(folder: Path) -> list[str]:
         config, recorded, inputs = RunConfig.from_dict(record["config"]), record["config"], record["inputs"]
         stated, table = (record["hash"], record["per_image"]), (folder / "per_image.csv").read_bytes()
         json.loads((folder / "env.json").read_text())
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         return [f"{_name(folder)}: {UNREADABLE}: {error}. Restore it, or delete the folder and run it again."]
     stale = []
     if (stated[0], folder.name) != (results.run_hash(config), results.run_id(config)):

@@ -29,7 +29,21 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from s2l_core import archives, checkpoints, datasets, exports, interchange, model, paths, pixels, results, rounds
+from s2l_core import (
+    archives,
+    checkpoints,
+    datasets,
+    exports,
+    figures,
+    interchange,
+    model,
+    paths,
+    pixels,
+    provenance,
+    results,
+    rounds,
+    verify,
+)
 from s2l_core.checks import check_folder
 from s2l_core.config import RunConfig, S2LError, Stroke, seed_for
 from s2l_core.pseudo_labels import PseudoLabels
@@ -211,7 +225,12 @@ def _pictures() -> list[Reader]:
         Reader("image: TIFF", image, tiffs, share=2),
         Reader("label image: PNG, TIFF", label_image, planes, share=2),
         Reader("labels layer: TIFF, NPY, NPZ, PNG", _drawn, layers),
+        Reader("probability of a run: PNG", _probability, {"a.png": pngs["grey.png"]}),
     ]
+
+
+def _probability(folder: Path, path: Path) -> None:
+    figures.probability_map(path)
 
 
 def _drawn(folder: Path, path: Path) -> None:
@@ -326,7 +345,9 @@ def _runs() -> list[Reader]:
         Reader("model.safetensors", _model, {"m.safetensors": weights}, share=0.5),
         Reader("encoder weights", lambda folder, path: model._file_state(path), encoder),
         Reader("config.json", _load_runs, {k: v for k, v in tables.items() if k.endswith("config.json")}, tables),
+        Reader("env.json", _env, {k: v for k, v in tables.items() if k.endswith("env.json")}, tables),
         Reader("per_image.csv, steps.csv", _read_run, {k: v for k, v in tables.items() if k.endswith("csv")}, tables),
+        Reader("predicted.jsonl", _predicted, {"predicted.jsonl": b'["a", "0123456789abcdef"]\n["b", "cdef"]\n'}),
     ]
 
 
@@ -341,6 +362,18 @@ def _model(folder: Path, path: Path) -> None:
 def _load_runs(folder: Path, path: Path) -> None:
     with patch.dict(os.environ, S2L_HOME=str(folder)):
         results.load_runs("smoke", variants=True)
+
+
+def _env(folder: Path, path: Path) -> None:
+    """Named where the runs are checked, and refused where the document is made of them."""
+    with patch.dict(os.environ, S2L_HOME=str(folder)):
+        verify.run_faults(path.parent)
+        provenance.reproducibility(["smoke"])
+
+
+def _predicted(folder: Path, path: Path) -> None:
+    with rounds._journal(path):
+        pass
 
 
 def _read_run(folder: Path, path: Path) -> None:
@@ -413,6 +446,12 @@ def _judged(reader: Reader, folder: Path, path: Path) -> tuple[str, str]:
         signal.signal(signal.SIGALRM, handler)
 
 
+def forget() -> None:
+    """Lets the kernel's `VmHWM`, the most memory ever held, begin anew at what is held now."""
+    with contextlib.suppress(OSError):  # no Linux, or not allowed: then it keeps what it had
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def memory(name: str) -> int:
     """Bytes, as the kernel counts them for this process; 0 where it does not tell."""
     status = Path("/proc/self/status")
@@ -480,7 +519,9 @@ def report(count: int = COUNT) -> str:
 Whole files with bits flipped, cut short, spliced with others, parts repeated, zeroed or swapped, and words put in;
 every second one inside of its container, checksums made good again. {whole.total():,} files in processes of their own,
 at most {SECONDS} s and 1 GiB each, and a folder watched for what does not belong there. {bad} did anything but be read
-or be refused with our own error.
+or be refused with our own error. What is done to a file is drawn by Python's `random`, seeded by reader and number, so
+that each can be had again (`python -m torture.files READER NUMBER 1`); `make test` spoils 500 more for the same readers
+in the same ways, drawn by hypothesis, which also makes a failure small.
 
 | reader | files | read all the same | refused cleanly | anything else |
 |---|---|---|---|---|
