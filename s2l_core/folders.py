@@ -87,6 +87,7 @@ def structure(listing: Listing) -> Iterator[Finding]:
     """Errors of names and places: images that are missing, twins, labels without an image."""
     root, images = listing.root, listing.root / "images"
     others = [own(root) for own in (paths.own_strokes, paths.own_encoding, paths.own_splits, paths.own_results)]
+    others += [*others[-1].glob("*"), others[-1] / "export" / "predicted.jsonl"]
     labels = [path for files in listing.files.values() for twins in files.values() for path in twins]
     yield from _outside(root, *map(root.joinpath, KINDS), *others, *labels)
     if not listing.ids:

@@ -38,6 +38,7 @@ from s2l_core.checks import check_folder
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.datasets import load_dataset, split_of
 from s2l_core.findings import Fault
+from s2l_core.folders import sound
 
 READERS = files.readers()
 EXAMPLES = -(-500 // len(READERS))  # of each: 500 in all, of which `make torture` makes 20,000
@@ -210,6 +211,19 @@ def test_links_out_of_a_folder_are_not_followed(tmp_path, kind):
     (folder / "images").mkdir(exist_ok=True)
     (folder / "images" / "a.png").write_bytes(files._pillow(np.full((40, 40), 9, np.uint8), "PNG"))
     assert len(load_dataset(str(tmp_path / "link"))) == 1
+
+
+@pytest.mark.parametrize("entry", ["export", "export/predicted.jsonl", "model.safetensors"])
+def test_links_where_results_go_are_not_followed(tmp_path, entry):
+    link, secret = tmp_path / "own" / "s2l" / entry, tmp_path / "secret"
+    (tmp_path / "own" / "images").mkdir(parents=True)
+    (tmp_path / "own" / "images" / "a.png").write_bytes(files._pillow(np.full((40, 40), 9, np.uint8), "PNG"))
+    assert len(sound(tmp_path / "own").files["images"]) == 1
+    link.parent.mkdir(parents=True)
+    link.symlink_to(secret)
+    assert "link-outside" in {finding.code for finding in check_folder(tmp_path / "own")}
+    with pytest.raises(Fault, match=f"s2l/{entry}: a link to .*secret"):
+        sound(tmp_path / "own")
 
 
 @pytest.mark.parametrize("entry", ["a", "a/masks", "a/masks/m.png"])
