@@ -11,7 +11,7 @@ ON       = local#      or slurm: every run is a job of the cluster (docs/cluster
 CORES    =#            of each job there
 GPUS     =#            of each job there: 0 or 1
 HOURS    =#            that the cluster gives a job; a longer run goes on in the next one
-KILLS    = 36#         runs that `make torture` kills; 54 meet every place in every method
+KILLS    = 54#         runs that `make torture` kills; 54 meet every place in every method
 
 # Python 3.11 first: it is the version requirements.lock was made with
 PYTHONS = python3.11 python3.12 python3.13 python3.14 python3 python

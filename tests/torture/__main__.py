@@ -8,6 +8,7 @@ import platform
 import random
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -35,11 +36,12 @@ PLACES = {
 OTHERS = ("batch", "files", "strokes", "load")  # modules beside this one, each with a `report`
 TEXT = """# What was done to runs, and what came of it
 
-Written by `make torture`, on {date}, {machine}; a section of another day says so.
+Each section can be made anew alone, and says when, where and at which commit it was.
 
 Each try trains a tiny network for {steps} steps in a process of its own, harms it, lets it go on, and compares all that
 it leaves with a run that nobody disturbed: weights, optimiser, averaged predictions, `steps.csv`, `per_image.csv`,
-`model.safetensors` and pictures, bit for bit. Survived means: all the same, and no unfinished file left behind.
+`model.safetensors` and pictures, bit for bit. Survived means: all the same, and no unfinished file left behind. The
+{count} methods that train take turns at being killed ({methods}), each at one place after the other.
 
 {faults}
 
@@ -54,6 +56,9 @@ number of threads sums are taken in another order, and a training from scratch a
 digit. One thread against two:
 
 {threads}
+
+Nothing else was compared: all this is of one machine. Other processors, operating systems and versions of libraries
+take sums in other orders, too, and GPUs compute in bfloat16, so that each of them may give other digits.
 """
 
 
@@ -75,9 +80,11 @@ class Tally:
 
     def table(self) -> str:
         """Markdown."""
-        lines = ["| fault | tried | survived | steps done twice, at most |", "|---|---|---|---|"]
+        lines = ["| fault | tried | survived | lost | steps done twice, at most |", "|---|---|---|---|---|"]
         for fault, row in self.rows.items():
-            lines.append(f"| {fault} | {row['tried']} | {row['survived']} | {row['twice']} |")
+            gone = row["tried"] - row["survived"]
+            lost = f"{gone} runs ended otherwise" if gone else "nothing"
+            lines.append(f"| {fault} | {row['tried']} | {row['survived']} | {lost} | {row['twice']} |")
         return "\n".join(lines)
 
 
@@ -184,9 +191,17 @@ def machine() -> str:
     return f"on a machine with {os.cpu_count()} cores and {memory:.0f} GiB of memory under {system}"
 
 
-def keep(report: Path, section: str) -> None:
-    """Puts a section in place of the one of its heading, or at the end; all others stay as they are."""
-    heading = section.partition("\n")[0]
+def made(command: str) -> str:
+    """What makes a section, asked for when it begins: the command, the day, the commit and the machine."""
+    said = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPORT.parent, capture_output=True, text=True)
+    at = f" at commit {said.stdout.strip()}" if said.returncode == 0 else ""
+    return f"Written by `{command}`, on {datetime.date.today()}{at}, {machine()}."
+
+
+def keep(report: Path, section: str, made: str) -> None:
+    """Puts a section in place of the one of its heading, or at the end, with what made it; all others stay."""
+    heading, _, text = section.partition("\n")
+    section = f"{heading}\n\n{made}\n{text}"
     parts = re.split(r"(?m)^(?=## )", report.read_text()) if report.exists() else []
     found = [number for number, part in enumerate(parts) if part.partition("\n")[0] == heading]
     place = found[0] if found else len(parts)
@@ -194,18 +209,25 @@ def keep(report: Path, section: str) -> None:
     report.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
 
 
+def other(report: Path, name: str) -> None:
+    """Makes the section of another module anew, and keeps all others as they are."""
+    begun = made(f"python -m torture --only {name}")
+    keep(report, importlib.import_module(f"torture.{name}").report(), begun)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     parser.add_argument("--only", choices=OTHERS, help="make one section anew and keep all others as they are")
-    parser.add_argument("--kills", type=int, default=36, help="how many SIGKILLs; 54 meet every place in every method")
+    parser.add_argument("--kills", type=int, default=54, help="how many SIGKILLs; 54 meet every place in every method")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, default=REPORT, help="where the table goes")
     parser.add_argument("--also", nargs="*", default=list(OTHERS), choices=OTHERS, help="sections beside the runs'")
     given = parser.parse_args()
     if given.only:
-        keep(given.report, importlib.import_module(f"torture.{given.only}").report())
+        other(given.report, given.only)
         return
+    begun = made(f"python -m torture --kills {given.kills}")
     with tempfile.TemporaryDirectory(prefix="torture-") as base:
         torture = Torture(Path(base), given.seed)
         for number in range(given.kills):
@@ -216,13 +238,13 @@ def main() -> None:
             torture.damage(number)
         torture.fill()
         table, same = thread_differences(Path(base))
-    values = {"date": f"{datetime.date.today():%Y-%m-%d}", "machine": machine(), "steps": STEPS}
+    values = {"steps": STEPS, "count": len(NETWORKS), "methods": ", ".join(NETWORKS)}
     values |= {"faults": torture.tally.table(), "threads": table, "repeats": sum(same), "repeated": len(same)}
     for section in re.split(r"(?m)^(?=## )", TEXT.format(**values)):
-        keep(given.report, section)
+        keep(given.report, section, begun)
     for name in given.also:  # what is done is kept, whatever the next hour brings
         print(f"{name}: begun", flush=True)
-        keep(given.report, importlib.import_module(f"torture.{name}").report())
+        other(given.report, name)
     lost = sum(row["tried"] - row["survived"] for row in torture.tally.rows.values())
     sys.exit(f"{lost} tries did not survive" if lost or not all(same) else 0)
 

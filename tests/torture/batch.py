@@ -3,7 +3,6 @@
 `python -m torture --only batch` makes the section of docs/faults.md anew.
 """
 
-import datetime
 import os
 import shutil
 import signal
@@ -258,11 +257,7 @@ def report(tries: int = TRIES) -> str:
     lines += [f"| full disk, read-only folder: not tried, {absent} | 0 | 0 | |"] * bool(absent)
     if not all(map(all, rows.values())):
         sys.exit("not every batch survived: nothing is written")
-    from torture.__main__ import machine  # which imports this module
-
     return f"""## A batch of runs
-
-Written by `python -m torture --only batch`, on {datetime.date.today():%Y-%m-%d}, {machine()}.
 
 The Snakemake graph and profile of `make reproduce`, with jobs that leave what a run leaves and compute nothing.
 Survived means: what was wrong is said in a line that names the run and its log, or the folder; what was finished before

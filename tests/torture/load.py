@@ -27,6 +27,7 @@ from s2l_core.synthetic import generate
 IMAGES, SIDE, KILLS = 10_000, 64, 2
 JOURNAL = "predicted.jsonl"
 LONGEST = 6 * 3600  # seconds
+GROWTH = 1.1  # times the most memory after a tenth of the images, that all of them may take
 
 
 def make(folder: Path, images: int) -> Path:
@@ -96,7 +97,7 @@ def once(target: Path, images: int) -> bool:
 
 
 def report(images: int = IMAGES, kills: int = KILLS, seed: int = 0) -> str:
-    """Section of `docs/faults.md`; an AssertionError where an image is lost, repeated, or comes out otherwise."""
+    """Section of `docs/faults.md`; an AssertionError where an image is lost, repeated or other, or memory grows."""
     rng, every = random.Random(seed_for(seed, "load")), max(images // 10, 1)
     moments = sorted(rng.randrange(images // 20, images - images // 20) for _ in range(kills))
     with tempfile.TemporaryDirectory(prefix="load-") as base:
@@ -110,11 +111,13 @@ def report(images: int = IMAGES, kills: int = KILLS, seed: int = 0) -> str:
         same = left(calm) == left(cut)
         assert same and once(calm, images) and once(cut, images)
         peaks = json.loads(Path(f"{calm}.json").read_text())
+        assert peaks[-1] <= GROWTH * peaks[0], peaks
         nuclei = sum(file.read_text().count("\n") - 1 for file in calm.glob("*.csv"))
     return f"""## A folder of {images:,} images
 
 `rounds.predict_folder` with a light encoder on images of {SIDE} x {SIDE}: {seconds:.0f} s on one thread undisturbed,
 {1000 * seconds / images:.0f} ms an image, {nuclei:,} nuclei. In the run beside it SIGKILL came after {moments} images.
+More memory than {GROWTH} times that after the first tenth would be an error.
 
 | | |
 |---|---|
