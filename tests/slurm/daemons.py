@@ -36,7 +36,7 @@ SlurmctldLogFile={base}/slurmctld.log
 SlurmdLogFile={base}/slurmd.log
 SlurmdParameters=config_overrides
 NodeName={host} CPUs={cores} RealMemory={memory}
-PartitionName=runs Nodes={host} Default=YES PriorityTier=1 GraceTime={grace}
+PartitionName=runs Nodes={host} Default=YES PriorityTier=1 GraceTime=0
 PartitionName=urgent Nodes={host} PriorityTier=2
 """
 
@@ -59,7 +59,7 @@ def said(*command: str) -> str:
 
 
 @contextmanager
-def cluster(base: Path, grace: int = 0):
+def cluster(base: Path):
     """Inside, sbatch and its kin work; afterwards daemons and configuration are gone."""
     for name in ("state", "spool"):
         (base / name).mkdir(parents=True)
@@ -67,7 +67,7 @@ def cluster(base: Path, grace: int = 0):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     values = {"host": socket.gethostname().split(".")[0], "cores": CORES, "memory": memory - 512}
     PLACE.parent.mkdir(exist_ok=True)
-    PLACE.write_text(CONFIGURATION.format(base=base, grace=grace, **values))
+    PLACE.write_text(CONFIGURATION.format(base=base, **values))
     (base / "munge.key").write_bytes(os.urandom(128))
     (base / "munge.key").chmod(0o600)
     files = [f"--{name}-file={base}/munge.{name}" for name in ("key", "pid", "log", "seed")]
