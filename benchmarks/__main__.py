@@ -27,10 +27,7 @@ def main() -> None:
         module = importlib.import_module(f"benchmarks.{topic}")
         began, disturbance = time.monotonic(), Disturbance()
         rows = module.measure(scale)
-        table = report.record(scale, topic, rows, disturbance.share())
-        draw = getattr(module, "draw", report.draw)
-        draw(table[(table.topic == topic) & (table.scale == scale.name)]).savefig(scale.out / f"{topic}.png", dpi=120)
-        report.write_readme(table, scale.out)
+        report.write(report.record(scale, topic, rows, disturbance.share(), time.monotonic() - began), scale.out)
         print(f"\n{topic}: {time.monotonic() - began:.0f} s, {disturbance.share():.0%} of the machine taken by others")
         for row in rows:
             beside = f"{row.against} {row.theirs:.3g}" if row.against else ""

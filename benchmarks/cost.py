@@ -54,9 +54,9 @@ def constants(scale: Scale) -> tuple[Cost, float]:
     return found, operations(cases["s2l", sides[0]]) / large
 
 
-def prepared(scale: Scale, method: str, side: int, regions: int):
-    """A run at its main stage, and a batch of two crops with every pixel labelled."""
-    settings = {"crop": side} | scale.pick({}, {"batch": 2, "max_regions": regions})
+def prepared(scale: Scale, method: str, side: int, regions: int, crops: int = 2):
+    """A run at its main stage, and a batch of crops with every pixel labelled."""
+    settings = {"crop": side} | scale.pick({}, {"batch": crops, "max_regions": regions})
     run = inputs.run(inputs.config(scale, method, "synthetic-fluo", **settings))
     return run, inputs.all_labelled(run.data.batch(0, inputs.averages(run)))
 
@@ -83,7 +83,7 @@ def operations(case: Case) -> int:
 def profiles(scale: Scale) -> None:
     """The dearest operators of a warm-up step and of a main-stage step with both terms and full classes."""
     for method, main, name in (("s2l", False, "warmup"), ("s2l-r1-r4", True, "main")):
-        run, batch = prepared(scale, method, scale.pick(64, 256), 6000)
+        run, batch = prepared(scale, method, scale.pick(64, 256), 6000, crops=8)
         run.step = run.config.warmup_steps if main else 0
         run._step(batch)
         with profile(activities=[ProfilerActivity.CPU]) as found:

@@ -1,7 +1,9 @@
 """One's own images: from opening notebook 08 to a first mask, and how good masks are after a while.
 
 The notebook's own cells run, in a process of its own. A simulated annotator drew on three of four images; IoU is that
-of the fourth, which nobody drew on. Training is interrupted as a person would, and the model that is kept is asked.
+of the fourth, which nobody drew on. Rounds follow one another, though nobody draws between them; training is
+interrupted as a person would, and the model that is kept is asked. Of bright field, where two minutes from scratch are
+short, it also goes on from a model that was trained before, on other images of the data set.
 """
 
 import contextlib
@@ -15,20 +17,33 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import nbformat
+from PIL import Image
 
 from benchmarks.harness import Row, Scale, absolute
 from s2l_core import paths
+from s2l_core.archives import CellImage
+from s2l_core.datasets import load_dataset, splits
+from s2l_core.inference import predict
+from s2l_core.metrics import iou
+from s2l_core.rounds import load_model, train_round
+from s2l_core.scribbles import SimulatedAnnotator
+from s2l_core.strokes import write_strokes
+
+BEFORE = 450  # steps of the model that was trained before, as many as a run of profile `cpu` has
 
 
 def measure(scale: Scale) -> list[Row]:
-    """First overlay, and IoU of the forest and of the network after one and two minutes of training from scratch."""
-    examples = scale.pick(["synthetic-fluo"], ["dsb-fluo", "dsb-bf"])
+    """First overlay, and IoU of the forest and of the network after one and two minutes of training."""
+    examples, minutes = scale.pick(["synthetic-fluo"], ["dsb-fluo", "dsb-bf"]), scale.pick((1,), (60, 120))
     rows = []
     for example in examples:
-        runs = [opened(example, seconds) for seconds in scale.pick((1,), (60, 120))]
+        runs = [opened(example, seconds) for seconds in minutes]
         name = f"{example}, {runs[0]['shape'][1]} x {runs[0]['shape'][0]}"
         rows.append(absolute(f"{name}: opening it to the first overlay", [run["overlay"] for run in runs]))
         rows.append(absolute(f"{name}: random forest to the first overlay", [run["forest"] for run in runs], "<= 10"))
@@ -37,28 +52,64 @@ def measure(scale: Scale) -> list[Row]:
         for run in runs:
             case = f"{name}: IoU of the network after {run['seconds']} s, {run['steps']} steps"
             rows.append(absolute(case, [run["iou"]], unit="IoU"))
+        if example == examples[-1]:
+            rows += from_before(name, example, minutes, scale.pick(12, BEFORE))
     return rows
 
 
-def opened(example: str, seconds: int) -> dict:
+def from_before(name: str, example: str, minutes: Sequence[int], steps: int) -> list[Row]:
+    """The same network, but from a model that has learned from simulated strokes on other training images."""
+    if example.startswith("synthetic"):
+        others, test = (load_dataset(example, images=6, image_size=192)[part] for part in (slice(4, 6), 3))
+    else:
+        split, real = splits(example, 0), {cell.id: cell for cell in load_dataset(example)}
+        test = real[split.test[0]]
+        others = [real[i] for i in split.train if real[i].image.shape == test.image.shape][3:]
+    with tempfile.TemporaryDirectory() as home, patch.dict(os.environ, S2L_PLAIN="1"):
+        folder = Path(home) / "others"
+        write_folder(folder, others)
+        with contextlib.redirect_stdout(io.StringIO()):
+            train_round(folder, steps=steps)
+        start = paths.own_results(folder) / "model.safetensors"
+        found = iou(test.instances, predict(load_model(start)[0], test.image) > 0.5)
+        case = f"{name}: IoU of a model trained before, {steps} steps on {len(others)} other images"
+        rows = [absolute(case, [found], unit="IoU")]
+        for seconds in minutes:
+            run = opened(example, seconds, start)
+            case = f"{name}: IoU of the network from that model, after {seconds} s, {run['steps']} steps"
+            rows.append(absolute(case, [run["iou"]], unit="IoU"))
+    return rows
+
+
+def write_folder(folder: Path, cells: Sequence[CellImage]) -> None:
+    """Images and simulated strokes, as a person's own folder holds them."""
+    (folder / "images").mkdir(parents=True)
+    for cell in cells:
+        Image.fromarray(cell.image).save(folder / "images" / f"{cell.id}.png")
+    drawn = {cell.id: SimulatedAnnotator(0, 0.3).strokes(cell.instances, key=cell.id) for cell in cells}
+    paths.own_strokes(folder).parent.mkdir()
+    write_strokes(paths.own_strokes(folder), drawn, {"annotator": "simulated"})
+
+
+def opened(example: str, seconds: int, start: Path | str = "") -> dict:
     """What a process of its own measured, from its start on."""
     with tempfile.TemporaryDirectory() as home:
         if (prepared := paths.prepared_data()).exists():  # a data set is decoded once, not at each opening
             os.makedirs(f"{home}/data/prepared")
             for store in prepared.glob("dsb-*"):
                 os.symlink(store, f"{home}/data/prepared/{store.name}")
-        command = [sys.executable, "-m", "benchmarks.first_mask", example, str(seconds), str(time.time())]
+        command = [sys.executable, "-m", "benchmarks.first_mask", example, str(seconds), str(time.time()), str(start)]
         environment = os.environ | {"S2L_HOME": home, "S2L_PLAIN": "1", "MPLBACKEND": "Agg"}
         done = subprocess.run(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def work(example: str, seconds: int, began: float) -> dict:
-    """Runs the notebook's cells; `began` is the time at which its process was started."""
+def work(example: str, seconds: int, began: float, start: str) -> dict:
+    """Runs the notebook's cells; `began` is when its process was started, `start` a model to go on from."""
     cells = {cell.id: cell.source for cell in nbformat.read(paths.notebook("08_your_images"), as_version=4).cells}
     names: dict = {}
     exec(cells["parameters"], names)
-    names["example"] = example
+    names |= {"example": example, "start": start}
     for name in ("setup", "example", "draw"):
         exec(cells[name], names)
     overlays, show = [], names["board"].show
@@ -75,7 +126,7 @@ def work(example: str, seconds: int, began: float) -> dict:
 
 
 def train(cells: dict[str, str], names: dict, seconds: int) -> int:
-    """Runs the notebook's rounds, one after the other from scratch, until a SIGINT; how many steps were taken."""
+    """Runs the notebook's rounds, one after the other, until a SIGINT; how many steps were taken."""
     names["display"] = lambda *_, **__: SimpleNamespace(update=lambda picture: None)
     said, rounds = io.StringIO(), 0
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
@@ -91,4 +142,4 @@ def train(cells: dict[str, str], names: dict, seconds: int) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(work(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))))
+    print(json.dumps(work(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 BARS = {"<=": operator.le, ">=": operator.ge}
-LONG = 5.0  # seconds of a case from which 3 rounds do instead of 7
+LONG, ENDLESS = 5.0, 60.0  # seconds of a case from which 3 rounds do instead of 7, and 1
 Case = Callable[[], object]
 
 
@@ -82,9 +82,13 @@ def interleaved(cases: Mapping[str, Case], rounds: int | None = None) -> dict[st
     """Seconds of each case in each round, after one call of each that does not count.
 
     Cases take turns, from round to round in the opposite order: what disturbs the machine disturbs all of them alike.
-    Unless `rounds` are given, a case has 7 of them, or the first 3 of them where it takes `LONG`.
+    Unless `rounds` are given, a case has 7 of them, the first 3 of them where it takes `LONG`, the first where
+    `ENDLESS`.
     """
-    due = {name: rounds or (7 if seconds(case) < LONG else 3) for name, case in cases.items()}
+    due = {}
+    for name, case in cases.items():
+        took = seconds(case)
+        due[name] = rounds or (7 if took < LONG else 3 if took < ENDLESS else 1)
     spent: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(max(due.values())):
         for name in list(cases)[:: -1 if turn % 2 else 1]:

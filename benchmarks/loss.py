@@ -119,7 +119,7 @@ def draw(rows: pd.DataFrame) -> Picture:
             ylabel=f"{'time' if unit == 's' else 'extra memory'} ({unit})",
         )
         counts = sorted({2 * int(case.split()[-1]) for case in part.case})
-        ax.set_xticks(counts, [f"{count / 1000:g}k" for count in counts])
+        ax.set_xticks(counts, [f"{count / 1000:.0f}k" for count in counts])
         ax.minorticks_off()
     figure.axes[0].legend()
     return figure

@@ -88,7 +88,7 @@ def several(scale: Scale) -> Case:
 
 def predictions(scale: Scale) -> list[Row]:
     """Options of a forward pass in evaluation mode; the second row of each is the largest change of a probability."""
-    side = scale.pick(64, 1024)
+    side = scale.pick(64, 512)
     model = ScribbleUNet(seed=0).eval()
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     options: dict[str, Callable[[], Tensor]] = {
@@ -109,7 +109,7 @@ def predictions(scale: Scale) -> list[Row]:
     rows = []
     for name in list(options)[1:]:
         rows.append(ratio(f"prediction {side} x {side}, {name}", times[name], "default", times["default"]))
-        rows.append(absolute(f"prediction, {name}: largest change", [change[name]], unit=""))
+        rows.append(absolute(f"prediction, {name}: largest change", [change[name]], unit="probability"))
     return rows
 
 

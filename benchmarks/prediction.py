@@ -43,8 +43,8 @@ def differences(model, side: int, tile: int, overlaps: tuple[int, ...]) -> list[
     for overlap in overlaps:
         far = np.abs(predict(model, image, tile=tile, overlap=overlap) - whole)
         name = f"{side} x {side}, tiles of {tile}, overlap {overlap}"
-        rows += [absolute(f"{name}: largest difference", [float(far.max())], unit="")]
-        rows += [absolute(f"{name}: pixels off by 0.05 or more", [float((far >= 0.05).mean())], unit="")]
+        rows += [absolute(f"{name}: largest difference", [float(far.max())], unit="probability")]
+        rows += [absolute(f"{name}: pixels off by 0.05 or more", [float((far >= 0.05).mean())], unit="of pixels")]
     return rows
 
 

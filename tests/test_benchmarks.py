@@ -2,12 +2,13 @@
 
 import importlib
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness, inputs, loss, report, scores, scribbles
+from benchmarks import harness, imports, inputs, loss, report, scores, scribbles
 from benchmarks.__main__ import TOPICS
 from benchmarks.harness import FOLDER, Row, Scale, absolute, interleaved, ratio
 from s2l_core.losses import contrastive_loss
@@ -24,7 +25,7 @@ def test_a_topic_runs_at_a_tiny_scale(topic, tmp_path, monkeypatch):
     if topic in SPAWNING:
         monkeypatch.setattr(module, "in_fresh_process", lambda prepare, *values: harness._measured(prepare, values))
     if topic == "imports":
-        monkeypatch.setattr(module, "python", lambda program: compile(program, topic, "exec") and "0")
+        monkeypatch.setattr(module, "python", lambda program: compile(program, topic, "exec") and "False")
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
     monkeypatch.setenv("S2L_DATA", str(tmp_path))  # no archive: the synthetic set stands in
     scale = Scale("smoke", tmp_path)
@@ -33,12 +34,12 @@ def test_a_topic_runs_at_a_tiny_scale(topic, tmp_path, monkeypatch):
     assert all(row.met in ("yes", "no") for row in rows if row.bar)
     if topic not in ("cost", "options"):  # figures without a promise
         assert any(row.bar for row in rows) or topic == "reading"
-    table = report.record(scale, topic, rows, 0.0)
+    table = report.record(scale, topic, rows, 0.0, 1.0)
     assert list(table.case) == [row.case for row in rows]
-    getattr(module, "draw", report.draw)(table).savefig(tmp_path / f"{topic}.png")
-    report.write_readme(table, tmp_path)
+    report.write(table, tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert all(row.case in text for row in rows) and f"![{topic}]({topic}.png)" in text
+    assert all(row.case in text for row in rows) and f"![{topic}]({topic}_smoke.png)" in text
+    assert (tmp_path / f"{topic}_smoke.png").stat().st_size > 5000
     if topic == "cost":
         assert "convolution" in (tmp_path / "profile_main.txt").read_text()
         assert all(any(f", {name}, " in row.case for row in rows) for name in ("dsb-bf", "dsb-fluo", "monuseg"))
@@ -47,6 +48,12 @@ def test_a_topic_runs_at_a_tiny_scale(topic, tmp_path, monkeypatch):
 def test_every_topic_belongs_to_a_scale():
     files = {path.stem for path in FOLDER.glob("*.py")} - {"__main__", "campaign", "harness", "inputs", "report"}
     assert files == set(TOPICS["smoke"]) == {*TOPICS["bench"], *TOPICS["full"]}
+
+
+@pytest.mark.slow
+def test_tables_do_without_pytorch():
+    assert not imports.loads_torch("06_table1")
+    assert imports.python("import s2l_core.trainer, sys; print('torch' in sys.modules)") == "True\n"
 
 
 def test_a_fresh_process_tells_its_memory():
@@ -104,26 +111,29 @@ def test_a_bar_is_met_or_missed(bar, ours, theirs, value, met):
     assert absolute("a", [row.value], bar).met == met
 
 
-def test_what_is_quick_has_seven_rounds_and_what_is_slow_three(monkeypatch):
-    clock, calls = [0.0], {"quick": 0, "slow": 0}
+def test_what_is_quick_has_seven_rounds_and_what_is_slow_fewer(monkeypatch):
+    clock, calls = [0.0], {"quick": 0, "slow": 0, "endless": 0}
 
     def case(name, takes):
         calls[name] += 1
         clock[0] += takes
 
     monkeypatch.setattr(harness.time, "perf_counter", lambda: clock[0])
-    spent = interleaved({"quick": lambda: case("quick", 1.0), "slow": lambda: case("slow", 5.0)})
-    assert spent == {"quick": [1.0] * 7, "slow": [5.0] * 3} and calls == {"quick": 8, "slow": 4}
+    takes = {"quick": 1.0, "slow": 5.0, "endless": 60.0}
+    spent = interleaved({name: partial(case, name, value) for name, value in takes.items()})
+    assert spent == {"quick": [1.0] * 7, "slow": [5.0] * 3, "endless": [60.0]}
+    assert calls == {"quick": 8, "slow": 4, "endless": 2}
     assert ratio("quick", spent["quick"], "slow", spent["slow"], ">= 2").rounds == 3
 
 
 def test_the_report_names_what_is_missed(tmp_path):
     good, bad = (Row(name, 1, 1, 1, 7, bar, 1) for name, bar in (("quick one", "<= 2"), ("slow one", "<= 0.5")))
-    report.write_readme(report.record(Scale("bench", tmp_path), "loss", [good, bad], 0.25), tmp_path)
+    report.write(report.record(Scale("bench", tmp_path), "steps", [good, bad], 0.25, 12.0), tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert "1 of 2 bars are met" in text and "other processes took 25% of the machine" in text
-    assert f"Missed: slow one. Reason: {report.REASONS['loss']}" in text
-    again = report.record(Scale("bench", tmp_path), "loss", [good], 0.0)  # in place of the older rows
+    assert "1 of 2 bars are met" in text and "Other processes took 25% of the machine" in text
+    assert f"12 seconds: {report.machine()}" in text
+    assert f"Missed: slow one. Reason: {report.REASONS['steps']}" in text
+    again = report.record(Scale("bench", tmp_path), "steps", [good], 0.0, 1.0)  # in place of the older rows
     assert list(again.case) == ["quick one"]
 
 
@@ -131,3 +141,7 @@ def test_committed_results_are_what_the_readme_shows():
     rows = report.read(FOLDER / "results.csv")
     text = (FOLDER / "README.md").read_text()
     assert len(rows) > 50 and all(report._line(row) in text for row in rows.itertuples())
+    measured = {(row.topic, row.scale) for row in rows.itertuples()}
+    assert measured == {(topic, scale) for scale in ("bench", "full") for topic in TOPICS[scale]}
+    assert {file.name for file in FOLDER.glob("*.png")} == {f"{topic}_{scale}.png" for topic, scale in measured}
+    assert all(rows.machine)
