@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import safe_open
 
 from s2l_core import exports, paths, results
@@ -131,7 +132,7 @@ def predict_folder(
             others were predicted.
     """
     (model, _), images = load_model(file), sound(folder).files["images"]
-    model.to(pick_device())
+    model.to(pick_device(), memory_format=torch.channels_last)  # an eighth faster: benchmarks, `options`
     target, settings = target or paths.own_results(folder) / "export", [_hash(file), min_size, pixel_size]
     target.mkdir(parents=True, exist_ok=True)
     faults = []
