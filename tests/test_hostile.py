@@ -233,7 +233,7 @@ def test_links_out_of_an_unpacked_data_set_are_refused(tmp_path, entry):
     for name, kind in (("images/a.png", (20, 24, 3)), ("masks/m.png", (20, 24)), ("masks/l.png", (20, 24))):
         (file := raw / "set" / "a" / name).parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(files._pillow(np.full(kind, 200, np.uint8), "PNG"))
-    (raw / "set" / "a" / "masks" / "n.png").symlink_to("m.png")  # stays inside
+    (raw / "set" / "a" / "masks" / "n.png").symlink_to("l.png")  # stays inside
     (tmp_path / "data" / "bbbc038").mkdir(parents=True)
     (tmp_path / "data" / "bbbc038" / "stage1_train").symlink_to(raw / "set", target_is_directory=True)
     (tmp_path / "linked").symlink_to(tmp_path / "data", target_is_directory=True)
