@@ -153,7 +153,7 @@ def predict_folder(
                 exports.write_cells(whole[3], found, image, pixel_size)
                 note(name, key)
             if number % max(1, len(images) // 10) == 0:
-                print(f"{folder}: {number} of {len(images)} images predicted", flush=True)
+                print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
     if faults:
         raise S2LError(f"{len(faults)} of {len(images)} images were left out: {listed(faults, 3)}")
     return target

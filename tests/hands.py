@@ -22,7 +22,7 @@ from s2l_core.strokes import read_strokes
 WANTED = os.environ.get("S2L_BROWSER") != "0"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None) if WANTED else None
-REASON = "no Chromium, or S2L_BROWSER=0: the drawing widget and notebooks 00 and 08 were not run in a browser"
+REASON = "no Chromium, or S2L_BROWSER=0: the drawing widget, notebooks 00 and 08 and the site were not opened"
 PATIENCE = 300_000  # milliseconds: machines that run tests are busy with other things
 ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'  # a cell's error, or a warning
 RACE = "sklearn.utils.parallel.delayed"  # scikit-learn warns by chance where several threads predict; harmless

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from conftest import ROOT
-from hands import CHROMIUM, REASON, shoot
+from hands import CHROMIUM, REASON
 
 pytest_plugins = ["browsing"]  # a browser
 
@@ -78,8 +78,5 @@ def test_every_page_fits_a_phone_by_day_and_by_night(site, browser, scheme):
             wide.append(file.name)
         shade = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
         assert (sum(shade) < 3 * 128) == (scheme == "dark"), (file.name, shade)
-        if file.stem == "03_method":
-            page.evaluate("document.querySelectorAll('math')[3].scrollIntoView({block: 'center'})")
-            shoot(page, f"site_phone_{scheme}")
     context.close()
     assert not wide, "these must be scrolled sideways"
