@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import partial
+from pathlib import Path
 
 from benchmarks.harness import Row, Scale, absolute, ratio
 from s2l_core import paths
@@ -27,10 +29,10 @@ def measure(scale: Scale) -> list[Row]:
     ]
 
 
-def python(program: str) -> str:
+def python(program: str, **environment: str) -> str:
     """What a program prints; Python keeps what it compiles, as it usually does."""
     command = [sys.executable, "-c", program]
-    usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | environment
     return subprocess.run(command, cwd=paths.ROOT, env=usual, check=True, capture_output=True, text=True).stdout
 
 
@@ -47,5 +49,11 @@ def imports(program: str) -> str:
 
 
 def loads_torch(name: str) -> bool:
-    """Runs a notebook's cells in an interpreter of its own: is PyTorch loaded at the end?"""
-    return python(f"{code(name)}\nimport sys\nprint('torch' in sys.modules)").split()[-1] == "True"
+    """Runs a notebook's cells on the committed runs, in an interpreter of its own: is PyTorch loaded at the end?"""
+    program = code(name).replace('profile = "smoke"', 'profile = "cpu"', 1)
+    with tempfile.TemporaryDirectory() as home:  # where it may write its tables
+        folder = Path(home, "results", "cpu")
+        folder.mkdir(parents=True)
+        (folder / "runs").symlink_to(paths.ROOT / "results" / "cpu" / "runs")
+        printed = python(f"{program}\nimport sys\nprint('torch' in sys.modules)", S2L_HOME=home, MPLBACKEND="Agg")
+    return printed.split()[-1] == "True"

@@ -25,7 +25,7 @@ def test_a_topic_runs_at_a_tiny_scale(topic, tmp_path, monkeypatch):
     if topic in SPAWNING:
         monkeypatch.setattr(module, "in_fresh_process", lambda prepare, *values: harness._measured(prepare, values))
     if topic == "imports":
-        monkeypatch.setattr(module, "python", lambda program: compile(program, topic, "exec") and "False")
+        monkeypatch.setattr(module, "python", lambda program, **_: compile(program, topic, "exec") and "False")
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
     monkeypatch.setenv("S2L_DATA", str(tmp_path))  # no archive: the synthetic set stands in
     scale = Scale("smoke", tmp_path)
