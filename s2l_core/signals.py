@@ -10,8 +10,9 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """A context in which the first SIGINT and the first SIGTERM are noted only; a second of its kind acts at once.
+    """A context in which SIGTERM and the first SIGINT are noted only; a second SIGINT acts at once.
 
+    A second SIGTERM does not: Slurm sends two in a row to a job that is out of time. SIGKILL remains for the impatient.
     Outside the main thread, where Python handles no signals, it notes none.
 
     Args:
@@ -32,7 +33,8 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number, frame) -> None:
-        signal.signal(number, self._usual[number])
+        if number == signal.SIGINT:
+            signal.signal(number, self._usual[number])
         self.number = self.number or number
         self.on_signal(number)
 

@@ -99,6 +99,20 @@ def test_a_second_signal_acts_at_once_and_handlers_come_back():
     signal.signal(signal.SIGINT, before)
 
 
+def test_sigterm_may_come_twice():
+    """As Slurm sends it to a job that is out of time: to its script, which passes it on, and to its step."""
+    usual = signal.getsignal(signal.SIGTERM)
+    noted = []
+    with Signals(noted.append) as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped):
+            signals.check()
+        with pytest.raises(SystemExit, match="143"):
+            signals.obey()
+    assert noted == [signal.SIGTERM] * 3 and signal.getsignal(signal.SIGTERM) == usual
+
+
 @pytest.mark.slow
 def test_a_notebook_run_passes_sigterm_on(tmp_path):
     words = [f"{name}={value}" for name, value in tiny("s2l", main_steps=400).to_dict().items() if name != "scales"]
