@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from torture.__main__ import REPORT, keep, made
@@ -118,10 +119,12 @@ class Aim:
 
     def listen(self) -> dict[str, str]:
         """The log of each run; each job begins it anew, so telling lines of runs that were hit are kept."""
-        logs = (self.home / RESULTS / "logs").glob("*.log")
-        said = {log.stem: log.read_text(errors="replace") for log in logs}
-        for run in self.hit:
-            self.told[run] += [line for line in TOLD.findall(said[run]) if line not in self.told[run]]
+        said = {}
+        for log in (self.home / RESULTS / "logs").glob("*.log"):
+            with suppress(FileNotFoundError):  # removed before a job is handed in again
+                said[log.stem] = log.read_text(errors="replace")
+        for run, told in self.told.items():
+            told += [line for line in TOLD.findall(said.get(run, "")) if line not in told]
         return said
 
     def stopped(self, but: set[int] = frozenset()) -> Iterator[tuple[str, int, int]]:
@@ -163,7 +166,7 @@ class Aim:
             self.batch.kill()
             self.batch.wait()
             self.batch = self.begin()
-            return self.wait(lambda: "waiting for its end" in self.listen()[run])
+            return self.wait(lambda: "waiting for its end" in self.listen().get(run, ""))
         if fault in ("requeued", "graced"):
             grace = GRACE if fault == "graced" else 0
             daemons.said("scontrol", "update", "PartitionName=runs", f"GraceTime={grace}")
