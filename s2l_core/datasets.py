@@ -39,8 +39,10 @@ def load_dataset(
     """Reads a data set: a name in `COUNTS`, `monuseg` (both parts), `synthetic-bf|fluo|he`, or a folder of one's own.
 
     Real data lies under `root` (default: `S2L_DATA`, or else `data/raw`), packed or unpacked; an unpacked folder wins
-    over the archive beside it. Their arrays are read-only views of the prepared store. `ids` selects images, in that
-    order. `images` and `image_size` (pixels) belong to the synthetic sets: 40 of 256 unless given.
+    over the archive beside it. Their arrays are read-only views of the prepared store, which is made anew where names,
+    sizes or checksums in the zip differ; in a folder times of modification count instead of checksums, so that an edit
+    which keeps size and time passes unseen. `ids` selects images, in that order. `images` and `image_size` (pixels)
+    belong to the synthetic sets: 40 of 256 unless given.
 
     A folder holds `images/`, optional `scribbles/` and optional `masks/`, paired by name: see docs/bad_inputs.md.
 

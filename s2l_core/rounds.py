@@ -1,8 +1,10 @@
 """Training in rounds on a folder of one's own: draw, let it learn, correct, go on. Scribbles are all it needs.
 
-`python -m s2l_core.rounds MODEL FOLDER` predicts a whole folder with what was learned.
+`python -m s2l_core.rounds MODEL FOLDER` predicts a whole folder with what was learned; `--pixel-size 0.25` adds
+micrometres to its tables.
 """
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -191,13 +193,15 @@ def _hash(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def main(arguments: list[str]) -> int:
-    """Predicts a folder; says where the results are, or what is wrong."""
-    if len(arguments) != 2:
-        print("usage: python -m s2l_core.rounds MODEL FOLDER", file=sys.stderr)
-        return 2
+def main(arguments: list[str] | None = None) -> int:
+    """Predicts all images of a folder; says where the results are, or what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m s2l_core.rounds", description=main.__doc__)
+    parser.add_argument("model", type=Path, help="a model.safetensors")
+    parser.add_argument("folder", type=Path, help="with images/")
+    parser.add_argument("--pixel-size", type=float, metavar="MICROMETRES", help="adds columns in micrometres")
+    given = parser.parse_args(arguments)
     try:
-        print(predict_folder(*(Path(text).expanduser() for text in arguments)))
+        print(predict_folder(given.model.expanduser(), given.folder.expanduser(), pixel_size=given.pixel_size))
     except S2LError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -205,4 +209,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

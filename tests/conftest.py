@@ -1,5 +1,6 @@
 """What every test shares: markers that say what did not run, no network, deterministic examples."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -28,6 +29,14 @@ def repository_files(*patterns: str) -> list[Path]:
             p for p in found if not {".venv", ".git", "__pycache__", ".snakemake"} & set(p.relative_to(ROOT).parts)
         ]
     return sorted({path for path in found if path.is_file()})
+
+
+def script(name: str):
+    """A script of the repository that is in no package, such as `data/make_scribbles.py`, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_runtest_setup(item):

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
 import http.server
-import importlib.util
 import io
 import json
 import shutil
@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from conftest import ROOT
-from s2l_core import archives, datasets, paths, sources
+from conftest import script
+from s2l_core import archives, datasets, paths, sources, trainer
 from s2l_core.archives import rasterise
-from s2l_core.config import DATASETS, S2LError
+from s2l_core.config import DATASETS, RunConfig, S2LError
 from s2l_core.datasets import Split, fetch, load_dataset, splits, synthetic_ids
 
 TRAIN, TEST = ["TCGA-A", "TCGA-B"], ["TCGA-C"]
@@ -211,17 +212,36 @@ def forbid_reading(monkeypatch):
     monkeypatch.setattr(datasets, "read_bbbc038", lambda *_: pytest.fail("the source was read again"))
 
 
+def store_of(array):
+    """The file mapped to memory that an array is a view of; None for a copy."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = array.base
+    return array
+
+
 def test_second_load_maps_the_store(bbbc038, monkeypatch, capsys):
     load_dataset("dsb-bf")
     assert "first use" in capsys.readouterr().out
     forbid_reading(monkeypatch)
     cells = load_dataset("dsb-bf", ids=["bright2"])
     assert [c.id for c in cells] == ["bright2"] and capsys.readouterr().out == ""
-    base = cells[0].image
-    while not isinstance(base, np.memmap):
-        base = base.base
-    assert base.mode == "r"
+    assert store_of(cells[0].image).mode == "r"
     assert sorted(p.name for p in paths.prepared_data().iterdir()) == ["dsb-bf"]  # no temporary folder is left
+
+
+def test_training_reads_the_mapped_store_and_holds_no_copy(bbbc038, one_thread, tmp_path, monkeypatch):
+    """Pixels and masks of a run, after steps and averages, are still the store's own pages."""
+    parts = [["bright2"], ["bright1"], [], []]
+    monkeypatch.setattr(paths, "split_file", lambda name: tmp_path / "lists.json")
+    (tmp_path / "lists.json").write_text(json.dumps({"parts": parts, "test": []}))
+    run = trainer._Run(RunConfig("dsb-bf", "s2l", profile="smoke"), torch.device("cpu"), False)
+    run.advance(2)
+    held = run.data.images + run.validation
+    assert [cell.id for cell in held] == ["bright1", "bright2"]
+    for cell in held:
+        for array, file in ((cell.image, "images.u8"), (cell.instances, "instances.i32")):
+            store = store_of(array)
+            assert Path(store.filename) == paths.prepared_data() / "dsb-bf" / file and np.shares_memory(array, store)
 
 
 def test_store_does_not_depend_on_where_the_archive_lies(bbbc038, tmp_path, monkeypatch):
@@ -308,6 +328,35 @@ def test_another_process_may_be_faster(bbbc038, monkeypatch, capsys):
     assert [p.name for p in folder.parent.iterdir()] == ["dsb-bf"]
     capsys.readouterr()
     assert len(load_dataset("dsb-bf")) == 2 and capsys.readouterr().out == ""
+
+
+def listing(folder):
+    """Every file and folder below: its times, rights and content. A folder's time tells what was there for a moment."""
+    return {
+        path.relative_to(folder).as_posix(): (
+            path.stat().st_mtime_ns,
+            path.stat().st_mode,
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_data_folder_may_be_read_only(raw, packed):
+    """Nothing in it is changed or added, not even for a moment: first and second use, `fetch`, a missing archive."""
+    ending = ".zip" if packed else ""
+    write(bbbc038_files(), raw / f"bbbc038/stage1_train{ending}")
+    write(monuseg_files()[0], raw / f"monuseg/MoNuSeg2018TrainingData{ending}")
+    before = listing(raw)
+    for name in ("dsb-bf", "dsb-fluo", "monuseg-train") * 2:
+        assert fetch(name) and load_dataset(name)
+    with pytest.raises(S2LError, match="found no MoNuSegTestData.zip"):
+        load_dataset("monuseg-test")
+    assert listing(raw) == before
+    (raw / "monuseg/lock").touch()
+    (raw / "monuseg/lock").unlink()
+    assert listing(raw) != before, "a file that was there for a moment"
 
 
 # --- errors
@@ -482,10 +531,7 @@ def test_split_errors(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def make_splits():
-    spec = importlib.util.spec_from_file_location("make_splits", ROOT / "data/splits/make_splits.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("data/splits/make_splits.py")
 
 
 @pytest.mark.parametrize("name", ["dsb-bf", "monuseg"])

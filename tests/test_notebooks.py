@@ -12,6 +12,8 @@ import nbformat
 import pytest
 
 from conftest import ROOT, repository_files
+from s2l_core.config import DATASETS, REAL, RunConfig
+from s2l_core.datasets import splits
 
 REQUIRED = ["00_tour", "01_data", "02_scribbles", "03_method", "04_train", "05_ablation", "06_table1", "07_figure2"]
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -166,6 +168,20 @@ def test_executed_copy_shows_the_code_that_is_there(path):
     errors = [cell.id for cell in code_cells(executed) for out in cell.outputs if out.output_type == "error"]
     assert not errors, f"cells that failed: {errors}"
     assert any(cell.outputs for cell in code_cells(executed)), "an executed copy without a single output"
+
+
+def test_the_splits_shown_are_those_of_the_runs():
+    """A profile that takes other images makes the table of notebook 01 stale although its code stays the same."""
+    cells = nbformat.read(ROOT / "results" / "cpu" / "executed" / "01_data.ipynb", as_version=4).cells
+    (table,) = (cell.outputs[0].data["text/plain"] for cell in cells if cell.id == "splits")
+    expected = []
+    for dataset in REAL:
+        subset = RunConfig(dataset, "s2l", profile="cpu").subset
+        for fold in range(DATASETS[dataset][1]):
+            split = splits(dataset, fold, subset=subset)
+            expected.append((fold, len(split.train), len(split.validation), len(split.test)))
+    shown = re.findall(r"(?m)(\d+) +(\d+) +(\d+) +(\d+)$", table)
+    assert [tuple(map(int, row)) for row in shown] == expected
 
 
 def model_notebook():

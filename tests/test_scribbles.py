@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from conftest import script
 from s2l_core import paths
 from s2l_core.config import IGNORE, REAL, S2LError, Stroke, digest, seed_for
 from s2l_core.scribbles import (
@@ -374,7 +376,6 @@ def test_shipped_strokes_come_from_their_seeds(real):
 
 
 SYNTHETIC_HASHES = {0.1: "c3fcacde", 0.3: "f02d4da5", 0.5: "602d97d4", 1.0: "3135d6fd"}
-REAL_HASHES = {0.1: "7f950eb5", 0.3: "f8f6552a", 0.5: "1c0f767c", 1.0: "5398db99"}
 
 
 def strokes_hash(images, budget):
@@ -391,8 +392,32 @@ def test_budgets_are_pinned(budget):
     assert strokes_hash([("pinned", nuclei((160, 160), 20, 9))], budget) == SYNTHETIC_HASHES[budget]
 
 
+maker = script("data/make_scribbles.py")
+COMMITTED = json.loads(maker.HASHES.read_text())
+
+
+def test_every_budget_has_its_hashes():
+    expected = {f"{dataset} {who} {budget}" for dataset in REAL for who in ANNOTATORS for budget in maker.BUDGETS}
+    assert maker.BUDGETS == tuple(SYNTHETIC_HASHES) and maker.ANNOTATORS == ANNOTATORS
+    for kind in ("first", "all"):
+        assert set(COMMITTED[kind]) == expected
+    assert len(set(COMMITTED["all"].values())) == len(expected), "two budgets or annotators draw the same"
+
+
 @pytest.mark.real
-@pytest.mark.parametrize("budget", REAL_HASHES)
-def test_budgets_are_pinned_on_real_images(real, budget):
-    images = [(image, instances) for _, image, instances in real[2:34:8]]
-    assert strokes_hash(images, budget) == REAL_HASHES[budget]
+@pytest.mark.parametrize("annotator", ANNOTATORS)
+@pytest.mark.parametrize("dataset", REAL)
+def test_budgets_are_pinned_on_real_images(dataset, annotator):
+    """On the first images of each data set; `make torture` draws on all."""
+    images = maker.images_of(dataset)[: maker.FIRST]
+    for budget in maker.BUDGETS:
+        found = [maker.stroke_hash(i.id, maker.draw(i.instances, i.id, annotator, budget)) for i in images]
+        assert digest(found) == COMMITTED["first"][f"{dataset} {annotator} {budget}"], budget
+
+
+def test_a_hash_follows_every_part_of_a_stroke():
+    strokes = [Stroke(1, 2.0, ((1.0, 2.0), (3.0, 4.0))), Stroke(0, 1.0, ((5.0, 6.0),))]
+    others = [("b", strokes), ("a", strokes[::-1]), ("a", strokes[:1])]
+    others += [("a", [replace(strokes[0], **change), strokes[1]]) for change in ({"label": 0}, {"width": 2.25})]
+    others += [("a", [replace(strokes[0], points=((1.0, 2.0), (3.25, 4.0))), strokes[1]])]
+    assert len({maker.stroke_hash(*pair) for pair in [("a", strokes), *others]}) == 1 + len(others)

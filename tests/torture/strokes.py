@@ -3,6 +3,7 @@
 `python -m torture.strokes [every]` prints the section; `every` looks at each so-many-th image only.
 """
 
+import datetime
 import functools
 import itertools
 import json
@@ -10,7 +11,7 @@ import math
 import multiprocessing
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 
@@ -18,19 +19,16 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
+from conftest import script
 from s2l_core import paths
-from s2l_core.config import REAL, Stroke, seed_for
-from s2l_core.datasets import load_dataset
-from s2l_core.scribbles import SimulatedAnnotator, skeleton_strokes
+from s2l_core.config import REAL, Stroke, digest
 from s2l_core.strokes import covered, read_strokes, render
 
-ANNOTATORS = (0, 1, 2, "skeleton")
-BUDGETS = (0.1, 0.3, 0.5, 1.0)
-SHIPPED = 0.3
+maker = script("data/make_scribbles.py")
 TITLES = {
     "shipped": "shipped = drawn anew",
     "side": "no pixel on the wrong side",
-    "border": "background at the border",
+    "border": "background at the border (annotators)",
     "budget": "budget met",
     "nested": "nested",
     "exact": "rendered exactly",
@@ -59,7 +57,7 @@ def exactly(stroke: Stroke, shape: tuple[int, int]) -> set[tuple[int, int]]:
 
 @functools.cache
 def _images(dataset: str) -> dict:
-    return {cell.id: cell for cell in load_dataset("monuseg-train" if dataset == "monuseg" else dataset)}
+    return {cell.id: cell for cell in maker.images_of(dataset)}
 
 
 @functools.cache
@@ -67,17 +65,11 @@ def _shipped(dataset: str, annotator: int | str) -> dict[str, list[Stroke]]:
     return read_strokes(paths.scribble_file(dataset, annotator))
 
 
-def _drawn(annotator: int | str, budget: float, instances: np.ndarray, image: str) -> list[Stroke]:
-    if annotator == "skeleton":
-        return skeleton_strokes(instances, budget, seed_for(0, "skeleton", image))
-    return SimulatedAnnotator(annotator, budget).strokes(instances, image)
-
-
-def kept(dataset: str, annotator: int | str, image: str, *, budgets, exact: bool) -> tuple[dict[str, bool], int]:
-    """Which promises the strokes of one annotator on one image keep, by the keys of `TITLES`; and their pixels."""
+def kept(dataset: str, annotator: int | str, image: str, *, exact: bool) -> tuple[dict[str, bool], int, list[str]]:
+    """Which promises one annotator keeps on one image, by the keys of `TITLES`; pixels drawn on; a hash a budget."""
     instances = np.array(_images(dataset)[image].instances)
-    sets = {budget: _drawn(annotator, budget, instances, image) for budget in budgets}
-    shipped, everything = _shipped(dataset, annotator)[image], sets[budgets[-1]]
+    sets = {budget: maker.draw(instances, image, annotator, budget) for budget in maker.BUDGETS}
+    shipped, everything = _shipped(dataset, annotator)[image], sets[maker.BUDGETS[-1]]
     labels = render(everything, instances.shape)
     foreground, background = ([s for s in everything if s.label == label] for label in (1, 0))
     if annotator == "skeleton":
@@ -87,67 +79,83 @@ def kept(dataset: str, annotator: int | str, image: str, *, budgets, exact: bool
         owners = [nuclei[0] if len(nuclei) == 1 else 0 for nuclei in found]
         total = len(np.unique(instances[instances > 0]))
     apart = all(not instances[covered(stroke, instances.shape)].any() for stroke in background)
-    facts = {"shipped": sets[SHIPPED] == shipped}
+    facts = {"shipped": sets[maker.BUDGET] == shipped}
     facts["side"] = bool((instances[labels == 1] > 0).all() and apart and (annotator == "skeleton" or 0 not in owners))
-    facts["budget"], facts["border"] = len(set(owners)) == len(foreground), True
+    facts["budget"] = len(set(owners)) == len(foreground)
+    facts |= {} if annotator == "skeleton" else {"border": True}
     for budget, strokes in sets.items():
-        ground = render([stroke for stroke in strokes if not stroke.label], instances.shape) == 0
-        at_border = np.concatenate([ground[0], ground[-1], ground[:, 0], ground[:, -1]]).any()
-        by_lot = annotator == "skeleton" and 2 * sum(stroke.label for stroke in strokes) == len(strokes)
-        facts["border"] &= bool(at_border) or by_lot
         facts["budget"] &= sum(stroke.label for stroke in strokes) == math.ceil(Fraction(str(budget)) * total)
-    if len(budgets) > 1:
-        facts["nested"] = all(
-            [x for x in sets[large] if x.label == side][: len(few)] == few
-            for small, large in itertools.pairwise(budgets)
-            for side in (0, 1)
-            if (few := [x for x in sets[small] if x.label == side])
-        )
+        if "border" in facts:
+            ground = render([stroke for stroke in strokes if not stroke.label], instances.shape) == 0
+            facts["border"] &= bool(np.concatenate([ground[0], ground[-1], ground[:, 0], ground[:, -1]]).any())
+    facts["nested"] = all(
+        [x for x in sets[large] if x.label == side][: len(few)] == few
+        for small, large in itertools.pairwise(maker.BUDGETS)
+        for side in (0, 1)
+        if (few := [x for x in sets[small] if x.label == side])
+    )
     if exact:
         pixels = ({*zip(*(axis.tolist() for axis in covered(s, labels.shape)), strict=True)} for s in shipped)
         facts["exact"] = all(exactly(s, labels.shape) == drawn for s, drawn in zip(shipped, pixels, strict=True))
-    return facts, int((render(shipped, labels.shape) < 2).sum())
+    hashes = [maker.stroke_hash(image, strokes) for strokes in sets.values()]
+    return facts, int((render(shipped, labels.shape) < 2).sum()), hashes
 
 
-def _examined(job: tuple[str, int, str]) -> tuple[str, list[tuple[int | str, dict[str, bool], int]]]:
-    """All annotators on one image; the rule and one other in turn at all budgets, one of the four rendered exactly."""
+def _examined(job: tuple[str, int, str]) -> list[tuple[int | str, dict[str, bool], int, list[str]]]:
+    """All annotators on one image; one of the four in turn is rendered exactly."""
     dataset, number, image = job
-    whole = {ANNOTATORS[number % 3], "skeleton"}
-    budgets = {who: BUDGETS if who in whole else (SHIPPED,) for who in ANNOTATORS}
-    exact = ANNOTATORS[number % 4]
-    return dataset, [(who, *kept(dataset, who, image, budgets=budgets[who], exact=who == exact)) for who in ANNOTATORS]
+    exact = maker.ANNOTATORS[number % 4]
+    return [(who, *kept(dataset, who, image, exact=who == exact)) for who in maker.ANNOTATORS]
+
+
+def same_hashes(dataset: str, drawn: dict[str, list[str]]) -> str:
+    """How many of a data set's committed hashes are those of what was drawn on all of its images."""
+    committed = json.loads(maker.HASHES.read_text())["all"]
+    same = {name: digest(found) == committed[name] for name, found in drawn.items() if name.startswith(f"{dataset} ")}
+    for name in (name for name, true in same.items() if not true):
+        print(f"another hash than committed: {name}", flush=True)
+    return f"{sum(same.values())} of {len(same)}"
 
 
 def report(every: int = 1) -> str:
     """Section of `docs/faults.md`: what was examined on each data set, and how often a promise was kept."""
+    from torture.__main__ import machine  # which brings torch along; the processes below need none
+
     jobs = []
     for dataset in REAL:
         split = json.loads(paths.split_file(dataset).read_text())
         ids = sorted({image for part in split["parts"] for image in part})
         assert ids == sorted(_shipped(dataset, 0)), dataset
         jobs += [(dataset, number, image) for number, image in enumerate(ids[::every])]
-    counts, context = {dataset: Counter() for dataset in REAL}, multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        for (dataset, found), (_, _, image) in zip(pool.map(_examined, jobs, chunksize=8), jobs, strict=True):
+    counts, drawn = {dataset: Counter() for dataset in REAL}, defaultdict(list)
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("forkserver")) as pool:
+        for found, (dataset, _, image) in zip(pool.map(_examined, jobs, chunksize=8), jobs, strict=True):
             counts[dataset]["images"] += 1
-            for annotator, facts, pixels in found:
-                counts[dataset].update({"sets": 1, "pixels": pixels})
+            for annotator, facts, pixels, hashes in found:
+                counts[dataset].update({"sets": len(hashes), "pixels": pixels})
+                for budget, value in zip(maker.BUDGETS, hashes, strict=True):
+                    drawn[f"{dataset} {annotator} {budget}"].append(value)
                 for fact, true in facts.items():
                     counts[dataset].update({f"{fact} tried": 1, fact: true})
                     if not true:
                         print(f"not {TITLES[fact]}: {dataset}, {image}, annotator {annotator}", flush=True)
-    lines = [f"| data | images | sets of strokes | pixels drawn on | {' | '.join(TITLES.values())} |"]
-    lines.append("|---" * (4 + len(TITLES)) + "|")
+    head = ["data", "images", "sets of strokes", "pixels drawn on", *TITLES.values(), "hash as committed"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for dataset, count in counts.items():
-        kept_of = [f"{count[fact]} of {count[f'{fact} tried']}" for fact in TITLES]
-        lines.append(f"| {dataset} | {count['images']} | {count['sets']} | {count['pixels']} | {' | '.join(kept_of)} |")
+        cells = [count["images"], count["sets"], count["pixels"]]
+        cells += [f"{count[fact]} of {count[f'{fact} tried']}" for fact in TITLES]
+        cells += [same_hashes(dataset, drawn) if every == 1 else "not all drawn"]
+        lines.append(f"| {dataset} | {' | '.join(map(str, cells))} |")
     return f"""## Scribbles on every real training image
 
-Three simulated annotators and the skeleton rule, drawn anew at 30 %, the rule and one of the annotators in turn at 10,
-50 and 100 % as well: a promise is kept if it is at each of them. Wrong side is a pixel of a foreground stroke outside
-of its nucleus, or of a background stroke on any. The skeleton rule draws lots among the pieces of its background
-where they are more than those of the foreground: only where it takes all has it to reach the border. One set of each
-image is rendered again, in whole numbers.
+Written by `python -m torture --only strokes`, on {datetime.date.today():%Y-%m-%d}, {machine()}.
+
+Three simulated annotators and the skeleton rule, each drawn anew on 10, 30, 50 and 100 % of the nuclei: a promise is
+kept on an image if it is at all four. Wrong side is a pixel of a foreground stroke outside of its nucleus, or of a
+background stroke on any. The border is a promise of the annotators alone, and only theirs are counted there: the
+skeleton rule draws lots among the pieces of its background, and the lot may spare all that lie at the border. One set
+of each image is rendered again, in whole numbers. A hash covers one annotator and budget on all images of a data set;
+the committed ones are in `data/scribbles/hashes.json`. Pixels are those of the shipped strokes, 30 %.
 
 {chr(10).join(lines)}
 """
