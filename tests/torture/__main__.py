@@ -41,7 +41,8 @@ Each section can be made anew alone, and says when, where and at which commit it
 Each try trains a tiny network for {steps} steps in a process of its own, harms it, lets it go on, and compares all that
 it leaves with a run that nobody disturbed: weights, optimiser, averaged predictions, `steps.csv`, `per_image.csv`,
 `model.safetensors` and pictures, bit for bit. Survived means: all the same, and no unfinished file left behind. The
-{count} methods that train take turns at being killed ({methods}), each at one place after the other.
+{count} methods that train take turns at being killed, each at one place after the other:
+{methods}.
 
 {faults}
 
