@@ -23,9 +23,9 @@ RESULTS = Path("results") / "smoke"
 HITS = {
     "late": "out of time (`TimeLimit`): SIGTERM, handed in again",
     "ended": "SIGTERM to the job (`scancel --signal=TERM`): handed in again",
+    "killed": "SIGKILL to the job (`scancel --signal=KILL`): handed in again",
     "requeued": "pre-empted by a more urgent job: SIGTERM, requeued by Slurm",
     "graced": "pre-empted, with `GraceTime` to end in: SIGTERM, handed in again",
-    "killed": "SIGKILL to the job (`scancel --signal=KILL`): handed in again",
     "orphaned": "SIGKILL to Snakemake: its job goes on, the same command takes up the rest",  # last: needs free cores
 }
 TOLD = re.compile(r".*(?:stopped after step|going on from step|waiting for its end|finished before).*")
@@ -130,7 +130,7 @@ class Aim:
     def stopped(self, but: set[int] = frozenset()) -> Iterator[tuple[str, int, int]]:
         """Stops what was not hit yet and is in the last steps of the main stage: run, process and step."""
         for run, text in self.listen().items():
-            steps = [int(step) for step in re.findall(r"step (\d+)/8", text)]
+            steps = [int(step) for step in re.findall(r"step (\d+)/8", text) if "stopped after" not in text]
             if run not in self.hit and steps and steps[-1] > 4 and (process := kernel(self.home, run)):
                 if process not in but and sent(process, signal.SIGSTOP):
                     yield run, process, steps[-1]
