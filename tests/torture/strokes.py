@@ -3,7 +3,6 @@
 `python -m torture.strokes [every]` prints the section; `every` looks at each so-many-th image only.
 """
 
-import datetime
 import functools
 import itertools
 import json
@@ -119,8 +118,6 @@ def same_hashes(dataset: str, drawn: dict[str, list[str]]) -> str:
 
 def report(every: int = 1) -> str:
     """Section of `docs/faults.md`: what was examined on each data set, and how often a promise was kept."""
-    from torture.__main__ import machine  # which brings torch along; the processes below need none
-
     jobs = []
     for dataset in REAL:
         split = json.loads(paths.split_file(dataset).read_text())
@@ -147,8 +144,6 @@ def report(every: int = 1) -> str:
         cells += [same_hashes(dataset, drawn) if every == 1 else "not all drawn"]
         lines.append(f"| {dataset} | {' | '.join(map(str, cells))} |")
     return f"""## Scribbles on every real training image
-
-Written by `python -m torture --only strokes`, on {datetime.date.today():%Y-%m-%d}, {machine()}.
 
 Three simulated annotators and the skeleton rule, each drawn anew on 10, 30, 50 and 100 % of the nuclei: a promise is
 kept on an image if it is at all four. Wrong side is a pixel of a foreground stroke outside of its nucleus, or of a
