@@ -20,7 +20,8 @@ import torch
 from safetensors import safe_open
 
 from s2l_core import exports, paths, results
-from s2l_core.config import RunConfig, S2LError, digest
+from s2l_core.archives import CellImage
+from s2l_core.config import PROFILES, RunConfig, S2LError, digest
 from s2l_core.findings import Fault, listed
 from s2l_core.folders import sound
 from s2l_core.inference import pick_device, predict
@@ -29,42 +30,58 @@ from s2l_core.model import ScribbleUNet
 from s2l_core.pixels import read_image
 from s2l_core.trainer import _Run
 
-UPDATES = 6  # averaged predictions in a round: how often the picture fills in
+UPDATES = 6  # parts of a round: how often there is something to watch
+LATER = 0.3  # of the learning rates, in a round that goes on from a model
 
-Watch = Callable[[Mapping[str, np.ndarray]], object]
+Watch = Callable[[ScribbleUNet], object]
 
 
 def train_round(
-    folder: Path, *, steps: int, start: Path | None = None, watch: Watch | None = None, seed: int = 0, **settings
+    folder: Path,
+    *,
+    steps: int,
+    guess: Mapping[str, np.ndarray] | None = None,
+    start: Path | None = None,
+    watch: Watch | None = None,
+    seed: int = 0,
+    **settings,
 ) -> ScribbleUNet:
     """Trains on the images of a folder that carry scribbles, and saves the model in `paths.own_results`.
 
-    A round has a warm-up and a main stage, as any run. It averages predictions anew: those of the round before were
-    made without the strokes that have been drawn since. Interrupted, it keeps what was learned so far, and says so.
+    The pseudo-labels of a round (Eq. 3) come from a guess and stay, since what a network says in its first few hundred
+    steps is worth less: believing it, short rounds grew surer of their mistakes (docs/obstacles.md). Without a guess a
+    round has warm-up and averages, as any run. Interrupted, it keeps what was learned so far, and says so.
 
     Args:
         folder: `images/` and `scribbles/`, as `load_dataset` reads them.
         steps: optimiser steps; a few hundred are a few minutes on two cores.
+        guess: image id -> foreground probability (H, W) of a model that learns quickly, as the random forest.
         start: a `model.safetensors` to go on from; None: random weights.
-        watch: called now and then with image id -> averaged probability (H, W) of the images that are learned from.
+        watch: called now and then with the network as it is, for `predict`.
         seed: of the weights and crops.
         settings: other fields of `RunConfig`.
 
     Raises:
-        S2LError: nothing is drawn, or only one class; `start` is no model of ours; steps are too few.
+        S2LError: nothing is drawn, or only one class; `guess` lacks an image that is drawn on; `start` is no model of
+            ours; steps are too few.
     """
     if steps < 2 * UPDATES:
         raise S2LError(f"steps = {steps}: a round has {2 * UPDATES} at least. Raise steps.")
     before = load_model(start) if start else None
     if before:
-        settings = {"encoder": before[1].encoder, "intensity": before[1].intensity} | settings
+        usual = PROFILES["demo"].settings.items()
+        rates = {name: LATER * value for name, value in usual if name.startswith("rate_")}
+        settings = {"encoder": before[1].encoder, "intensity": before[1].intensity} | rates | settings
     every = steps // UPDATES
-    lengths = {"average_every": every, "warmup_steps": every if before else 3 * every, "validate_every": steps}
-    lengths["main_steps"] = steps - lengths["warmup_steps"]
-    config = RunConfig(str(folder), "s2l-r1-r4", profile="demo", seed=seed, **lengths | settings)
+    warmup = (every if before else 3 * every) if guess is None else 1
+    lengths = {"average_every": every, "warmup_steps": warmup, "main_steps": steps - warmup, "validate_every": steps}
+    config = RunConfig(str(folder), "s2l-r1-r4", profile="demo", seed=seed, **lengths | {"crop": 160} | settings)
     with contextlib.redirect_stdout(io.StringIO()):  # what is said of validation and test means nothing here
-        run = _Round(config, pick_device(), True)
-    run.watch = watch or (lambda averaged: None)
+        run = _Round(config, pick_device(), guess is None)  # a warm-up of one step needs no bar
+    run.watch = watch or (lambda model: None)
+    if guess is not None:
+        for image in run.data.images:
+            run.hold(image, guess.get(image.id))
     if before:
         weights = before[0].state_dict()
         run.model.load_state_dict({name: weights[name] for name in run.model.state_dict()})
@@ -72,6 +89,7 @@ def train_round(
         with run.kept():
             run.advance(config.warmup_steps)
             run.fork()
+            run.progress = True
             run.advance(config.total_steps)
     except KeyboardInterrupt:
         print(f"stopped after step {run.step} of {steps}; what was learned is kept. Run the cell again to go on.")
@@ -101,13 +119,22 @@ def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
 
 
 class _Round(_Run):
-    """A run that shows its averaged predictions while it goes on."""
+    """A run that can be watched, and whose averages may be held."""
 
     watch: Watch
+    held = False
+
+    def hold(self, image: CellImage, guess: np.ndarray | None) -> None:
+        """What to take for an image's averaged prediction, from the first step to the last."""
+        if np.shape(guess) != image.image.shape[:2]:
+            found, expected = "missing" if guess is None else np.shape(guess), image.image.shape[:2]
+            raise S2LError(f"guess of {image.id} is {found}: expected {expected}. Guess for every image drawn on.")
+        self.pseudo.update(image.id, guess)
+        self.held = True
 
     def _update_averages(self) -> dict[str, float]:
-        row = super()._update_averages()
-        self.watch({image.id: self.pseudo.average(image.id).numpy() for image in self.data.images})
+        row = self._pseudo_labelled() if self.held else super()._update_averages()
+        self.watch(self.model)
         return row
 
 

@@ -199,11 +199,15 @@ class _Run(checkpoints.Resumable):
         return values
 
     def _update_averages(self) -> dict[str, float]:
-        """Predicts every training image; says how much is pseudo-labelled and, where truth exists, how well."""
+        """Predicts every training image, and says what pseudo-labels this gives."""
         due, done = self.step // self.config.average_every, self.pseudo.state_dict()["counts"]
         for image in self.data.images:
             if done.get(image.id, 0) < due:  # the others were updated before a cut
                 self.pseudo.update(image.id, self._predict(self.model, image.image))
+        return self._pseudo_labelled()
+
+    def _pseudo_labelled(self) -> dict[str, float]:
+        """How much of the training images is pseudo-labelled and, where truth exists, how well."""
         covered = labelled = right = total = 0
         for image in self.data.images:
             labels = self.pseudo.labels(image.id, 1 - self.config.confidence, self.config.confidence).numpy()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from s2l_core import paths
+from s2l_core import paths, rounds
 from s2l_core.config import S2LError, Stroke
 from s2l_core.datasets import load_dataset
 from s2l_core.inference import predict
+from s2l_core.metrics import iou
 from s2l_core.rounds import UPDATES, load_model, train_round
 from s2l_core.scribbles import SimulatedAnnotator, write_strokes
 
@@ -48,16 +49,65 @@ def weights(model):
 
 def test_a_round_learns_from_strokes_alone_and_shows_it(folder):
     draw(folder)
-    seen = []
-    model = train_round(folder, steps=STEPS, watch=seen.append, **SMALL)
-    assert len(seen) == UPDATES - 1, "the average after the last step would serve nobody"
-    assert list(seen[0]) == ["synthetic-fluo-000", "synthetic-fluo-001"]
-    assert all(values.shape == (96, 96) for values in seen[0].values())
-    assert not np.array_equal(seen[0]["synthetic-fluo-000"], seen[-1]["synthetic-fluo-000"])
+    seen, image = [], load_dataset(str(folder))[2].image
+    model = train_round(folder, steps=STEPS, watch=lambda network: seen.append(predict(network, image)), **SMALL)
+    assert len(seen) == UPDATES - 1, "after the last step the model itself can be asked"
+    assert not np.array_equal(seen[0], seen[-1])
     saved, config = load_model(paths.own_results(folder) / "model.safetensors")
     assert torch.equal(weights(saved), weights(model)) and config.method == "s2l-r1-r4"
-    image = load_dataset(str(folder))[2].image
     assert np.array_equal(predict(saved, image), predict(model, image))
+
+
+def truth(folder, share=1.0):
+    """A guess that is sure and right: of each image, or of the first of them."""
+    cells = load_dataset("synthetic-fluo", images=3, image_size=96)
+    return {cell.id: np.where(cell.instances > 0, 0.95, 0.05).astype(np.float32) for cell in cells[: round(3 * share)]}
+
+
+def test_what_is_guessed_stays_the_pseudo_labels_of_a_round(folder, monkeypatch):
+    draw(folder)
+    rounds_seen = []
+    averaged = lambda self: rounds_seen.append({i.id: self.pseudo.average(i.id) for i in self.data.images})  # noqa: E731
+    update = rounds._Round._update_averages
+    monkeypatch.setattr(rounds._Round, "_update_averages", lambda self: (averaged(self), update(self))[1])
+    guess = truth(folder)
+    train_round(folder, steps=STEPS, guess=guess, **SMALL)
+    assert len(rounds_seen) == UPDATES - 1
+    for known in rounds_seen:
+        assert list(known) == ["synthetic-fluo-000", "synthetic-fluo-001"]
+        for name, values in known.items():
+            torch.testing.assert_close(values, torch.from_numpy(guess[name]))
+
+
+def test_a_guess_teaches_more_than_the_strokes_alone(folder):
+    few = Stroke(1, 2.0, ((40.0, 40.0), (42.0, 42.0))), Stroke(0, 2.0, ((2.0, 2.0), (6.0, 6.0)))
+    draw(folder, {f"synthetic-fluo-00{k}": few for k in range(2)})
+    image, guess = load_dataset(str(folder))[0].image, truth(folder)
+    alone, guided = (train_round(folder, steps=4 * STEPS, guess=given, **SMALL) for given in (None, guess))
+    target = guess["synthetic-fluo-000"] > 0.5
+    assert iou(target, predict(guided, image) > 0.5) > iou(target, predict(alone, image) > 0.5) + 0.1
+
+
+def test_a_guess_of_every_image_drawn_on_is_asked_for(folder):
+    draw(folder)
+    with pytest.raises(S2LError, match=r"guess of synthetic-fluo-001 is missing: expected \(96, 96\)"):
+        train_round(folder, steps=STEPS, guess=truth(folder, 1 / 3), **SMALL)
+    small = {name: values[:50] for name, values in truth(folder).items()}
+    with pytest.raises(S2LError, match=r"guess of synthetic-fluo-000 is \(50, 96\): expected \(96, 96\)"):
+        train_round(folder, steps=STEPS, guess=small, **SMALL)
+
+
+def test_a_later_round_takes_smaller_steps(folder):
+    draw(folder)
+    train_round(folder, steps=STEPS, **SMALL)
+    file = paths.own_results(folder) / "model.safetensors"
+    first = load_model(file)[1]
+    train_round(folder, steps=STEPS, start=file, **SMALL)
+    later = load_model(file)[1]
+    for name in ("rate_encoder", "rate_decoder", "rate_heads"):
+        assert getattr(later, name) == rounds.LATER * getattr(first, name)
+    train_round(folder, steps=STEPS, start=file, rate_heads=1e-5, **SMALL)
+    assert load_model(file)[1].rate_heads == 1e-5
 
 
 def test_the_next_round_starts_where_the_last_one_ended(folder):
@@ -82,7 +132,7 @@ def test_a_round_takes_over_the_network_of_the_model_it_starts_from(folder):
 
 def test_an_interrupted_round_keeps_what_was_learned(folder, capsys):
     draw(folder)
-    model = train_round(folder, steps=STEPS, watch=lambda averaged: os.kill(os.getpid(), signal.SIGINT), **SMALL)
+    model = train_round(folder, steps=STEPS, watch=lambda network: os.kill(os.getpid(), signal.SIGINT), **SMALL)
     assert f"of {STEPS}; what was learned is kept" in capsys.readouterr().out
     saved, _ = load_model(paths.own_results(folder) / "model.safetensors")
     assert torch.equal(weights(saved), weights(model))
