@@ -33,18 +33,12 @@ from s2l_core.trainer import _Run
 UPDATES = 6  # parts of a round: how often there is something to watch
 LATER = 0.3  # of the learning rates, in a round that goes on from a model
 
-Watch = Callable[[ScribbleUNet], object]
+Watch = Callable[[ScribbleUNet], object] | None
+Guess = Mapping[str, np.ndarray] | None
 
 
 def train_round(
-    folder: Path,
-    *,
-    steps: int,
-    guess: Mapping[str, np.ndarray] | None = None,
-    start: Path | None = None,
-    watch: Watch | None = None,
-    seed: int = 0,
-    **settings,
+    folder: Path, *, steps: int, guess: Guess = None, start: Path | None = None, watch: Watch = None, **settings
 ) -> ScribbleUNet:
     """Trains on the images of a folder that carry scribbles, and saves the model in `paths.own_results`.
 
@@ -58,8 +52,7 @@ def train_round(
         guess: image id -> foreground probability (H, W) of a model that learns quickly, as the random forest.
         start: a `model.safetensors` to go on from; None: random weights.
         watch: called now and then with the network as it is, for `predict`.
-        seed: of the weights and crops.
-        settings: other fields of `RunConfig`.
+        settings: other fields of `RunConfig`, such as the `seed` of weights and crops.
 
     Raises:
         S2LError: nothing is drawn, or only one class; `guess` lacks an image that is drawn on; `start` is no model of
@@ -69,19 +62,17 @@ def train_round(
         raise S2LError(f"steps = {steps}: a round has {2 * UPDATES} at least. Raise steps.")
     before = load_model(start) if start else None
     if before:
-        usual = PROFILES["demo"].settings.items()
-        rates = {name: LATER * value for name, value in usual if name.startswith("rate_")}
+        rates = {name: LATER * value for name, value in PROFILES["demo"].settings.items() if name.startswith("rate_")}
         settings = {"encoder": before[1].encoder, "intensity": before[1].intensity} | rates | settings
     every = steps // UPDATES
     warmup = (every if before else 3 * every) if guess is None else 1
     lengths = {"average_every": every, "warmup_steps": warmup, "main_steps": steps - warmup, "validate_every": steps}
-    config = RunConfig(str(folder), "s2l-r1-r4", profile="demo", seed=seed, **lengths | {"crop": 160} | settings)
+    config = RunConfig(str(folder), "s2l-r1-r4", profile="demo", **lengths | {"crop": 160} | settings)
     with contextlib.redirect_stdout(io.StringIO()):  # what is said of validation and test means nothing here
         run = _Round(config, pick_device(), guess is None)  # a warm-up of one step needs no bar
     run.watch = watch or (lambda model: None)
-    if guess is not None:
-        for image in run.data.images:
-            run.hold(image, guess.get(image.id))
+    for image in run.data.images if guess is not None else ():
+        run.hold(image, guess.get(image.id))
     if before:
         weights = before[0].state_dict()
         run.model.load_state_dict({name: weights[name] for name in run.model.state_dict()})
@@ -126,8 +117,8 @@ class _Round(_Run):
 
     def hold(self, image: CellImage, guess: np.ndarray | None) -> None:
         """What to take for an image's averaged prediction, from the first step to the last."""
-        if np.shape(guess) != image.image.shape[:2]:
-            found, expected = "missing" if guess is None else np.shape(guess), image.image.shape[:2]
+        found, expected = np.shape(guess) or "missing", image.image.shape[:2]
+        if found != expected:
             raise S2LError(f"guess of {image.id} is {found}: expected {expected}. Guess for every image drawn on.")
         self.pseudo.update(image.id, guess)
         self.held = True
