@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -14,6 +15,23 @@ README = (ROOT / "README.md").read_text()
 
 def test_table_is_the_committed_one():
     assert (ROOT / "results" / "cpu" / "table1.md").read_text() in README
+
+
+def test_what_is_said_of_rounds_follows_from_their_trials():
+    trials = pd.read_csv(ROOT / "docs" / "rounds.csv")
+    trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)
+    text = (ROOT / "docs" / "obstacles.md").read_text()
+    table = trials[(trials.machine == "H200") & (trials.steps < 450)]
+    for (case, crop), iou in table.groupby(["case", "crop"]).iou:
+        mean, worst = (f"{value:.3f}"[1:] for value in (iou.mean(), iou.min()))
+        assert len(iou) == 11 and f"| {case} | {crop:.0f} | {mean} | {worst} |" in text, (case, mean, worst)
+    here = trials[trials.machine == "2 cores"].set_index(["case", "images"]).iou
+    first, second, forest = (here[case] for case in ("one round", "a second round, no new strokes", "the forest"))
+    assert f"{first.mean():.3f} after the first round (worst {first.min():.3f})".replace("0.", ".") in text
+    assert f"{second.mean():.3f} after a second without new strokes ({second.min():.3f})".replace("0.", ".") in text
+    known = forest[first.index].mean()  # on the same images
+    means = f"{first.mean():.2f} from scratch, a second one {second.mean():.2f}, the forest {known:.2f}"
+    assert means.replace("0.", ".") in README
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
