@@ -7,13 +7,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# in CI the same examples every time: a red run there must be repeatable
-settings.register_profile("s2l", deadline=None, derandomize=bool(os.environ.get("CI")))
+# no time limits, however busy the machine; in CI the same examples every time: a red run there must be repeatable
+settings.register_profile(
+    "s2l", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
 settings.load_profile("s2l")
 
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from benchmarks import harness, imports, inputs, loss, report, scores, scribbles
-from benchmarks.__main__ import TOPICS
-from benchmarks.harness import FOLDER, Row, Scale, absolute, interleaved, ratio
+from benchmarks.harness import FOLDER, TOPICS, Row, Scale, absolute, interleaved, ratio
 from s2l_core.losses import contrastive_loss
 from s2l_core.metrics import score
 

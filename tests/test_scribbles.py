@@ -1,7 +1,6 @@
 """Scribbles: rendering against brute force, what the annotator promises, the skeleton rule, checks and files."""
 
 import json
-import time
 from dataclasses import replace
 from fractions import Fraction
 
@@ -84,7 +83,7 @@ def covered_by_definition(stroke, shape):
 quarters = st.integers(-12, 40).map(lambda n: n / 4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(quarters, quarters), min_size=1, max_size=4), st.integers(1, 16).map(lambda n: n / 4))
 def test_render_is_exact(points, width):
     stroke = Stroke(1, width, tuple(points))
@@ -117,7 +116,7 @@ def test_later_stroke_wins_and_nothing_is_ignore():
 # the simulated annotator
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from([0.05, 0.1, 0.3, 0.5, 1.0]))
 def test_annotator_keeps_its_promises(seed, count, budget):
     rng = np.random.default_rng(seed)
@@ -271,7 +270,7 @@ any_stroke = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(max_size=3), st.lists(any_stroke, max_size=3), max_size=2))
 def test_strokes_survive_the_file(tmp_path, strokes):
     file = tmp_path / "s.json"
@@ -327,18 +326,7 @@ def test_shipped_strokes_are_small():
     assert sum(sizes) <= 5e6 and max(sizes) <= 2e6
 
 
-# speed and real images
-
-
-def test_a_large_image_takes_half_a_second():
-    instances = nuclei((1024, 1024), 100, 0, largest=25)
-    for draw in (SimulatedAnnotator(0).strokes, lambda i: skeleton_strokes(i, 0.3, 0)):
-        seconds = []
-        for _ in range(3):
-            start = time.process_time()
-            draw(instances)
-            seconds.append(time.process_time() - start)
-        assert min(seconds) <= 0.5
+# real images
 
 
 @pytest.fixture(scope="module")

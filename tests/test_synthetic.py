@@ -1,7 +1,5 @@
 """The rendered data set: exact truth, one seed one image, and the three groups of BBBC038."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -32,16 +30,6 @@ def test_same_seed_same_image(modality):
     for first, second in zip(render(modality, 96, 5), render(modality, 96, 5), strict=True):
         np.testing.assert_array_equal(first, second)
     assert (render(modality, 96, 5)[0] != render(modality, 96, 6)[0]).any()
-
-
-@each_modality
-def test_a_hundred_images_take_ten_seconds(modality):
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
-        generate(modality, 4)
-        seconds.append(time.process_time() - start)
-    assert 100 / 4 * min(seconds) < 10
 
 
 def test_an_image_does_not_depend_on_the_number_of_images():
