@@ -6,13 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.harness import FOLDER, Disturbance, Scale
-
-TOPICS = {  # what `make bench` measures, in this order; "full" has more
-    "bench": "loss steps feeding averages prediction scores scribbles reading imports cost".split(),
-    "full": "averages scribbles prediction folds options first_mask".split(),
-}
-TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask"]
+from benchmarks.harness import FOLDER, TOPICS, Disturbance, Scale
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.lines import Line2D
 
-from benchmarks.harness import FOLDER, Row, Scale
+from benchmarks.harness import FOLDER, TOPICS, Row, Scale
 from s2l_core.drawing import BLUE, GREY, RED, Picture, styled
 
 COLUMNS = "scale topic case unit ours against theirs value low high rounds bar met others seconds machine".split()
@@ -37,7 +37,7 @@ BLOCK = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S
 def record(scale: Scale, topic: str, rows: Sequence[Row], others: float, seconds: float) -> pd.DataFrame:
     """Puts the rows of a topic, which took so many seconds, in place of its older ones; returns all of `results.csv`.
 
-    Where the topic belongs to another scale, its rows there stay.
+    Scales and topics keep their order. Where the topic belongs to another scale, its rows there stay.
     """
     file = scale.out / "results.csv"
     new = pd.DataFrame([{name: getattr(row, name, None) for name in COLUMNS} for row in rows])
@@ -45,6 +45,9 @@ def record(scale: Scale, topic: str, rows: Sequence[Row], others: float, seconds
     if file.exists():
         old = read(file)
         new = pd.concat([old[(old.scale != scale.name) | (old.topic != topic)], new], ignore_index=True)
+    order = {(name, topic): place for name, topics in TOPICS.items() for place, topic in enumerate(topics)}
+    places = [order[pair] for pair in zip(new.scale, new.topic, strict=True)]
+    new = new.assign(place=places).sort_values(["scale", "place"], kind="stable").drop(columns="place")
     new.to_csv(file, index=False, float_format="%.5g")
     return read(file)
 
