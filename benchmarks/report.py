@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.lines import Line2D
@@ -102,7 +103,7 @@ def machine() -> str:
 def draw(rows: pd.DataFrame) -> Picture:
     """A point for each row, from its smallest to its largest round, and its bar; a panel for each kind of value."""
     kinds = [_kind(row) for row in rows.itertuples()]
-    parts = list(rows.groupby(kinds, sort=False))
+    parts = list(rows.groupby(np.array(kinds), sort=False))  # a list could be names of columns
     figure = Picture(figsize=(8, 0.4 + sum(0.36 * len(part) + 0.6 for _, part in parts)), layout="constrained")
     grid = {"height_ratios": [len(part) + 0.5 for _, part in parts]}
     axes = figure.subplots(len(parts), squeeze=False, gridspec_kw=grid)[:, 0]

@@ -132,6 +132,7 @@ def test_the_report_names_what_is_missed(tmp_path):
     assert "1 of 2 bars are met" in text and "Other processes took 25% of the machine" in text
     assert f"12 seconds: {report.machine()}" in text
     assert f"Missed: slow one. Reason: {report.REASONS['steps']}" in text
+    assert [ax.get_xlabel() for ax in report.draw(report.read(tmp_path / "results.csv")).axes] == ["seconds"]
     again = report.record(Scale("bench", tmp_path), "steps", [good], 0.0, 1.0)  # in place of the older rows
     assert list(again.case) == ["quick one"]
 
