@@ -1,5 +1,6 @@
 """Steps fed by the real loader, augmentation included, beside steps on a batch that is at hand."""
 
+import copy
 from functools import partial
 
 from benchmarks import inputs
@@ -10,7 +11,7 @@ STEPS = 2  # of a block: as long as no averaged prediction is due, the loader is
 
 
 def measure(scale: Scale) -> list[Row]:
-    """Grey images, and stained ones, whose colour is jittered too."""
+    """Grey images, and stained ones, whose colour is jittered too; then the paper's batch, cut as for a GPU."""
     grey = inputs.run(inputs.config(scale, "s2l", batch=4))
     stained = inputs.run(inputs.config(scale, "s2l", "synthetic-he", batch=4))
     fixed, pseudo = grey.data.batch(0, inputs.averages(grey)), inputs.averages(stained)
@@ -19,12 +20,17 @@ def measure(scale: Scale) -> list[Row]:
     loaders["stained"] = Prefetcher(stained.data, pseudo, stained.device)
     cases = {name: partial(fed, grey, loader) for name, loader in loaders.items()}
     times = scale.turns({"fixed": partial(blocked, grey, fixed)} | cases)
-    for loader in loaders.values():
+    wide = copy.copy(grey.data)
+    wide.size = scale.pick(2, 29)
+    cutting = {n: Prefetcher(wide, inputs.averages(grey), grey.device, cutters=n) for n in (0, 2)}
+    spent = scale.turns({str(n): partial(loader.batch, 0, prefetch_next=False) for n, loader in cutting.items()})
+    for loader in (*loaders.values(), *cutting.values()):
         loader.close()
     name = f"{STEPS} steps of {grey.data.size} crops"
     return [
         ratio(f"{name}, {grey.config.dataset}", times["fed"], "fixed batch", times["fixed"], "<= 1.05"),
         ratio(f"{name}, {stained.config.dataset}", times["stained"], "fixed batch", times["fixed"], "<= 1.05"),
+        ratio(f"a batch of {wide.size} crops, by two threads", spent["2"], "by one", spent["0"]),
     ]
 
 

@@ -69,8 +69,7 @@ def random_crop(
     columns = slice(max(0, int(centre[1]) - reach), min(width, int(centre[1]) + reach + 1))
     grid, inside = _grid(centre, linear, size, rows, columns)
 
-    smooth = to_unit(image[rows, columns], limits)
-    smooth = _sample(smooth, grid, "bilinear")
+    smooth = _sample(to_unit(image[rows, columns], limits), grid, "bilinear")
     crop = {"image": _jitter(smooth, rng, colour).clamp_(0, 1)}
     for name, values in {"scribbles": scribbles, "mask": mask}.items():
         if values is None:
@@ -107,12 +106,12 @@ def _geometry(height, width, size: int, rng: np.random.Generator, target=None) -
 def _grid(centre, linear, size: int, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
     """Sampling grid (1, size, size, 2) of the window, as `grid_sample` wants it, and which points lie inside."""
     offset = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    row = centre[0] + linear[0, 0] * offset[:, None] + linear[0, 1] * offset[None, :] - rows.start
-    column = centre[1] + linear[1, 0] * offset[:, None] + linear[1, 1] * offset[None, :] - columns.start
-    y = (2 * row + 1) / (rows.stop - rows.start) - 1  # pixel centres, align_corners=False
-    x = (2 * column + 1) / (columns.stop - columns.start) - 1
-    grid = torch.stack([x, y], dim=-1).float()[None]
-    return grid, (grid.abs() <= 1).all(dim=-1)[0]
+    grid = torch.empty(1, size, size, 2)
+    for axis, part in enumerate((rows, columns)):
+        place = centre[axis] + linear[axis, 0] * offset[:, None] + linear[axis, 1] * offset[None, :]
+        place.sub_(part.start).mul_(2).add_(1).div_(part.stop - part.start).sub_(1)  # pixel centres, no aligned corners
+        grid[0, ..., 1 - axis] = place
+    return grid, (grid[0].abs() <= 1).all(dim=-1)
 
 
 def _sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:

@@ -1,7 +1,9 @@
 """The training images of a run and the crops of each step, drawn from (seed, purpose, step) alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -75,30 +77,35 @@ class TrainingSet:
         self.colour = config.dataset in STAINED
         self.limits = {image.id: intensity_range(image.image, config.intensity) for image in self.images}
 
-    def ids(self, step: int) -> list[str]:
-        """Images of a step: each epoch is a fresh permutation, one crop per image."""
-        return [self.images[self._index(step * self.size + place)].id for place in range(self.size)]
+    def images_at(self, step: int) -> list:
+        """CellImages of a step: each epoch is a fresh permutation, one crop per image."""
+        count = len(self.images)
+        places = [divmod(position, count) for position in range(step * self.size, (step + 1) * self.size)]
+        rngs = {epoch: np.random.default_rng(seed_for(self.seed, "order", epoch)) for epoch, _ in places}
+        orders = {epoch: rng.permutation(count) for epoch, rng in rngs.items()}
+        return [self.images[orders[epoch][place]] for epoch, place in places]
 
-    def batch(self, step: int, pseudo: PseudoLabels | None = None) -> dict[str, Tensor]:
+    def batch(self, step: int, pseudo: PseudoLabels | None = None, cut: Callable = map) -> dict[str, Tensor]:
         """Crops of one step, stacked.
 
         Args:
             step: number of the step, from 0.
             pseudo: averaged predictions to cut along, if the method uses them.
+            cut: `map`, or one that works in threads: crops do not depend on each other.
 
         Returns:
             image (B, 3, S, S) float32 in [0, 1]; scribbles, mask (B, S, S) uint8; averaged (B, S, S) float32.
         """
-        crops = []
-        for place in range(self.size):
-            image = self.images[self._index(step * self.size + place)]
-            averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
-            rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
-            scribbles = None if self.masks else self.scribbles[image.id]
-            options = {"size": self.crop, "rng": rng, "limits": self.limits[image.id], "colour": self.colour}
-            options["target"] = self._target(image.id, step, place)
-            crops.append(random_crop(image.image, scribbles, averaged, image.instances, **options))
+        crops = list(cut(partial(self._crop, step, pseudo), range(self.size), self.images_at(step)))
         return {name: torch.stack([crop[name] for crop in crops]) for name in crops[0]}
+
+    def _crop(self, step: int, pseudo: PseudoLabels | None, place: int, image) -> dict[str, Tensor]:
+        averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
+        rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
+        scribbles = None if self.masks else self.scribbles[image.id]
+        options = {"size": self.crop, "rng": rng, "limits": self.limits[image.id], "colour": self.colour}
+        options["target"] = self._target(image.id, step, place)
+        return random_crop(image.image, scribbles, averaged, image.instances, **options)
 
     def _target(self, image: str, step: int, place: int) -> list[int] | None:
         """A pixel of a foreground scribble that the crop shall hold, for the share `foreground_crops` of crops."""
@@ -107,24 +114,25 @@ class TrainingSet:
             return None
         return rng.choice(self.strokes[image]).tolist()
 
-    def _index(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.images))
-        if getattr(self, "_epoch", None) != epoch:
-            order = np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(len(self.images))
-            self._epoch, self._order = epoch, order
-        return int(self._order[place])
-
 
 class Prefetcher:
-    """Prepares the next batch in a thread while the current step computes."""
+    """Prepares the next batch in a thread while the current step computes.
 
-    def __init__(self, data: TrainingSet, pseudo: PseudoLabels | None, device: torch.device, regions=None):
-        """`regions`: (batch, step) -> region labels, which stay on the CPU."""
+    Args:
+        data: what to take crops of.
+        pseudo: averaged predictions to cut along, or None.
+        device: where batches go.
+        regions: (batch, step) -> region labels, which stay on the CPU; or None.
+        cutters: further threads, which cut the crops; None: one a core, 8 at most, where a GPU does the rest, else 0.
+    """
+
+    def __init__(self, data: TrainingSet, pseudo, device: torch.device, regions=None, cutters: int | None = None):
         self.data, self.pseudo, self.device, self.regions = data, pseudo, device, regions
-        self._pool = ThreadPoolExecutor(1)
-        self._waiting = None
         threads = torch.get_num_threads()
-        self._pool.submit(_compute_alone).result()
+        cutters = min(threads, 8) * (device.type == "cuda") if cutters is None else cutters
+        self._pool = ThreadPoolExecutor(1 + cutters)
+        self._cut, self._waiting = self._pool.map if cutters else map, None
+        list(self._pool.map(_compute_alone, [Barrier(1 + cutters)] * (1 + cutters)))
         torch.set_num_threads(threads)
 
     def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Tensor]:
@@ -136,18 +144,19 @@ class Prefetcher:
         return {name: values.to(self.device, non_blocking=cuda) for name, values in batch.items()} | regions
 
     def _prepare(self, step: int) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
-        batch = self.data.batch(step, self.pseudo)
+        batch = self.data.batch(step, self.pseudo, self._cut)
         regions = {"regions": self.regions(batch, step=step)} if self.regions else {}
         if self.device.type == "cuda":  # from pinned memory a transfer is not waited for
             batch = {name: values.pin_memory() for name, values in batch.items()}
         return batch, regions
 
     def close(self) -> None:
-        """Stops the thread."""
+        """Stops the threads."""
         self._pool.shutdown(cancel_futures=True)
 
 
-def _compute_alone() -> None:
+def _compute_alone(together: Barrier) -> None:
     """The calling thread uses one core: beside a second team of OpenMP threads the first would sleep at every wait."""
+    together.wait()  # so that each thread of the pool has one of these calls
     torch.get_num_threads()  # gives this thread the number of the process, which would else happen later
     torch.set_num_threads(1)

@@ -72,7 +72,8 @@ def region_labels(
         raise S2LError(f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. Change one of them.")
 
     def share(of: Tensor, label: int) -> Tensor:  # (B, H, W) -> (B, H/d, W/d); exact, as d * d is a power of two
-        return F.avg_pool2d((of == label).float().unsqueeze(1), factor).squeeze(1)
+        same = (of == label).float()
+        return F.avg_pool2d(same, factor) if factor > 1 else same  # pooling single pixels is slow
 
     if rule == "unanimous":
         labels = torch.where(scribbles == IGNORE, labels, scribbles)

@@ -56,8 +56,7 @@ def run_id(config: RunConfig) -> str:
 
 def warmup_id(config: RunConfig) -> str:
     """Name of the warm-up a run shares."""
-    shared = config.warmup()
-    return f"{Path(config.dataset).name}_warmup_f{config.fold}_s{config.seed}_{run_hash(shared)}"
+    return f"{Path(config.dataset).name}_warmup_f{config.fold}_s{config.seed}_{run_hash(config.warmup())}"
 
 
 def is_done(config: RunConfig) -> bool:

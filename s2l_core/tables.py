@@ -104,8 +104,7 @@ LEGEND = (
 
 
 def _columns(table: pd.DataFrame) -> pd.Series:
-    images = table.groupby("data").images.transform("max").astype(str)
-    return table.data + " " + table.score + " (n = " + images + ")"
+    return table.data + " " + table.score + " (n = " + table.groupby("data").images.transform("max").astype(str) + ")"
 
 
 def _cells(table: pd.DataFrame, *, marked: bool) -> pd.DataFrame:

@@ -192,8 +192,9 @@ class _Run(checkpoints.Resumable):
         gathered = torch.stack([term.detach().float() for term in (total, *terms.values())])
         values = dict(zip(("loss", *terms), gathered.tolist(), strict=True))  # the only wait for the device in a step
         if not math.isfinite(values["loss"]):
+            names = [image.id for image in self.data.images_at(self.step)]
             raise S2LError(
-                f"step {self.step}: the loss is {values['loss']} ({values}), images {self.data.ids(self.step)}. "
+                f"step {self.step}: the loss is {values['loss']} ({values}), images {names}. "
                 "Lower rate_encoder and rate_decoder, or look at these images and their scribbles."
             )
         return values

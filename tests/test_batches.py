@@ -1,6 +1,9 @@
 """Crops of a step: which images, which places, the same for every method."""
 
+from threading import Barrier
+
 import numpy as np
+import pytest
 import torch
 
 from s2l_core.batches import Prefetcher, TrainingSet, scribbles_of
@@ -54,9 +57,9 @@ def test_strokes_are_those_of_the_annotator_whatever_the_seed_of_training():
 def test_every_epoch_shows_every_image_once():
     data = training_set(batch=2)
     count = len(data.images)
-    seen = [image for step in range(count) for image in data.ids(step)]
-    assert sorted(seen) == sorted(2 * [image.id for image in data.images])
-    assert seen[:count] != seen[count:]
+    seen = [image for step in range(count) for image in data.images_at(step)]
+    assert sorted(image.id for image in seen) == sorted(2 * [image.id for image in data.images])
+    assert [image.id for image in seen[:count]] != [image.id for image in seen[count:]]
 
 
 def test_region_labels_come_with_the_batch_and_stay_on_the_cpu():
@@ -71,14 +74,17 @@ def test_region_labels_come_with_the_batch_and_stay_on_the_cpu():
     assert all(batch["image"].device.type == "meta" for batch in batches)
 
 
-def test_the_loader_gives_the_same_batches_and_keeps_to_one_core():
+@pytest.mark.parametrize("cutters", [0, 3])
+def test_the_loader_gives_the_same_batches_and_each_thread_keeps_to_one_core(cutters):
     """Two teams of OpenMP threads on two cores would make the step's team sleep at every wait."""
     data, threads = training_set(), torch.get_num_threads()
     torch.set_num_threads(2)
-    loader = Prefetcher(data, None, torch.device("cpu"))
+    loader = Prefetcher(data, None, torch.device("cpu"), cutters=cutters)
     try:
         assert torch.get_num_threads() == 2
-        assert loader._pool.submit(torch.get_num_threads).result() == 1
+        together = Barrier(1 + cutters, timeout=60)
+        counts = [loader._pool.submit(lambda: (together.wait(), torch.get_num_threads())) for _ in range(1 + cutters)]
+        assert [count.result()[1] for count in counts] == [1] * (1 + cutters)
         for step in range(3):
             found, expected = loader.batch(step, prefetch_next=step < 2), data.batch(step)
             assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -86,3 +92,12 @@ def test_the_loader_gives_the_same_batches_and_keeps_to_one_core():
     finally:
         loader.close()
         torch.set_num_threads(threads)
+
+
+def test_crops_are_cut_side_by_side_where_there_are_threads_for_them():
+    data = training_set(batch=2)
+    crop, together = data._crop, Barrier(2, timeout=60)
+    data._crop = lambda *what: (together.wait(), crop(*what))[1]  # each waits for another
+    loader = Prefetcher(data, None, torch.device("cpu"), cutters=2)
+    assert len(loader.batch(0, prefetch_next=True)["image"]) == 2
+    loader.close()  # comes back although a batch is being made
