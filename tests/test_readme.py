@@ -32,6 +32,10 @@ def test_what_is_said_of_rounds_follows_from_their_trials():
     known = forest[first.index].mean()  # on the same images
     means = f"{first.mean():.2f} from scratch, a second one {second.mean():.2f}, the forest {known:.2f}"
     assert means.replace("0.", ".") in README
+    measured = pd.read_csv(ROOT / "benchmarks" / "results.csv").query("topic == 'rounds'").value
+    known, *guessed = (f"{value:.3f}"[1:] for value in measured)
+    assert "{} and {} on the forest's guess, {} and {} on the network's own averages".format(*guessed) in text
+    assert f"averages; the forest has {known} there" in text
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
