@@ -131,7 +131,14 @@ def train(cells: dict[str, str], names: dict, seconds: int) -> int:
     """Runs the notebook's rounds, one after the other, until a SIGINT; how many steps were taken."""
     names["display"] = lambda *_, **__: SimpleNamespace(update=lambda picture: None)
     said, rounds = io.StringIO(), 0
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+
+    def interrupt() -> None:
+        time.sleep(seconds)
+        while "step " not in said.getvalue():  # a second is soon over on a busy machine
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Thread(target=interrupt, daemon=True)
     timer.start()
     with contextlib.redirect_stdout(said), contextlib.suppress(KeyboardInterrupt):  # one between two rounds
         while timer.is_alive():
