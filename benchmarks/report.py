@@ -46,9 +46,9 @@ def record(scale: Scale, topic: str, rows: Sequence[Row], others: float, seconds
     if file.exists():
         old = read(file)
         new = pd.concat([old[(old.scale != scale.name) | (old.topic != topic)], new], ignore_index=True)
-    order = {(name, topic): place for name, topics in TOPICS.items() for place, topic in enumerate(topics)}
-    places = [order[pair] for pair in zip(new.scale, new.topic, strict=True)]
-    new = new.assign(place=places).sort_values(["scale", "place"], kind="stable").drop(columns="place")
+    order = [(name, each) for name, topics in TOPICS.items() for each in topics]
+    places = [order.index(pair) for pair in zip(new.scale, new.topic, strict=True)]
+    new = new.iloc[np.argsort(places, kind="stable")]
     new.to_csv(file, index=False, float_format="%.5g")
     return read(file)
 

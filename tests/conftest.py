@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # no time limits, however busy the machine; in CI the same examples every time: a red run there must be repeatable
+SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]  # folders of tests are written over
 settings.register_profile(
-    "s2l", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+    "s2l", deadline=None, suppress_health_check=SUPPRESSED, derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("s2l")
 

@@ -99,5 +99,7 @@ def test_crops_are_cut_side_by_side_where_there_are_threads_for_them():
     crop, together = data._crop, Barrier(2, timeout=60)
     data._crop = lambda *what: (together.wait(), crop(*what))[1]  # each waits for another
     loader = Prefetcher(data, None, torch.device("cpu"), cutters=2)
-    assert len(loader.batch(0, prefetch_next=True)["image"]) == 2
+    assert len(loader.batch(0, prefetch_next=False)["image"]) == 2
+    data._crop = crop
+    loader.batch(1, prefetch_next=True)
     loader.close()  # comes back although a batch is being made

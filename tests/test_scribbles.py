@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -270,7 +270,7 @@ any_stroke = st.builds(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(st.dictionaries(st.text(max_size=3), st.lists(any_stroke, max_size=3), max_size=2))
 def test_strokes_survive_the_file(tmp_path, strokes):
     file = tmp_path / "s.json"
