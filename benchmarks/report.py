@@ -119,6 +119,7 @@ def draw(rows: pd.DataFrame) -> Picture:
         shown = [*part.low, *part.high, *(limit for limit in limits if limit is not None)]
         if 0 < 10 * min(shown) < max(shown) and kind != "IoU":
             ax.set(xscale="log", xlabel=f"{kind} (logarithmic)")
+            ax.xaxis.set_minor_formatter("")  # within one decade its labels would overlap
         else:
             ax.set(xlim=(0, 1.05 * (max(shown) or 1)), xlabel=kind)
         beside = [f"\nbeside: {row.against}" if row.against else "" for row in part.itertuples()]
