@@ -19,14 +19,15 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 	"$$p" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 PY = .venv/bin/python
 
-# notebooks run in folders of their own, so a relative path is resolved here
+# Paths reach the shell as variables of the environment, never as text, so that each stays one word whatever is in it.
 ifneq ($(S2L_DATA),)
-override S2L_DATA := $(shell cd "$(S2L_DATA)" >/dev/null 2>&1 && pwd || echo "$(S2L_DATA)")
 export S2L_DATA
+# notebooks run in folders of their own, so a relative path is resolved here
+WHOLE_DATA = S2L_DATA="$$(cd -- "$$S2L_DATA" >/dev/null 2>&1 && pwd || printf '%s' "$$S2L_DATA")"
 endif
 
 # jobs and notebook kernels call `python` by name
-IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+IN_VENV = PATH="$$PWD/.venv/bin:$$PATH" $(WHOLE_DATA)
 AT_ONCE = $(if $(filter slurm,$(ON)),$(if $(filter command,$(firstword $(origin JOBS))),--jobs $(JOBS)),--cores $(JOBS))
 SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --workflow-profile workflow/profiles/$(ON) $(AT_ONCE)
 CLUSTER = $(if $(CORES),cores=$(CORES)) $(if $(GPUS),gpus=$(GPUS)) $(if $(HOURS),hours=$(HOURS))
@@ -107,8 +108,8 @@ clean: ## remove caches and the results of smoke and demo; never data or committ
 			echo "Install one (on Debian or Ubuntu: python3-venv as well), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; \
 			exit 1; \
 		fi; \
-		echo "making .venv with $$($(PYTHON) --version) ($(PYTHON))"; \
-		$(PYTHON) -m venv .venv; \
+		echo "making .venv with $$("$(PYTHON)" --version) ($(PYTHON))"; \
+		"$(PYTHON)" -m venv .venv; \
 	fi
 	@echo "installing the versions of requirements.lock into .venv: about 6 GB with PyTorch and CUDA on Linux, less on a Mac; a few minutes"
 	@$(PY) -m pip install -q --progress-bar off --disable-pip-version-check -r requirements.lock

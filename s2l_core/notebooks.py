@@ -6,6 +6,7 @@ here both are refused.
 
 import argparse
 import ast
+import glob
 import itertools
 import os
 import re
@@ -110,6 +111,8 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
             raise S2LError(f"{output}: {len(text):,} bytes, at most {MAX_BYTES:,} are kept. Show smaller pictures.")
         temporary.write_text(text)
 
+    for unfinished in output.parent.glob(f".{glob.escape(output.stem)}-*.tmp.ipynb"):  # what a kill left behind
+        unfinished.unlink(missing_ok=True)
     previous = os.environ.get(PLAIN)
     os.environ[PLAIN] = "1"
     try:

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def home() -> Path:
     """Folder that holds `data/`, `results/` and `figures/`: `S2L_HOME`, or else the checkout."""
-    return Path(os.environ.get("S2L_HOME", ROOT))
+    return Path(os.environ.get("S2L_HOME") or ROOT).expanduser().absolute()
 
 
 def raw_data() -> Path:
