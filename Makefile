@@ -50,7 +50,7 @@ install: .venv/.installed ## install the locked versions and this package into .
 
 reproduce: .venv/.installed ## run the missing runs of a profile and print Table 1 (demo: minutes, no data needed)
 	$(SNAKEMAKE) --quiet host rules $(CONFIG)
-	$(PY) -m s2l_core.tables $(PROFILE)
+	$(PY) -m s2l_paper.table1 $(PROFILE)
 
 readings: .venv/.installed ## run the missing runs of notebook 09: each reading of the paper varied alone, and budgets
 	$(SNAKEMAKE) --quiet host rules --config profile=$(PROFILE) $(CLUSTER) readings=1
@@ -59,7 +59,7 @@ dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)
 
 verify: .venv/.installed ## compute every committed number anew from the runs' scores; needs no data
-	$(PY) -m s2l_core.verify
+	$(PY) -m s2l_paper.verify
 
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
 	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --durations=10
@@ -83,7 +83,7 @@ format: .venv/.installed ## fix the layout of code and notebooks, and empty the 
 	$(PY) -m nbstripout --keep-id notebooks/*.ipynb
 
 data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/raw)
-	$(PY) -m s2l_core.sources
+	$(PY) -m s2l_paper.sources
 
 bench: .venv/.installed ## measure speed and memory against the plain versions, on an idle machine; writes benchmarks/
 	$(IN_VENV) $(PY) -m benchmarks

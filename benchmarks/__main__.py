@@ -21,8 +21,13 @@ def main() -> None:
         module = importlib.import_module(f"benchmarks.{topic}")
         began, disturbance = time.monotonic(), Disturbance()
         rows = module.measure(scale)
-        report.write(report.record(scale, topic, rows, disturbance.share(), time.monotonic() - began), scale.out)
-        print(f"\n{topic}: {time.monotonic() - began:.0f} s, {disturbance.share():.0%} of the machine taken by others")
+        report.write(
+            report.record(scale, topic, rows, disturbance.share(), time.monotonic() - began),
+            scale.out,
+        )
+        print(
+            f"\n{topic}: {time.monotonic() - began:.0f} s, {disturbance.share():.0%} of the machine taken by others"
+        )
         for row in rows:
             beside = f"{row.against} {row.theirs:.3g}" if row.against else ""
             bar = f"bar {row.bar}: {row.met}" if row.bar else ""

@@ -20,7 +20,9 @@ def measure(scale: Scale) -> list[Row]:
         pixels = to_unit(image.image, run.data.limits[image.id])[None]
         height, width = pixels.shape[2:]
         ready.append(F.pad(pixels, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="reflect"))
-    times = scale.turns({"update": partial(update, run), "forward": partial(forward, run.model, ready)})
+    times = scale.turns(
+        {"update": partial(update, run), "forward": partial(forward, run.model, ready)}
+    )
     name = f"{len(ready)} images, {run.config.dataset}"
     return [ratio(name, times["update"], "bare forward passes", times["forward"], "<= 1.1")]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from s2l_core import costs
-from s2l_core.config import DATASETS, METHODS, REAL, TABLE1_METHODS, RunConfig
-from s2l_core.datasets import split_of
+from s2l_core.config import METHODS, TABLE1_METHODS, RunConfig
 from s2l_core.model import ScribbleUNet
+from s2l_core.profiles import DATASETS, REAL
+from s2l_paper import costs
+from s2l_paper.datasets import split_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
 BLOCK = re.compile(r"(?<=<!-- computed -->\n).*(?=<!-- end of what is computed -->)", re.S)
@@ -48,7 +49,9 @@ def share(dataset: str, profile: str) -> Share:
         averages = 4 * costs.AREAS[dataset] * 256**2 * len(split_of(forked).train)
         jobs = [(run, False) for run in runs] + [(forked, True)]
         for device in found.hours:
-            hours = [costs.estimate_seconds(run, device, warmup=shared) / 3600 for run, shared in jobs]
+            hours = [
+                costs.estimate_seconds(run, device, warmup=shared) / 3600 for run, shared in jobs
+            ]
             found.hours[device] += SEEDS * sum(hours)
             found.longest[device] = max(found.longest[device], *hours)
         found.jobs += SEEDS * len(jobs)
@@ -66,7 +69,13 @@ def table(profile: str) -> str:
     whole = {device: sum(found.hours[device] for found in shares) for device in ("cpu", "cuda")}
     longest = {device: max(found.longest[device] for found in shares) for device in ("cpu", "cuda")}
     sums = sum(found.jobs for found in shares), whole, longest, sum(found.kept for found in shares)
-    rows.append(row("all", sum(DATASETS[name][1] for name in REAL), Share(*sums, max(s.working for s in shares))))
+    rows.append(
+        row(
+            "all",
+            sum(DATASETS[name][1] for name in REAL),
+            Share(*sums, max(s.working for s in shares)),
+        )
+    )
     return "\n".join([HEAD, "|---" * 8 + "|", *rows, ""])
 
 

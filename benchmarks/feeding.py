@@ -23,13 +23,23 @@ def measure(scale: Scale) -> list[Row]:
     wide = copy.copy(grey.data)
     wide.size = scale.pick(2, 29)
     cutting = {n: Prefetcher(wide, inputs.averages(grey), grey.device, cutters=n) for n in (0, 2)}
-    spent = scale.turns({str(n): partial(loader.batch, 0, prefetch_next=False) for n, loader in cutting.items()})
+    spent = scale.turns(
+        {str(n): partial(loader.batch, 0, prefetch_next=False) for n, loader in cutting.items()}
+    )
     for loader in (*loaders.values(), *cutting.values()):
         loader.close()
     name = f"{STEPS} steps of {grey.data.size} crops"
     return [
-        ratio(f"{name}, {grey.config.dataset}", times["fed"], "fixed batch", times["fixed"], "<= 1.05"),
-        ratio(f"{name}, {stained.config.dataset}", times["stained"], "fixed batch", times["fixed"], "<= 1.05"),
+        ratio(
+            f"{name}, {grey.config.dataset}", times["fed"], "fixed batch", times["fixed"], "<= 1.05"
+        ),
+        ratio(
+            f"{name}, {stained.config.dataset}",
+            times["stained"],
+            "fixed batch",
+            times["fixed"],
+            "<= 1.05",
+        ),
         ratio(f"a batch of {wide.size} crops, by two threads", spent["2"], "by one", spent["0"]),
     ]
 

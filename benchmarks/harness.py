@@ -68,10 +68,17 @@ class Row:
 
 
 def ratio(
-    case: str, ours: Sequence[float], against: str, theirs: Sequence[float], bar: str = "", unit: str = "s"
+    case: str,
+    ours: Sequence[float],
+    against: str,
+    theirs: Sequence[float],
+    bar: str = "",
+    unit: str = "s",
 ) -> Row:
     """Compares round by round: how many times as fast where the bar is `>=`, else how many times as much."""
-    pairs = list(zip(ours, theirs, strict=False))  # what is slow takes part in the first rounds only
+    pairs = list(
+        zip(ours, theirs, strict=False)
+    )  # what is slow takes part in the first rounds only
     values = [b / a if bar.startswith(">=") else a / b for a, b in pairs]
     middle = statistics.median(ours), unit, against, statistics.median(theirs)
     return Row(case, statistics.median(values), min(values), max(values), len(values), bar, *middle)
@@ -150,4 +157,6 @@ def _others() -> float:
     if not stat.exists():
         return float("nan")
     user, nice, system, _, _, interrupt, soft, steal = map(int, stat.read_text().split()[1:9])
-    return (user + nice + system + interrupt + soft + steal) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+    return (user + nice + system + interrupt + soft + steal) / os.sysconf("SC_CLK_TCK") - sum(
+        os.times()[:4]
+    )

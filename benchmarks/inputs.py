@@ -6,11 +6,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from benchmarks.harness import Scale
-from s2l_core import paths
 from s2l_core.config import IGNORE, RunConfig, seed_for
 from s2l_core.pseudo_labels import PseudoLabels
-from s2l_core.sources import locate
-from s2l_core.trainer import _Run
+from s2l_core.trainer import Trainer
+from s2l_paper import paths
+from s2l_paper.runs import new_trainer
+from s2l_paper.sources import locate
 
 
 def nuclei(side: int, count: int, radius: tuple[float, float], seed: int = 0) -> np.ndarray:
@@ -19,7 +20,9 @@ def nuclei(side: int, count: int, radius: tuple[float, float], seed: int = 0) ->
     instances = np.zeros((side, side), np.int32)
     for label in range(1, count + 1):
         centre, reach = rng.uniform(0, side, 2), rng.uniform(*radius, 2)
-        rows, columns = (slice(max(0, int(c - r)), int(c + r) + 2) for c, r in zip(centre, reach, strict=True))
+        rows, columns = (
+            slice(max(0, int(c - r)), int(c + r) + 2) for c, r in zip(centre, reach, strict=True)
+        )
         window = instances[rows, columns]
         grid = np.indices(window.shape) + np.array([rows.start, columns.start])[:, None, None]
         window[(((grid - centre[:, None, None]) / reach[:, None, None]) ** 2).sum(0) <= 1] = label
@@ -39,20 +42,22 @@ def config(scale: Scale, method: str, dataset: str | None = None, **settings) ->
     return RunConfig(dataset or fluorescence(), method, profile="cpu", **usual | settings)
 
 
-def run(config: RunConfig, *, main: bool = True) -> _Run:
+def run(config: RunConfig, *, main: bool = True) -> Trainer:
     """A run on the CPU, at the first step of its main stage or of its warm-up."""
-    run = _Run(config, torch.device("cpu"), False)
+    run = new_trainer(config, device="cpu", progress=False)
     if main:
         run.step = config.warmup_steps
         run.fork()
     return run
 
 
-def averages(run: _Run) -> PseudoLabels:
+def averages(run: Trainer) -> PseudoLabels:
     """Averaged predictions as a good network would leave them: the masks, blurred by 2 px."""
     pseudo = PseudoLabels(run.config.averaging)
     for image in run.data.images:
-        pseudo.update(image.id, ndimage.gaussian_filter((image.instances > 0).astype(np.float32), 2))
+        pseudo.update(
+            image.id, ndimage.gaussian_filter((image.instances > 0).astype(np.float32), 2)
+        )
     return pseudo
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks.harness import Case, Row, Scale, absolute, in_fresh_process, ratio
 from s2l_core.config import seed_for
-from s2l_core.drawing import BLUE, GREY, Picture, styled
 from s2l_core.losses import TILE, contrastive_loss
+from s2l_paper.plotting import BLUE, GREY, Picture, styled
 
 CHANNELS, TEMPERATURE = 32, 0.1
 
@@ -61,21 +61,38 @@ def measure(scale: Scale) -> list[Row]:
     count = scale.pick(300, 6000)
     z, y = embeddings(count)
     torch.testing.assert_close(
-        value_and_gradient(contrastive_loss, z, y), value_and_gradient(plain_loss, z, y), rtol=1e-3, atol=1e-8
+        value_and_gradient(contrastive_loss, z, y),
+        value_and_gradient(plain_loss, z, y),
+        rtol=1e-3,
+        atol=1e-8,
     )
     ours = partial(value_and_gradient, contrastive_loss, z, y)
-    cases = {"plain": partial(value_and_gradient, plain_loss, z, y), "ours": ours, "products": partial(products, z)}
+    cases = {
+        "plain": partial(value_and_gradient, plain_loss, z, y),
+        "ours": ours,
+        "products": partial(products, z),
+    }
     cases |= {"and": partial(ours, target="and"), "or": partial(ours, target="or")}
     cases["balanced"] = partial(ours, reduction="balanced")
     times, size = scale.turns(cases), f"2 x {count}"
     rows = [
         ratio(f"{size}, forward + backward", times["ours"], "plain Eq. 4", times["plain"], ">= 12"),
-        ratio(f"{size}, forward + backward", times["ours"], "products it cannot avoid", times["products"], "<= 1.7"),
+        ratio(
+            f"{size}, forward + backward",
+            times["ours"],
+            "products it cannot avoid",
+            times["products"],
+            "<= 1.7",
+        ),
         ratio(f'{size}, target "and"', times["and"], "default", times["ours"], "<= 1.2"),
         ratio(f'{size}, target "or"', times["or"], "default", times["ours"], "<= 1.2"),
-        ratio(f'{size}, reduction "balanced"', times["balanced"], "default", times["ours"], "<= 1.2"),
+        ratio(
+            f'{size}, reduction "balanced"', times["balanced"], "default", times["ours"], "<= 1.2"
+        ),
     ]
-    return rows + growth(count, scale.pick([600], [1000, 3000, count, 16384, 32768]), scale.pick([], [1000, 3000]))
+    return rows + growth(
+        count, scale.pick([600], [1000, 3000, count, 16384, 32768]), scale.pick([], [1000, 3000])
+    )
 
 
 def growth(count: int, ours: list[int], plain: list[int]) -> list[Row]:
@@ -86,7 +103,11 @@ def growth(count: int, ours: list[int], plain: list[int]) -> list[Row]:
     if count in found:
         memory = found[count][1], beside[count][1]
         rows += [absolute(f"2 x {count}, extra peak memory", memory[:1], "<= 64", "MiB")]
-        rows += [ratio(f"2 x {count}, extra peak memory", memory[:1], "plain Eq. 4", memory[1:], unit="MiB")]
+        rows += [
+            ratio(
+                f"2 x {count}, extra peak memory", memory[:1], "plain Eq. 4", memory[1:], unit="MiB"
+            )
+        ]
     for name, measured in {"ours": found, "plain": beside}.items():
         for n, (time, memory) in measured.items():
             rows += [
@@ -106,11 +127,17 @@ def draw(rows: pd.DataFrame) -> Picture:
     """Time and memory against the number of embeddings."""
     figure = Picture(figsize=(8, 3), layout="constrained")
     rows = rows[rows.case.str.startswith("growth")]
-    for ax, (unit, part) in zip(figure.subplots(1, 2), rows.groupby("unit", sort=False), strict=True):
+    for ax, (unit, part) in zip(
+        figure.subplots(1, 2), rows.groupby("unit", sort=False), strict=True
+    ):
         for name, colour in {"plain": GREY, "ours": BLUE}.items():
             own = part[part.case.str.contains(name)]
             ax.plot(
-                2 * own.case.str.split().str[-1].astype(int), np.maximum(own.ours, 1e-3), "o-", color=colour, label=name
+                2 * own.case.str.split().str[-1].astype(int),
+                np.maximum(own.ours, 1e-3),
+                "o-",
+                color=colour,
+                label=name,
             )
         ax.set(
             xscale="log",

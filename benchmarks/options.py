@@ -14,7 +14,10 @@ from benchmarks.harness import Case, Row, Scale, absolute, in_fresh_process, rat
 from s2l_core.model import ScribbleUNet
 from s2l_core.objective import loss_terms
 
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}  # as workflow/Snakefile sets them
+MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+}  # as workflow/Snakefile sets them
 
 
 def measure(scale: Scale) -> list[Row]:
@@ -26,7 +29,8 @@ def steps(scale: Scale) -> list[Row]:
     """Options of a training step; each has weights of its own."""
     settings = inputs.config(scale, "s2l", batch=4)
     runs = {
-        name: inputs.run(settings) for name in ("default", "channels_last", "bfloat16 autocast", "foreach", "compile")
+        name: inputs.run(settings)
+        for name in ("default", "channels_last", "bfloat16 autocast", "foreach", "compile")
     }
     batch = runs["default"].data.batch(0, inputs.averages(runs["default"]))
     batches = dict.fromkeys(runs, batch)
@@ -34,7 +38,9 @@ def steps(scale: Scale) -> list[Row]:
     for name, run in runs.items():
         if name == "channels_last":
             run.model.to(memory_format=torch.channels_last)
-            batches[name] = batch | {"image": batch["image"].contiguous(memory_format=torch.channels_last)}
+            batches[name] = batch | {
+                "image": batch["image"].contiguous(memory_format=torch.channels_last)
+            }
         if name == "foreach":
             for group in run.optimiser.param_groups:
                 group["foreach"] = True
@@ -45,7 +51,11 @@ def steps(scale: Scale) -> list[Row]:
     if scale.name == "smoke":
         del cases["compile"]  # minutes
     times = scale.turns(cases, rounds=3)
-    return [ratio(f"step, {name}", times[name], "default", times["default"]) for name in cases if name != "default"]
+    return [
+        ratio(f"step, {name}", times[name], "default", times["default"])
+        for name in cases
+        if name != "default"
+    ]
 
 
 def step(run, batch: dict[str, Tensor], bfloat16: bool) -> None:
@@ -94,7 +104,8 @@ def predictions(scale: Scale) -> list[Row]:
     options: dict[str, Callable[[], Tensor]] = {
         "default": partial(model.logits, image),
         "channels_last": partial(
-            fresh().to(memory_format=torch.channels_last).logits, image.contiguous(memory_format=torch.channels_last)
+            fresh().to(memory_format=torch.channels_last).logits,
+            image.contiguous(memory_format=torch.channels_last),
         ),
         "bfloat16 autocast": partial(in_bfloat16, model, image),
         "norms folded into convolutions": partial(folded().logits, image),
@@ -104,12 +115,19 @@ def predictions(scale: Scale) -> list[Row]:
         options["compile, freezing"] = compiled(fresh(), image, freezing=True)
     with torch.inference_mode():
         usual = torch.sigmoid(options["default"]())
-        change = {name: float((torch.sigmoid(case().float()) - usual).abs().max()) for name, case in options.items()}
+        change = {
+            name: float((torch.sigmoid(case().float()) - usual).abs().max())
+            for name, case in options.items()
+        }
         times = scale.turns(options)
     rows = []
     for name in list(options)[1:]:
-        rows.append(ratio(f"prediction {side} x {side}, {name}", times[name], "default", times["default"]))
-        rows.append(absolute(f"prediction, {name}: largest change", [change[name]], unit="probability"))
+        rows.append(
+            ratio(f"prediction {side} x {side}, {name}", times[name], "default", times["default"])
+        )
+        rows.append(
+            absolute(f"prediction, {name}: largest change", [change[name]], unit="probability")
+        )
     return rows
 
 

@@ -9,7 +9,7 @@ from benchmarks import inputs
 from benchmarks.harness import Case, Row, Scale, absolute, in_fresh_process, ratio, seconds
 from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
-from s2l_core.synthetic import render
+from s2l_paper.synthetic import render
 
 
 def measure(scale: Scale) -> list[Row]:
@@ -25,12 +25,20 @@ def measure(scale: Scale) -> list[Row]:
     memory = in_fresh_process(prepare, side, tile)[1]
     return [
         ratio(
-            f"{side} x {side} in tiles of {tile}", totals, f"bare passes of its {len(forwards)} tiles", bare, "<= 1.15"
+            f"{side} x {side} in tiles of {tile}",
+            totals,
+            f"bare passes of its {len(forwards)} tiles",
+            bare,
+            "<= 1.15",
         ),
         absolute(f"{side} x {side}, extra peak memory", [memory], "<= 1536", "MiB"),
         *differences(
             model,
-            *scale.pick((96, 64, (0, 16)), (1024, 512, (0, 32, 64, 128)), (3072, 1024, (0, 32, 64, 96, 128, 192))),
+            *scale.pick(
+                (96, 64, (0, 16)),
+                (1024, 512, (0, 32, 64, 128)),
+                (3072, 1024, (0, 32, 64, 96, 128, 192)),
+            ),
         ),
     ]
 
@@ -44,7 +52,13 @@ def differences(model, side: int, tile: int, overlaps: tuple[int, ...]) -> list[
         far = np.abs(predict(model, image, tile=tile, overlap=overlap) - whole)
         name = f"{side} x {side}, tiles of {tile}, overlap {overlap}"
         rows += [absolute(f"{name}: largest difference", [float(far.max())], unit="probability")]
-        rows += [absolute(f"{name}: pixels off by 0.05 or more", [float((far >= 0.05).mean())], unit="of pixels")]
+        rows += [
+            absolute(
+                f"{name}: pixels off by 0.05 or more",
+                [float((far >= 0.05).mean())],
+                unit="of pixels",
+            )
+        ]
     return rows
 
 
@@ -52,7 +66,8 @@ def trained(scale: Scale) -> ScribbleUNet:
     """A network that has learned a little: what it sees around a pixel matters more than in random weights."""
     steps = scale.pick(2, 40, 150)
     run = inputs.run(
-        inputs.config(scale, "supervised", "synthetic-fluo", batch=4, crop=128, warmup_steps=steps), main=False
+        inputs.config(scale, "supervised", "synthetic-fluo", batch=4, crop=128, warmup_steps=steps),
+        main=False,
     )
     run.advance(run.config.warmup_steps)
     return run.model

@@ -13,10 +13,11 @@ from PIL import Image
 
 from benchmarks import inputs
 from benchmarks.harness import Row, Scale, absolute, ratio, seconds
-from s2l_core import paths
-from s2l_core.archives import CellImage, Source, read_bbbc038
-from s2l_core.datasets import load_dataset
-from s2l_core.sources import locate
+from s2l_core.batches import CellImage
+from s2l_paper import paths
+from s2l_paper.archives import Source, read_bbbc038
+from s2l_paper.datasets import load_dataset
+from s2l_paper.sources import locate
 
 GROUPS = ("dsb-bf", "dsb-fluo")
 
@@ -29,14 +30,19 @@ def measure(scale: Scale) -> list[Row]:
         same(ours(file), plain_reader(file))
         times = scale.turns({"plain": partial(plain_reader, file), "ours": partial(ours, file)})
     rows = [ratio(f"{len(cells)} images", times["ours"], "plain reader", times["plain"])]
-    return rows + (whole() if scale.name != "smoke" and locate("dsb-fluo", paths.raw_data()) else [])
+    return rows + (
+        whole() if scale.name != "smoke" and locate("dsb-fluo", paths.raw_data()) else []
+    )
 
 
 def whole() -> list[Row]:
     """All of BBBC038; then the first load of DSB-Fluo, which writes the prepared store, and three later ones."""
     with contextlib.closing(Source(locate("dsb-fluo", paths.raw_data()))) as source:
         read = seconds(lambda: [list(read_bbbc038(source, name)) for name in GROUPS])
-    raw, home = str(paths.raw_data().resolve()), {name: os.environ.get(name) for name in ("S2L_DATA", "S2L_HOME")}
+    raw, home = (
+        str(paths.raw_data().resolve()),
+        {name: os.environ.get(name) for name in ("S2L_DATA", "S2L_HOME")},
+    )
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"S2L_DATA": raw, "S2L_HOME": folder}
         try:
@@ -66,7 +72,9 @@ def plain_reader(file: Path) -> list[CellImage]:
             number = name.split("/")[0]
             image = np.array(Image.open(io.BytesIO(opened.read(name))).convert("RGB"))
             instances = np.zeros(image.shape[:2], np.int32)
-            for label, mask in enumerate((m for m in names if m.startswith(f"{number}/masks/")), start=1):
+            for label, mask in enumerate(
+                (m for m in names if m.startswith(f"{number}/masks/")), start=1
+            ):
                 pixels = np.array(Image.open(io.BytesIO(opened.read(mask))).convert("L")) > 0
                 instances[pixels & (instances == 0)] = label
             chroma = (image.max(axis=2).astype(float) - image.min(axis=2)).mean()
@@ -81,7 +89,9 @@ def archive(file: Path, cells: list[CellImage]) -> Path:
         for cell in cells:
             labels = np.unique(cell.instances[cell.instances > 0]).tolist()
             pictures = {f"images/{cell.id}.png": cell.image}
-            pictures |= {f"masks/{k:05d}.png": np.uint8(255) * (cell.instances == k) for k in labels}
+            pictures |= {
+                f"masks/{k:05d}.png": np.uint8(255) * (cell.instances == k) for k in labels
+            }
             for name, pixels in pictures.items():
                 data = io.BytesIO()
                 Image.fromarray(pixels).save(data, "PNG")

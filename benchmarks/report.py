@@ -16,7 +16,7 @@ import torch
 from matplotlib.lines import Line2D
 
 from benchmarks.harness import FOLDER, TOPICS, Row, Scale
-from s2l_core.drawing import BLUE, GREY, RED, Picture, styled
+from s2l_paper.plotting import BLUE, GREY, RED, Picture, styled
 
 COLUMNS = "scale topic case unit ours against theirs value low high rounds bar met others seconds machine".split()
 UNITS = {"s": "seconds", "h": "hours", "of pixels": "share of pixels", "times": "how many times"}
@@ -35,17 +35,23 @@ REASONS = {  # why a topic's bar is missed where it is, in short
 BLOCK = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S)
 
 
-def record(scale: Scale, topic: str, rows: Sequence[Row], others: float, seconds: float) -> pd.DataFrame:
+def record(
+    scale: Scale, topic: str, rows: Sequence[Row], others: float, seconds: float
+) -> pd.DataFrame:
     """Puts the rows of a topic, which took so many seconds, in place of its older ones; returns all of `results.csv`.
 
     Scales and topics keep their order. Where the topic belongs to another scale, its rows there stay.
     """
     file = scale.out / "results.csv"
     new = pd.DataFrame([{name: getattr(row, name, None) for name in COLUMNS} for row in rows])
-    new = new.assign(scale=scale.name, topic=topic, others=others, seconds=seconds, machine=machine())
+    new = new.assign(
+        scale=scale.name, topic=topic, others=others, seconds=seconds, machine=machine()
+    )
     if file.exists():
         old = read(file)
-        new = pd.concat([old[(old.scale != scale.name) | (old.topic != topic)], new], ignore_index=True)
+        new = pd.concat(
+            [old[(old.scale != scale.name) | (old.topic != topic)], new], ignore_index=True
+        )
     order = [(name, each) for name, topics in TOPICS.items() for each in topics]
     places = [order.index(pair) for pair in zip(new.scale, new.topic, strict=True)]
     new = new.iloc[np.argsort(places, kind="stable")]
@@ -62,7 +68,9 @@ def read(file: Path) -> pd.DataFrame:
 def write(rows: pd.DataFrame, out: Path) -> None:
     """A picture of each topic and scale, and README.md with all tables."""
     barred = rows[rows.met != ""]
-    parts = [f"{(barred.met == 'yes').sum()} of {len(barred)} bars are met; the reason for each other is beside it.\n"]
+    parts = [
+        f"{(barred.met == 'yes').sum()} of {len(barred)} bars are met; the reason for each other is beside it.\n"
+    ]
     for (topic, scale), group in rows.groupby(["topic", "scale"], sort=False):
         module, picture = importlib.import_module(f"benchmarks.{topic}"), f"{topic}_{scale}.png"
         getattr(module, "draw", draw)(group).savefig(out / picture, dpi=120)
@@ -73,7 +81,9 @@ def write(rows: pd.DataFrame, out: Path) -> None:
         parts += [f"Other processes took {first.others:.0%} of the machine.\n", HEAD]
         parts += [_line(row) for row in group.itertuples()]
         missed = [row.case for row in group.itertuples() if row.met == "no"]
-        parts += [f"\nMissed: {'; '.join(missed)}. Reason: {REASONS.get(topic, 'not known.')}"] * bool(missed)
+        parts += [
+            f"\nMissed: {'; '.join(missed)}. Reason: {REASONS.get(topic, 'not known.')}"
+        ] * bool(missed)
         parts += [f"\n![{topic}]({picture})\n"]
     text = (FOLDER / "README.md").read_text()
     (out / "README.md").write_text(BLOCK.sub(lambda match: "\n" + "\n".join(parts), text))
@@ -81,7 +91,10 @@ def write(rows: pd.DataFrame, out: Path) -> None:
 
 def _line(row) -> str:
     beside = f"{row.against}: {_number(row.theirs)} {row.unit}" if row.against else ""
-    ours, spread = f"{_number(row.ours)} {row.unit}", f"{_number(row.low)} to {_number(row.high)} ({row.rounds})"
+    ours, spread = (
+        f"{_number(row.ours)} {row.unit}",
+        f"{_number(row.low)} to {_number(row.high)} ({row.rounds})",
+    )
     return f"| {row.case} | {ours} | {beside} | {_number(row.value)} | {spread} | {row.bar} | {row.met} |"
 
 
@@ -94,7 +107,10 @@ def machine() -> str:
     """What the measurements were made on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor, kind = names[0] if names else platform.processor(), torch.backends.cpu.get_cpu_capability()
+    processor, kind = (
+        names[0] if names else platform.processor(),
+        torch.backends.cpu.get_cpu_capability(),
+    )
     versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
     return f"{processor}, {os.cpu_count()} cores, {kind}, {versions}."
 
@@ -104,18 +120,24 @@ def draw(rows: pd.DataFrame) -> Picture:
     """A point for each row, from its smallest to its largest round, and its bar; a panel for each kind of value."""
     kinds = [_kind(row) for row in rows.itertuples()]
     parts = list(rows.groupby(np.array(kinds), sort=False))  # a list could be names of columns
-    figure = Picture(figsize=(8, 0.4 + sum(0.36 * len(part) + 0.6 for _, part in parts)), layout="constrained")
+    figure = Picture(
+        figsize=(8, 0.4 + sum(0.36 * len(part) + 0.6 for _, part in parts)), layout="constrained"
+    )
     grid = {"height_ratios": [len(part) + 0.5 for _, part in parts]}
     axes = figure.subplots(len(parts), squeeze=False, gridspec_kw=grid)[:, 0]
     for ax, (kind, part) in zip(axes, parts, strict=True):
         limits = [float(bar.split()[1]) if bar else None for bar in part.bar]
         for y, (row, limit) in enumerate(zip(part.itertuples(), limits, strict=True)):
             colour = RED if row.met == "no" else BLUE
-            ax.plot([row.low, row.high], [y, y], color=colour, lw=3, alpha=0.4, solid_capstyle="butt")
+            ax.plot(
+                [row.low, row.high], [y, y], color=colour, lw=3, alpha=0.4, solid_capstyle="butt"
+            )
             ax.plot(row.value, y, "o", color=colour, ms=5)
             if limit is not None:
                 ax.plot([limit, limit], [y - 0.35, y + 0.35], color="black", lw=1.2)
-            ax.annotate(_number(row.value), (1.01, y), xycoords=("axes fraction", "data"), va="center")
+            ax.annotate(
+                _number(row.value), (1.01, y), xycoords=("axes fraction", "data"), va="center"
+            )
         shown = [*part.low, *part.high, *(limit for limit in limits if limit is not None)]
         if 0 < 10 * min(shown) < max(shown) and kind != "IoU":
             ax.set(xscale="log", xlabel=f"{kind} (logarithmic)")
@@ -123,7 +145,9 @@ def draw(rows: pd.DataFrame) -> Picture:
         else:
             ax.set(xlim=(0, 1.05 * (max(shown) or 1)), xlabel=kind)
         beside = [f"\nbeside: {row.against}" if row.against else "" for row in part.itertuples()]
-        ax.set_yticks(range(len(part)), [case + text for case, text in zip(part.case, beside, strict=True)])
+        ax.set_yticks(
+            range(len(part)), [case + text for case, text in zip(part.case, beside, strict=True)]
+        )
         ax.set_ylim(len(part) - 0.5, -0.5)
         ax.grid(axis="x", color=GREY, alpha=0.25)
     keys = [
@@ -131,7 +155,11 @@ def draw(rows: pd.DataFrame) -> Picture:
         Line2D([], [], color=RED, marker="o", label="the same, bar missed"),
         Line2D([], [], color="black", marker="|", ls="", ms=10, label="bar"),
     ]
-    keys = [key for key, wanted in zip(keys, (True, "no" in set(rows.met), any(rows.bar)), strict=True) if wanted]
+    keys = [
+        key
+        for key, wanted in zip(keys, (True, "no" in set(rows.met), any(rows.bar)), strict=True)
+        if wanted
+    ]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     return figure
 

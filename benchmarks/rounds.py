@@ -16,12 +16,12 @@ import numpy as np
 
 from benchmarks.first_mask import write_folder
 from benchmarks.harness import Row, Scale, absolute
-from s2l_core import paths
-from s2l_core.datasets import load_dataset, splits
 from s2l_core.inference import predict
 from s2l_core.metrics import iou
-from s2l_core.rivals import fit_random_forest, predict_random_forest
-from s2l_core.rounds import train_round
+from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.places import own_results
+from s2l_images.rounds import train_round
+from s2l_paper.datasets import load_dataset, splits
 
 STEPS = 72  # of notebook 08
 
@@ -33,9 +33,14 @@ def measure(scale: Scale) -> list[Row]:
     found: dict[str, list[float]] = {}
     for trial in range(trials):
         with tempfile.TemporaryDirectory() as home, patch.dict(os.environ, S2L_PLAIN="1"):
-            for case, value in learned(name, trial, Path(home) / "cells", steps=steps, **settings).items():
+            for case, value in learned(
+                name, trial, Path(home) / "cells", steps=steps, **settings
+            ).items():
                 found.setdefault(case, []).append(value)
-    return [absolute(f"{name}, {steps} steps a round: IoU of {case}", each, unit="IoU") for case, each in found.items()]
+    return [
+        absolute(f"{name}, {steps} steps a round: IoU of {case}", each, unit="IoU")
+        for case, each in found.items()
+    ]
 
 
 def learned(name: str, trial: int, folder: Path, **settings) -> dict[str, float]:
@@ -45,7 +50,9 @@ def learned(name: str, trial: int, folder: Path, **settings) -> dict[str, float]
         drawn, test = cells[:3], cells[3:]
     else:
         split, real = splits(name, 0), {cell.id: cell for cell in load_dataset(name)}
-        drawn, test = ([real[i] for i in part] for part in (split.train[3 * trial :][:3], split.test))
+        drawn, test = (
+            [real[i] for i in part] for part in (split.train[3 * trial :][:3], split.test)
+        )
     write_folder(folder, drawn)
     given = load_dataset(str(folder))
     forest = fit_random_forest([cell.image for cell in given], [cell.scribbles for cell in given])
@@ -57,8 +64,10 @@ def learned(name: str, trial: int, folder: Path, **settings) -> dict[str, float]
     found = {"the random forest": score(lambda image: predict_random_forest(forest, image))}
     for source, held in (("the forest's guess", guess), ("its own averages", None)):
         for turn, number in enumerate(("one round", "two rounds")):
-            start = paths.own_results(folder) / "model.safetensors" if turn else None
+            start = own_results(folder) / "model.safetensors" if turn else None
             with contextlib.redirect_stdout(io.StringIO()):
                 model = train_round(folder, guess=held, start=start, seed=turn, **settings)
-            found[f"the network after {number} on {source}"] = score(lambda image, model=model: predict(model, image))
+            found[f"the network after {number} on {source}"] = score(
+                lambda image, model=model: predict(model, image)
+            )
     return found

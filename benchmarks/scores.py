@@ -18,10 +18,16 @@ def measure(scale: Scale) -> list[Row]:
     truth = inputs.nuclei(side, count, (8, 16))
     rng = np.random.default_rng(seed_for("benchmarks", "prediction"))
     kept = np.r_[False, rng.random(truth.max()) < 0.9]
-    mask = np.roll(kept[truth], (1, 2), (0, 1)) | (inputs.nuclei(side, count // 10, (4, 9), seed=1) > 0)
+    mask = np.roll(kept[truth], (1, 2), (0, 1)) | (
+        inputs.nuclei(side, count // 10, (4, 9), seed=1) > 0
+    )
     ours, plain = score(truth, mask), plain_scores(truth, mask)
-    assert ours.keys() == plain.keys() and np.allclose(list(ours.values()), list(plain.values()), atol=1e-9)
-    times = scale.turns({"plain": partial(plain_scores, truth, mask), "ours": partial(score, truth, mask)})
+    assert ours.keys() == plain.keys() and np.allclose(
+        list(ours.values()), list(plain.values()), atol=1e-9
+    )
+    times = scale.turns(
+        {"plain": partial(plain_scores, truth, mask), "ours": partial(score, truth, mask)}
+    )
     name = f"{side} x {side}, {ours['n_nuclei']} nuclei"
     return [ratio(name, times["ours"], "plain loops over nuclei", times["plain"], ">= 30")]
 
@@ -36,7 +42,9 @@ def plain_scores(truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         areas[k] = int((truth == k).sum())
         under, counts = np.unique(found[truth == k], return_counts=True)
         overlaps[k] = {c: n for c, n in zip(under.tolist(), counts.tolist(), strict=True) if c}
-    ious = {k: {c: n / (areas[k] + sizes[c] - n) for c, n in row.items()} for k, row in overlaps.items()}
+    ious = {
+        k: {c: n / (areas[k] + sizes[c] - n) for c, n in row.items()} for k, row in overlaps.items()
+    }
     hits = sum(value > 0.5 for row in ious.values() for value in row.values())
     touched = {c for row in overlaps.values() for c in row}
     missed, merged = plain_errors(overlaps, areas)

@@ -11,8 +11,8 @@ from skimage.morphology import skeletonize
 from benchmarks import inputs
 from benchmarks.harness import Case, Row, Scale, absolute, ratio, seconds
 from s2l_core.config import IGNORE, seed_for
-from s2l_core.datasets import load_dataset
-from s2l_core.scribbles import EIGHT, SimulatedAnnotator, skeleton_scribbles
+from s2l_paper.annotators import EIGHT, SimulatedAnnotator, skeleton_scribbles
+from s2l_paper.datasets import load_dataset
 
 SHARE = 0.3
 
@@ -31,11 +31,21 @@ def measure(scale: Scale) -> list[Row]:
     side, count = scale.pick((64, 4), (512, 25), (1024, 100))
     times, instances = scale.turns(drawings(side, count)), inputs.nuclei(side, count, (10, 25))
     for relabel, how in {True: "relabelled for each stroke", False: "labelled once"}.items():
-        slow = [seconds(partial(plain_skeletons, instances, SHARE, 0, relabel=relabel))]  # once, the first call
+        slow = [
+            seconds(partial(plain_skeletons, instances, SHARE, 0, relabel=relabel))
+        ]  # once, the first call
         for name in times:
             middle = [float(np.median(times[name]))]
             bar = ">= 100" if relabel and scale.name != "smoke" else ""
-            rows.append(ratio(f"{name}, {side} x {side}, {count} nuclei", middle, f"plain rule, {how}", slow, bar))
+            rows.append(
+                ratio(
+                    f"{name}, {side} x {side}, {count} nuclei",
+                    middle,
+                    f"plain rule, {how}",
+                    slow,
+                    bar,
+                )
+            )
     return rows + [whole_set(scale)]
 
 
@@ -57,18 +67,27 @@ def whole_set(scale: Scale) -> Row:
     return absolute(f"simulated annotator, all {len(images)} images of {name}", [time], "<= 60")
 
 
-def plain_skeletons(instances: np.ndarray, share: float, seed: int, *, relabel: bool = True) -> np.ndarray:
+def plain_skeletons(
+    instances: np.ndarray, share: float, seed: int, *, relabel: bool = True
+) -> np.ndarray:
     """S2L's rule as first written: thins the mask, and the background of the mask mirrored past the border."""
     (height, width), mask = instances.shape, instances > 0
     background = skeletonize(~np.pad(mask, ((height, height), (width, width)), mode="symmetric"))
     background &= ndimage.convolve(background.astype(np.uint8), EIGHT, mode="constant") <= 3
     scribbles, count = np.full(instances.shape, IGNORE, np.uint8), 0
-    for value, skeleton, corner in ((1, skeletonize(mask), (0, 0)), (0, background, (height, width))):
+    for value, skeleton, corner in (
+        (1, skeletonize(mask), (0, 0)),
+        (0, background, (height, width)),
+    ):
         strokes = [pixels - corner for pixels in plain_strokes(skeleton, relabel)]
-        strokes = [pixels[((pixels >= 0) & (pixels < instances.shape)).all(1)] for pixels in strokes]
+        strokes = [
+            pixels[((pixels >= 0) & (pixels < instances.shape)).all(1)] for pixels in strokes
+        ]
         strokes = [pixels for pixels in strokes if len(pixels)]
         count = math.ceil(share * len(strokes)) if value else count
-        for k in np.random.default_rng(seed_for(seed, "plain", value)).permutation(len(strokes))[:count]:
+        for k in np.random.default_rng(seed_for(seed, "plain", value)).permutation(len(strokes))[
+            :count
+        ]:
             scribbles[tuple(strokes[k].T)] = value
     return scribbles
 
@@ -77,5 +96,6 @@ def plain_strokes(skeleton: np.ndarray, relabel: bool) -> list[np.ndarray]:
     """Pixels (n, 2) of each connected piece; `relabel` labels the image anew for each."""
     labels = label(skeleton, connectivity=2)
     return [
-        np.argwhere((label(skeleton, connectivity=2) if relabel else labels) == k) for k in range(1, labels.max() + 1)
+        np.argwhere((label(skeleton, connectivity=2) if relabel else labels) == k)
+        for k in range(1, labels.max() + 1)
     ]

@@ -16,10 +16,20 @@ def measure(scale: Scale) -> list[Row]:
     s2l, both = (inputs.run(inputs.config(scale, method)) for method in ("s2l", "s2l-r1-r4"))
     real = s2l.data.batch(0, inputs.averages(s2l))
     full = inputs.all_labelled(real)
-    cases = {"S2L": partial(s2l._step, real), "full": partial(both._step, full), "real": partial(both._step, real)}
+    cases = {
+        "S2L": partial(s2l._step, real),
+        "full": partial(both._step, full),
+        "real": partial(both._step, real),
+    }
     times = scale.turns(cases, rounds=7)
     return [
-        ratio(f"both terms, classes full ({drawn(full, both.config)})", times["full"], "S2L", times["S2L"], "<= 1.35"),
+        ratio(
+            f"both terms, classes full ({drawn(full, both.config)})",
+            times["full"],
+            "S2L",
+            times["S2L"],
+            "<= 1.35",
+        ),
         ratio(
             f"both terms, {both.config.dataset} ({drawn(real, both.config)})",
             times["real"],

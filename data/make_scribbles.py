@@ -14,10 +14,12 @@ from collections import defaultdict
 
 import numpy as np
 
-from s2l_core import paths
-from s2l_core.config import REAL, digest, seed_for
-from s2l_core.datasets import load_dataset
-from s2l_core.scribbles import SimulatedAnnotator, skeleton_strokes, write_strokes
+from s2l_core.config import digest, seed_for
+from s2l_core.profiles import REAL
+from s2l_images.strokes import write_strokes
+from s2l_paper import paths
+from s2l_paper.annotators import SimulatedAnnotator, skeleton_strokes
+from s2l_paper.datasets import load_dataset
 
 BUDGET = 0.3
 BUDGETS = (0.1, 0.3, 0.5, 1.0)
@@ -43,7 +45,9 @@ def images_of(dataset: str) -> list:
 
 def stroke_hash(image_id: str, strokes: list) -> str:
     """Hash of the strokes of one image."""
-    return digest([image_id, *([s.label, s.width, *np.ravel(s.points).tolist()] for s in strokes)], 16)
+    return digest(
+        [image_id, *([s.label, s.width, *np.ravel(s.points).tolist()] for s in strokes)], 16
+    )
 
 
 def main() -> None:
@@ -53,15 +57,28 @@ def main() -> None:
         images = images_of(dataset)
         for annotator in ANNOTATORS:
             for budget in BUDGETS:
-                strokes = {image.id: draw(image.instances, image.id, annotator, budget) for image in images}
-                found, name = [stroke_hash(*pair) for pair in strokes.items()], f"{dataset} {annotator} {budget}"
+                strokes = {
+                    image.id: draw(image.instances, image.id, annotator, budget) for image in images
+                }
+                found, name = (
+                    [stroke_hash(*pair) for pair in strokes.items()],
+                    f"{dataset} {annotator} {budget}",
+                )
                 hashes["first"][name], hashes["all"][name] = digest(found[:FIRST]), digest(found)
                 if budget == BUDGET:
                     file = paths.scribble_file(dataset, annotator)
-                    meta = {"dataset": dataset, "annotator": annotator, "budget": BUDGET, "licence": LICENCES[dataset]}
+                    meta = {
+                        "dataset": dataset,
+                        "annotator": annotator,
+                        "budget": BUDGET,
+                        "licence": LICENCES[dataset],
+                    }
                     file.parent.mkdir(parents=True, exist_ok=True)
                     write_strokes(file, strokes, meta)
-                    print(f"{file.name}: {len(images)} images, {file.stat().st_size / 1e6:.2f} MB", flush=True)
+                    print(
+                        f"{file.name}: {len(images)} images, {file.stat().st_size / 1e6:.2f} MB",
+                        flush=True,
+                    )
     HASHES.write_text(json.dumps(hashes, indent=1) + "\n")
 
 

@@ -33,12 +33,24 @@ html_show_sphinx = False
 html_copy_source = False
 suppress_warnings = ["mystnb.unknown_mime_type"]  # widget views: the picture beside them is shown
 
-PAGES = {name: f"{Path(name).stem.lower()}.md" for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
-PAGES |= {"README.md": "readme.md", "REPRODUCIBILITY.md": "reproducibility.md", "data/LICENSE.md": "data_licence.md"}
+PAGES = {
+    name: f"{Path(name).stem.lower()}.md"
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+}
+PAGES |= {
+    "README.md": "readme.md",
+    "REPRODUCIBILITY.md": "reproducibility.md",
+    "data/LICENSE.md": "data_licence.md",
+}
 PAGES |= {"benchmarks/README.md": "benchmarks.md"}
 OWN = [file.name for file in HERE.glob("*.md") if file.name != "index.md"]
 PAGES |= {f"docs/{name}": name for name in OWN}
-exclude_patterns = ["_build", "screenshots", "read/readme.md", *OWN]  # read from their copies; the README in index.md
+exclude_patterns = [
+    "_build",
+    "screenshots",
+    "read/readme.md",
+    *OWN,
+]  # read from their copies; the README in index.md
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -57,15 +69,23 @@ def stage() -> None:
     shutil.rmtree(READ, ignore_errors=True)
     READ.mkdir()
     executed = {file.name: file for file in sorted(ROOT.glob("results/cpu/executed/[!.]*.ipynb"))}
-    for name, file in ({file.name: file for file in (ROOT / "notebooks").glob("*.ipynb")} | executed).items():
+    for name, file in (
+        {file.name: file for file in (ROOT / "notebooks").glob("*.ipynb")} | executed
+    ).items():
         shutil.copy(file, READ / name)
     for name, page in PAGES.items():
         if (ROOT / name).exists():
-            link = partial(adjust, folder=(ROOT / name).parent, above="read/" if name == "README.md" else "")
+            link = partial(
+                adjust, folder=(ROOT / name).parent, above="read/" if name == "README.md" else ""
+            )
             (READ / page).write_text(LINK.sub(link, (ROOT / name).read_text()))
-    names = sorted(file.stem for file in (ROOT / "s2l_core").glob("*.py") if file.stem != "__init__")
+    names = sorted(
+        file.stem for file in (ROOT / "s2l_core").glob("*.py") if file.stem != "__init__"
+    )
     rooms = [ROOM.format(name=name) for name in names]
-    (READ / "api.md").write_text("# The package\n\nOne section a file, from the docstrings.\n\n" + "\n".join(rooms))
+    (READ / "api.md").write_text(
+        "# The package\n\nOne section a file, from the docstrings.\n\n" + "\n".join(rooms)
+    )
 
 
 def adjust(match: re.Match, folder: Path, above: str) -> str:
@@ -89,13 +109,17 @@ def adjust(match: re.Match, folder: Path, above: str) -> str:
 def setup(app) -> None:
     """Formulas as MathML, which browsers draw themselves: MathJax would have to come from the network."""
     ways = {kind: (partial(formula, display=kind), None) for kind in ("inline", "block")}
-    app.add_html_math_renderer("mathml", inline_renderers=ways["inline"], block_renderers=ways["block"])
+    app.add_html_math_renderer(
+        "mathml", inline_renderers=ways["inline"], block_renderers=ways["block"]
+    )
 
 
 def formula(writer, node, display: str) -> None:
     """Writes one formula."""
     math = convert(node.astext(), display=display)
-    writer.body.append(math if display == "inline" else f'<div style="overflow-x: auto">{math}</div>')
+    writer.body.append(
+        math if display == "inline" else f'<div style="overflow-x: auto">{math}</div>'
+    )
     raise SkipNode
 
 

@@ -64,7 +64,9 @@ def random_crop(
     """
     height, width = image.shape[:2]
     centre, linear = _geometry(height, width, size, rng, target)
-    reach = math.ceil(size * 0.75 * 1.2) + 2  # half the diagonal at the largest scale: the rest need not be read
+    reach = (
+        math.ceil(size * 0.75 * 1.2) + 2
+    )  # half the diagonal at the largest scale: the rest need not be read
     rows = slice(max(0, int(centre[0]) - reach), min(height, int(centre[0]) + reach + 1))
     columns = slice(max(0, int(centre[1]) - reach), min(width, int(centre[1]) + reach + 1))
     grid, inside = _grid(centre, linear, size, rows, columns)
@@ -86,7 +88,9 @@ def random_crop(
     return crop
 
 
-def _geometry(height, width, size: int, rng: np.random.Generator, target=None) -> tuple[np.ndarray, np.ndarray]:
+def _geometry(
+    height, width, size: int, rng: np.random.Generator, target=None
+) -> tuple[np.ndarray, np.ndarray]:
     """Centre (row, column) of the crop in the image, and the 2 x 2 map from crop offsets to image offsets."""
     corner = []
     for side, held in zip((height, width), target or (None, None), strict=True):
@@ -94,7 +98,11 @@ def _geometry(height, width, size: int, rng: np.random.Generator, target=None) -
         low, high = (0, last) if held is None else (max(held - size + 1, 0), min(held, last))
         corner.append(rng.integers(low, high + 1) + min(side - size, 0) / 2)
     centre = np.array(corner) + (size - 1) / 2
-    moved, angle, zoom = rng.random() < 0.7, math.radians(rng.uniform(-45, 45)), rng.uniform(0.9, 1.1)
+    moved, angle, zoom = (
+        rng.random() < 0.7,
+        math.radians(rng.uniform(-45, 45)),
+        rng.uniform(0.9, 1.1),
+    )
     shift = rng.uniform(-0.0625, 0.0625, 2) * size
     flips = np.where(rng.random(2) < 0.5, -1.0, 1.0)
     if not moved:
@@ -109,26 +117,36 @@ def _grid(centre, linear, size: int, rows: slice, columns: slice) -> tuple[Tenso
     grid = torch.empty(1, size, size, 2)
     for axis, part in enumerate((rows, columns)):
         place = centre[axis] + linear[axis, 0] * offset[:, None] + linear[axis, 1] * offset[None, :]
-        place.sub_(part.start).mul_(2).add_(1).div_(part.stop - part.start).sub_(1)  # pixel centres, no aligned corners
+        place.sub_(part.start).mul_(2).add_(1).div_(part.stop - part.start).sub_(
+            1
+        )  # pixel centres, no aligned corners
         grid[0, ..., 1 - axis] = place
     return grid, (grid[0].abs() <= 1).all(dim=-1)
 
 
 def _sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
     """Values (C, h, w) -> (C, size, size); points outside are reflected."""
-    return F.grid_sample(values[None], grid, mode=mode, padding_mode="reflection", align_corners=False)[0]
+    return F.grid_sample(
+        values[None], grid, mode=mode, padding_mode="reflection", align_corners=False
+    )[0]
 
 
 def _jitter(image: Tensor, rng: np.random.Generator, colour: bool) -> Tensor:
     """Contrast and brightness within +-20 % of the crop's own range: a share of 255 would blank dark images."""
-    changed, contrast, brightness = rng.random() < 0.5, rng.uniform(0.8, 1.2), rng.uniform(-0.2, 0.2)
+    changed, contrast, brightness = (
+        rng.random() < 0.5,
+        rng.uniform(0.8, 1.2),
+        rng.uniform(-0.2, 0.2),
+    )
     saturation, hue = rng.uniform(0.8, 1.2), rng.uniform(-0.05, 0.05)
     if not changed:
         return image
     low, high = image.amin(), image.amax()
     image = (image - low) * contrast + low + brightness * (high - low)
     if colour:
-        from torchvision.transforms.v2 import functional as TF  # slow to load, for stained tissue alone
+        from torchvision.transforms.v2 import (
+            functional as TF,
+        )  # slow to load, for stained tissue alone
 
         image = TF.adjust_hue(TF.adjust_saturation(image.clamp(0, 1), saturation), hue)
     return image

@@ -1,7 +1,8 @@
-"""The training images of a run and the crops of each step, drawn from (seed, purpose, step) alone."""
+"""The images of a training and the crops of each step, drawn from (seed, purpose, step) alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from threading import Barrier
 
@@ -9,45 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2l_core import paths
 from s2l_core.augment import intensity_range, random_crop
-from s2l_core.config import IGNORE, REAL, RunConfig, S2LError, seed_for
+from s2l_core.config import RunConfig, S2LError, seed_for
+from s2l_core.profiles import STAINED
 from s2l_core.pseudo_labels import PseudoLabels
-from s2l_core.scribbles import SimulatedAnnotator, read_strokes, render, skeleton_scribbles
-
-SHIPPED_BUDGET = 0.3
-STAINED = ("monuseg", "synthetic-he")  # colour carries meaning: jitter it
 
 
-def scribbles_of(config: RunConfig, images: Sequence) -> dict[str, np.ndarray]:
-    """Scribbles (H, W) uint8 {0, 1, IGNORE} of every image: its own, the shipped strokes, or simulated ones.
+@dataclass(frozen=True, eq=False)
+class CellImage:
+    """One image: `image` (H, W, 3) uint8; `instances` (H, W) int32, 0 is background; `scribbles` 0, 1, IGNORE.
 
-    Args:
-        config: dataset, annotator and budget count.
-        images: CellImages; those that bring `scribbles` keep them.
-
-    Raises:
-        S2LError: an image has no scribble at all, or lacks both scribbles and the masks to simulate them from.
+    `instances` and `scribbles` (H, W) uint8 are None where there are none. A pixel belongs to one nucleus only.
     """
-    file = paths.scribble_file(config.dataset, config.annotator)
-    use_shipped = config.dataset in REAL and config.budget == SHIPPED_BUDGET and file.exists()
-    shipped = read_strokes(file) if use_shipped else {}
-    drawn = {}
-    for image in images:
-        if image.scribbles is not None:
-            drawn[image.id] = image.scribbles
-        elif image.instances is None:
-            raise S2LError(f"{image.id}: neither scribbles nor masks to draw them from. Draw some, or leave it out.")
-        elif image.id in shipped:
-            drawn[image.id] = render(shipped[image.id], image.image.shape[:2])
-        elif config.annotator == "skeleton":
-            seed = seed_for(0, "skeleton", image.id)  # as shipped: another seed of training draws no other strokes
-            drawn[image.id] = skeleton_scribbles(image.instances, config.budget, seed)
-        else:
-            drawn[image.id] = SimulatedAnnotator(config.annotator, config.budget).draw(image.instances, key=image.id)
-        if (drawn[image.id] == IGNORE).all():
-            raise S2LError(f"{image.id}: no pixel carries a scribble. Draw at least one stroke, or leave it out.")
-    return drawn
+
+    id: str
+    image: np.ndarray
+    instances: np.ndarray | None = None
+    scribbles: np.ndarray | None = None
 
 
 class TrainingSet:
@@ -60,32 +39,45 @@ class TrainingSet:
         masks: leave the scribbles out of the batches: for a method that learns from masks.
     """
 
-    def __init__(self, images: Sequence, scribbles: Mapping[str, np.ndarray], config: RunConfig, *, masks=False):
+    def __init__(
+        self,
+        images: Sequence,
+        scribbles: Mapping[str, np.ndarray],
+        config: RunConfig,
+        *,
+        masks=False,
+    ):
         if not images:
-            raise S2LError(f"{config.dataset}, fold {config.fold}: no training image. Choose another fold.")
-        drawn = {value for image in images for value in (0, 1) if not masks and (scribbles[image.id] == value).any()}
-        if not masks and len(drawn) < 2:
             raise S2LError(
-                f"{config.dataset}: no {'background' if 1 in drawn else 'foreground'} scribble in any training image; "
-                "expected both classes. Draw some, see `python -m s2l_core.checks`."
+                f"{config.dataset}, fold {config.fold}: no training image. Choose another fold."
             )
+        if not masks:
+            _check_both_classes(config.dataset, [scribbles[image.id] for image in images])
         self.images = list(images)
         self.scribbles, self.masks = scribbles, masks
         self.seed, self.crop, self.held = config.seed, config.crop, config.foreground_crops
-        self.strokes = {image.id: np.argwhere(scribbles[image.id] == 1) for image in self.images} if self.held else {}
+        self.strokes: dict[str, np.ndarray] = {}  # image id -> (N, 2) pixels of foreground strokes
+        if self.held:
+            self.strokes = {id: np.argwhere(drawn == 1) for id, drawn in scribbles.items()}
         self.size = min(config.batch, len(self.images))
         self.colour = config.dataset in STAINED
-        self.limits = {image.id: intensity_range(image.image, config.intensity) for image in self.images}
+        self.limits = {
+            image.id: intensity_range(image.image, config.intensity) for image in self.images
+        }
 
     def images_at(self, step: int) -> list:
         """CellImages of a step: each epoch is a fresh permutation, one crop per image."""
         count = len(self.images)
-        places = [divmod(position, count) for position in range(step * self.size, (step + 1) * self.size)]
-        rngs = {epoch: np.random.default_rng(seed_for(self.seed, "order", epoch)) for epoch, _ in places}
-        orders = {epoch: rng.permutation(count) for epoch, rng in rngs.items()}
-        return [self.images[orders[epoch][place]] for epoch, place in places]
+        chosen = []
+        for position in range(step * self.size, (step + 1) * self.size):
+            epoch, place = divmod(position, count)
+            order = np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(count)
+            chosen.append(self.images[order[place]])
+        return chosen
 
-    def batch(self, step: int, pseudo: PseudoLabels | None = None, cut: Callable = map) -> dict[str, Tensor]:
+    def batch(
+        self, step: int, pseudo: PseudoLabels | None = None, cut: Callable = map
+    ) -> dict[str, Tensor]:
         """Crops of one step, stacked.
 
         Args:
@@ -103,16 +95,32 @@ class TrainingSet:
         averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
         rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
         scribbles = None if self.masks else self.scribbles[image.id]
-        options = {"size": self.crop, "rng": rng, "limits": self.limits[image.id], "colour": self.colour}
+        options = {
+            "size": self.crop,
+            "rng": rng,
+            "limits": self.limits[image.id],
+            "colour": self.colour,
+        }
         options["target"] = self._target(image.id, step, place)
         return random_crop(image.image, scribbles, averaged, image.instances, **options)
 
     def _target(self, image: str, step: int, place: int) -> list[int] | None:
         """A pixel of a foreground scribble that the crop shall hold, for the share `foreground_crops` of crops."""
         rng = np.random.default_rng(seed_for(self.seed, "target", step, place))
-        if not self.held or rng.random() >= self.held or not len(self.strokes[image]):
+        strokes = self.strokes.get(image, ())
+        if not self.held or rng.random() >= self.held or not len(strokes):
             return None
-        return rng.choice(self.strokes[image]).tolist()
+        return rng.choice(strokes).tolist()
+
+
+def _check_both_classes(name: str, scribbles: Sequence[np.ndarray]) -> None:
+    """Raises an S2LError unless some image carries a foreground and some image a background stroke."""
+    for label, kind in enumerate(("background", "foreground")):
+        if not any((drawn == label).any() for drawn in scribbles):
+            raise S2LError(
+                f"{name}: no {kind} scribble in any training image; expected both classes. "
+                "Draw some; `s2l check FOLDER` shows what is there."
+            )
 
 
 class Prefetcher:
@@ -126,7 +134,14 @@ class Prefetcher:
         cutters: further threads, which cut the crops; None: one a core, 8 at most, where a GPU does the rest, else 0.
     """
 
-    def __init__(self, data: TrainingSet, pseudo, device: torch.device, regions=None, cutters: int | None = None):
+    def __init__(
+        self,
+        data: TrainingSet,
+        pseudo,
+        device: torch.device,
+        regions=None,
+        cutters: int | None = None,
+    ):
         self.data, self.pseudo, self.device, self.regions = data, pseudo, device, regions
         threads = torch.get_num_threads()
         cutters = min(threads, 8) * (device.type == "cuda") if cutters is None else cutters
@@ -141,7 +156,9 @@ class Prefetcher:
         batch, regions = future.result()
         self._waiting = self._pool.submit(self._prepare, step + 1) if prefetch_next else None
         cuda = self.device.type == "cuda"
-        return {name: values.to(self.device, non_blocking=cuda) for name, values in batch.items()} | regions
+        return {
+            name: values.to(self.device, non_blocking=cuda) for name, values in batch.items()
+        } | regions
 
     def _prepare(self, step: int) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
         batch = self.data.batch(step, self.pseudo, self._cut)

@@ -1,22 +1,83 @@
 """Checkpoints of a training: whole or not there at all, two generations of them, checked before they are used."""
 
-import fcntl
+import json
 import os
 import re
 import time
 import zipfile
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from s2l_core import results
-from s2l_core.config import METHODS, RunConfig, S2LError
+from s2l_core.config import RunConfig, S2LError, differences
+from s2l_core.files import write_atomically, write_text
 from s2l_core.signals import Signals, Stopped
 
+if TYPE_CHECKING:
+    from s2l_core.trainer import Trainer
+
 NAMES = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
-SECONDS = "S2L_CHECKPOINT_SECONDS"  # environment variable: the most training time that a cut can cost
+SECONDS = (
+    "S2L_CHECKPOINT_SECONDS"  # environment variable: the most training time that a cut can cost
+)
+
+
+@contextmanager
+def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
+    """Inside, a signal stops the training at its next pause, with a checkpoint; others are written as time passes.
+
+    Args:
+        trainer: its `on_pause` is ours for the time being.
+        folder: where checkpoints go; None: a signal still stops the training, but nothing is written.
+
+    Raises:
+        S2LError: nothing can be written there, said before hours of training; or memory ran out.
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM, after the checkpoint.
+    """
+    if folder:
+        prepare(folder)
+    saved = time.monotonic()
+
+    def pause() -> None:
+        nonlocal saved
+        signals.check()
+        if folder and time.monotonic() - saved > interval():
+            save(trainer, folder)
+            saved = time.monotonic()
+
+    with Signals() as signals:
+        trainer.on_pause = pause
+        try:
+            yield
+        except Stopped:
+            if folder:
+                save(trainer, folder)
+                print(
+                    f"{folder.name}: stopped after step {trainer.step}; run it again to go on from there.",
+                    flush=True,
+                )
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not re.search(
+                "out of memory|allocate memory", str(error)
+            ):
+                raise
+            raise S2LError(_out_of_memory(trainer, error)) from error
+        finally:
+            trainer.on_pause = lambda: None
+    signals.obey()
+
+
+def _out_of_memory(trainer: "Trainer", error: BaseException) -> str:
+    config = trainer.config
+    return (
+        f"step {trainer.step}: out of memory ({str(error)[:200]}). Lower batch ({config.batch}), crop ({config.crop}) "
+        f"or max_regions ({config.max_regions}), or run fewer jobs at a time. "
+        "Whole images are predicted in tiles: lower `tile` of `predict`."
+    )
 
 
 def interval() -> float:
@@ -25,7 +86,45 @@ def interval() -> float:
     try:
         return float(text)
     except ValueError:
-        raise S2LError(f"{SECONDS} = {text!r}: expected a number of seconds. Change or unset it.") from None
+        raise S2LError(
+            f"{SECONDS} = {text!r}: expected a number of seconds. Change or unset it."
+        ) from None
+
+
+def save(trainer: "Trainer", folder: Path) -> None:
+    """Writes a checkpoint: the configuration, and all that decides how the training goes on.
+
+    Raises:
+        S2LError: a weight is not finite; the checkpoint before stays.
+    """
+    state = trainer.state_dict()
+    finite(state["model"], f"step {trainer.step}")
+    write(folder, {"config": trainer.config.to_dict()} | state)
+
+
+def restore(trainer: "Trainer", folder: Path) -> None:
+    """Goes on from the newest whole checkpoint of this run, or of its complete warm-up.
+
+    Raises:
+        S2LError: there is none, or it belongs to another configuration; each field that differs is named.
+    """
+    state = read(folder)
+    try:
+        saved, mine = RunConfig.from_dict(state.pop("config")), trainer.config
+        from_warmup = saved == mine.warmup() and state["step"] == mine.warmup_steps
+        if saved != mine and not from_warmup:
+            differ = ", ".join(differences(saved, mine))
+            raise S2LError(
+                f"{folder}: made with another configuration: {differ}. Delete it or change back."
+            )
+        trainer.load_state_dict(state)
+    except S2LError:
+        raise
+    except Exception as error:  # whatever a file of somebody else's lacks
+        raise S2LError(
+            f"{folder}: the checkpoint is not ours ({error!r:.200}). Delete it, run again."
+        ) from error
+    print(f"{folder.name}: going on from step {trainer.step} of {mine.total_steps}", flush=True)
 
 
 def exist(folder: Path) -> bool:
@@ -37,9 +136,9 @@ def prepare(folder: Path) -> None:
     """Makes the folder and removes what a killed writer left there.
 
     Raises:
-        S2LError: nothing can be written there; said before hours of training, not after.
+        S2LError: nothing can be written there.
     """
-    results.write_text(folder / ".writable.tmp.txt", "")
+    write_text(folder / ".writable.tmp.txt", "")
     clear(folder, names=())
 
 
@@ -50,22 +149,7 @@ def clear(folder: Path, names: tuple[str, ...] = NAMES) -> None:
         file.unlink(missing_ok=True)
 
 
-@contextmanager
-def alone(folder: Path):
-    """Inside, nobody else works on this run: what a killed batch left at work on it is waited for, its end used."""
-    with ExitStack() as stack:
-        with suppress(OSError):  # no place for a folder: the first to write there says so; no locks: as before
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.callback(os.close, handle := os.open(folder, os.O_RDONLY))
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"{folder.name}: another process is at work on it; waiting for its end", flush=True)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def write(folder: Path, state: dict) -> None:
+def write(folder: Path, state: dict[str, Any]) -> None:
     """Writes a checkpoint and keeps the one before; killed at any moment, one of the two is whole."""
     newest, previous = (folder / name for name in NAMES)
 
@@ -73,21 +157,25 @@ def write(folder: Path, state: dict) -> None:
         with temporary.open("wb") as stream:
             try:
                 torch.save(state, stream)
-            except RuntimeError as error:  # closing its archive, torch hides why it could not be written
-                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+            except (
+                RuntimeError
+            ) as error:  # closing its archive, torch hides why it could not be written
+                raise (
+                    error.__context__ if isinstance(error.__context__, OSError) else error
+                ) from None
         if newest.exists():
             newest.replace(previous)
 
-    results.write_atomically(newest, fill)
+    write_atomically(newest, fill)
 
 
-def read(folder: Path) -> dict:
+def read(folder: Path) -> dict[str, Any]:
     """The newest checkpoint that is whole, on the CPU; says so where that is the one before.
 
     Raises:
         S2LError: there is none; what is wrong with each is named.
     """
-    faults = []
+    faults: list[str] = []
     for name in NAMES:
         try:
             state = _read(folder / name)
@@ -99,142 +187,39 @@ def read(folder: Path) -> dict:
             if faults:
                 print(f"{folder.name}: {faults[0]}, so {name} is used", flush=True)
             return state
-    raise S2LError(f"{folder}: no readable checkpoint: {'; '.join(faults) or 'none there'}. Delete it and run again.")
+    raise S2LError(
+        f"{folder}: no readable checkpoint: {'; '.join(faults) or 'none there'}. Delete it and run again."
+    )
 
 
-def _read(file: Path) -> dict:
-    with zipfile.ZipFile(file) as archive:  # torch writes a checksum of every tensor and never looks at it
+def _read(file: Path) -> dict[str, Any]:
+    # torch writes a checksum of every tensor and never looks at it
+    with zipfile.ZipFile(file) as archive:
         # an attribute makes a folder of a tensor: torch would leave its memory as it found it; it compresses nothing
-        odd = [entry.filename for entry in archive.infolist() if entry.external_attr or entry.compress_type]
+        odd = [
+            entry.filename
+            for entry in archive.infolist()
+            if entry.external_attr or entry.compress_type
+        ]
         if damaged := next(iter(odd), None) or archive.testzip():
             raise ValueError(f"the checksum of {damaged} differs")
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
-class Resumable:
-    """The state of a training that can be cut at any moment, and the pauses at which that state is whole.
+def finite(weights: dict[str, Tensor], where: object) -> dict[str, Tensor]:
+    """The weights as they are; S2LError where one is NaN or infinite, as after a loss whose gradient is."""
+    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise S2LError(
+            f"{where}: {bad[0]} is not finite ({len(bad)} of {len(weights)} tensors are not), so nothing is saved and "
+            "what was saved before stays. Lower rate_encoder and rate_decoder, or look at images and scribbles."
+        )
+    return weights
 
-    Whoever inherits it brings `model`, `optimiser`, `pseudo` and `fork`.
 
-    Args:
-        config: of the run.
-        folder: where its checkpoints go; None writes none.
-    """
+def save_model(folder: Path, weights: dict[str, Tensor], config: RunConfig) -> None:
+    """Writes `model.safetensors`, with the configuration as metadata; S2LError where weights are not finite."""
+    from safetensors.torch import save as to_bytes
 
-    def __init__(self, config: RunConfig, folder: Path | None):
-        self.config, self.folder, self.method = config, folder, METHODS[config.method]
-        self.step, self.history, self.best = 0, [], {"iou": -1.0, "step": -1, "weights": {}}
-        self.row: dict = {}  # of a step whose averages or validation are still to come
-        self.spent, self.signals = {"warm-up": 0.0, "main": 0.0}, Signals()
-        self._ticked = self._saved = time.monotonic()
-
-    @property
-    def stage(self) -> str:
-        """`warm-up` or `main`: where the step under way belongs."""
-        return "warm-up" if self.step - bool(self.row) < self.config.warmup_steps else "main"
-
-    def weights(self, which: str) -> dict[str, Tensor]:
-        """State of the `best` or `last` model; without validation images the best is the last."""
-        return self.best["weights"] if which == "best" and self.best["weights"] else self.model.state_dict()
-
-    def seconds(self) -> dict[str, float]:
-        """Wall time of the run over all its resumes, and apart from it that of the warm-up it shares."""
-        self.tick()
-        shared = self.spent["warm-up"] if self.method.forks else 0.0
-        return {"seconds": sum(self.spent.values()) - shared, "warmup_seconds": shared}
-
-    def tick(self) -> None:
-        """Books the time since the last tick on the stage under way."""
-        now = time.monotonic()
-        self.spent[self.stage] += now - self._ticked
-        self._ticked = now
-
-    def pause(self) -> None:
-        """A moment at which the state is whole: stops where that was asked for, writes a checkpoint where one is due.
-
-        Raises:
-            Stopped: a signal came.
-        """
-        self.signals.check()
-        if self.folder and time.monotonic() - self._saved > interval():
-            self.save()
-
-    @contextmanager
-    def kept(self):
-        """Inside, a signal stops the run at its next pause, with a checkpoint; a lack of memory is explained."""
-        if self.folder:
-            prepare(self.folder)
-        with Signals() as self.signals:
-            try:
-                yield
-            except Stopped:
-                self._stop()
-            except (MemoryError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
-                    raise
-                raise S2LError(
-                    f"step {self.step}: out of memory ({str(error)[:200]}). Lower batch ({self.config.batch}), crop "
-                    f"({self.config.crop}) or max_regions ({self.config.max_regions}), or run fewer jobs at a time. "
-                    "Whole images are predicted in tiles: lower `tile` of `predict`."
-                ) from error
-        self.signals.obey()
-
-    def _stop(self) -> None:
-        if self.folder:
-            self.save()
-            if self.stage == "main":
-                results.save_model(self.folder, self.weights("best"), self.config)
-            print(f"{self.folder.name}: stopped after step {self.step}; run it again to go on from there.", flush=True)
-
-    def save(self) -> None:
-        """Writes a checkpoint: all that decides how the run goes on.
-
-        Raises:
-            S2LError: a weight is not finite; the checkpoint before stays.
-        """
-        self.tick()
-        state = {
-            "config": self.config.to_dict(),
-            "step": self.step,
-            "row": self.row,
-            "forked": len(self.model.heads) > 0,
-            "model": results.finite(self.model.state_dict(), f"step {self.step}"),
-            "optimiser": self.optimiser.state_dict(),
-            "pseudo": self.pseudo.state_dict(),
-            "history": self.history,
-            "best": self.best,
-            "spent": self.spent,
-        }
-        write(self.folder, state)
-        self._saved = time.monotonic()
-
-    def restore(self, folder: Path) -> None:
-        """Goes on from the newest whole checkpoint of this run, or of its complete warm-up.
-
-        Raises:
-            S2LError: there is none, or it belongs to another configuration; each field that differs is named.
-        """
-        state = read(folder)
-        try:
-            self._take(folder, state)
-        except S2LError:
-            raise
-        except Exception as error:
-            raise S2LError(f"{folder}: the checkpoint is not ours ({error!r:.200}). Delete it, run again.") from error
-        print(f"{folder.name}: going on from step {self.step} of {self.config.total_steps}", flush=True)
-
-    def _take(self, folder: Path, state: dict) -> None:
-        saved, mine = RunConfig.from_dict(state["config"]), self.config
-        if saved != mine and (saved != mine.warmup() or state["step"] != mine.warmup_steps):
-            theirs, ours = saved.to_dict(), mine.to_dict()
-            differ = [
-                f"{name} ({theirs[name]} there, {ours[name]} here)" for name in ours if ours[name] != theirs[name]
-            ]
-            raise S2LError(f"{folder}: made with another configuration: {', '.join(differ)}. Delete it or change back.")
-        if state["forked"]:
-            self.fork()
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.pseudo.load_state_dict(state["pseudo"])
-        self.step, self.history, self.best = state["step"], state["history"], state["best"]
-        self.row, self.spent = state.get("row", {}), state.get("spent", self.spent)  # the first version had neither
+    tensors = {name: tensor.contiguous() for name, tensor in finite(weights, folder).items()}
+    content = to_bytes(tensors, {"config": json.dumps(config.to_dict())})
+    write_atomically(folder / "model.safetensors", lambda temporary: temporary.write_bytes(content))

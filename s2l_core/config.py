@@ -1,14 +1,19 @@
-"""What a run is: labels, methods, profiles and the one frozen configuration. Standard library only."""
+"""What a run is: labels, methods and the one frozen configuration. Standard library only."""
 
 import dataclasses
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-IGNORE = 255  # label of a pixel or region that takes no part in a loss; 0 is background, 1 is foreground
-NUMERICS_VERSION = 1  # raised whenever the same configuration may give other numbers; part of every run's hash
+from s2l_core.profiles import DATASETS, PROFILES, SYNTHETIC
+
+IGNORE = (
+    255  # label of a pixel or region that takes no part in a loss; 0 is background, 1 is foreground
+)
 
 
 class S2LError(ValueError):
@@ -19,15 +24,6 @@ class S2LError(ValueError):
 
 
 @dataclass(frozen=True)
-class Stroke:
-    """One drawn line: `label` 0 or 1, brush `width` in pixels, `points` as (row, column) in pixel centres."""
-
-    label: int
-    width: float
-    points: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
 class ScaleTerm:
     """One contrastive term of Eq. 6: decoder block 1 (deepest) to 5 (full resolution), lambda and tau."""
 
@@ -35,7 +31,7 @@ class ScaleTerm:
     weight: float
     temperature: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.block not in range(1, 6) or self.weight < 0 or self.temperature <= 0:
             raise S2LError(f"{self}: expected block 1 to 5, weight >= 0 and temperature > 0.")
 
@@ -56,18 +52,18 @@ R4 = ScaleTerm(block=3, weight=10.0, temperature=0.1)  # R4x4, Sec. 3.2
 
 @dataclass(frozen=True)
 class Method:
-    """A row of Table 1, or a rival: a method is data."""
+    """A row of Table 1, or a baseline: a method is data."""
 
     label: str
     masks: bool = False  # learns from full masks instead of scribbles
     pseudo: bool = False  # uses the averaged predictions as pseudo-labels (Eq. 3)
     scales: tuple[ScaleTerm, ...] = ()
-    rival: bool = False  # no network: fitted and scored by s2l_core.rivals
+    baseline: bool = False  # no network: nothing of this package is trained
 
     @property
     def forks(self) -> bool:
         """True where the method starts from the fold's shared warm-up."""
-        return not (self.masks or self.rival)
+        return not (self.masks or self.baseline)
 
 
 METHODS = {
@@ -77,59 +73,10 @@ METHODS = {
     "s2l-r1-r4": Method("S2L + R1x1 + R4x4", pseudo=True, scales=(R1, R4)),
     "supervised": Method("Supervised", masks=True),
     "scribble-only": Method("Scribbles only"),
-    "otsu": Method("Otsu", rival=True),
-    "random-forest": Method("Random forest", rival=True),
+    "otsu": Method("Otsu", baseline=True),
+    "random-forest": Method("Random forest", baseline=True),
 }
 TABLE1_METHODS = ("s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4", "supervised")
-
-DATASETS = {  # name -> label and number of folds
-    "dsb-bf": ("DSB-BF", 4),
-    "dsb-fluo": ("DSB-Fluo", 4),
-    "monuseg": ("MoNuSeg", 5),
-    "synthetic-bf": ("Synthetic BF", 4),
-    "synthetic-fluo": ("Synthetic Fluo", 4),
-    "synthetic-he": ("Synthetic H&E", 4),
-}
-REAL, SYNTHETIC = tuple(DATASETS)[:3], tuple(DATASETS)[3:]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How large a reproduction is: its data sets, its folds and what differs from the paper's settings."""
-
-    datasets: tuple[str, ...]
-    folds: int | None  # how many folds by default; None: all
-    settings: dict[str, Any]
-    per_dataset: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-
-
-def _epochs(steps_per_epoch: int) -> dict[str, int]:
-    """The paper's lengths in steps: 100 + 400 epochs, averaged every 5 (Sec. 1 of S2L; the 400 is our guess)."""
-    lengths = {"warmup_steps": 100, "main_steps": 400, "average_every": 5, "validate_every": 5}
-    return {name: epochs * steps_per_epoch for name, epochs in lengths.items()}
-
-
-# one crop per image and epoch (D11): ceil(training images / batch of 30) steps
-PAPER_LENGTHS = {"dsb-bf": _epochs(1), "dsb-fluo": _epochs(11), "monuseg": _epochs(1)}
-# from scratch in a few hundred steps: RAdam damps its first few hundred, hence rates above the paper's (notebook 10)
-_SCRATCH = {"encoder_weights": None, "schedule": "cosine", "intensity": "stretch", "foreground_crops": 0.5}
-_SCRATCH |= {"rate_encoder": 3e-3, "rate_decoder": 9e-3, "rate_heads": 3e-3, "batch": 4}
-_SMOKE = {"encoder": "resnet18", "crop": 64, "batch": 2, "images": 8, "image_size": 96, "max_regions": 200}
-_SMOKE |= {"warmup_steps": 4, "main_steps": 4, "average_every": 2, "validate_every": 2}
-_DEMO = {"encoder": "resnet18", "crop": 96, "images": 32, "image_size": 192, "max_regions": 1000}
-_DEMO |= {"warmup_steps": 40, "main_steps": 45, "average_every": 15, "validate_every": 15}
-_CPU = {"crop": 160, "max_regions": 2000}
-_CPU |= {"warmup_steps": 150, "main_steps": 300, "average_every": 50, "validate_every": 50}
-_CPU_LARGE = {"dsb-fluo": {"average_every": 150, "validate_every": 100}, "monuseg": {"average_every": 75}}
-_CODE = {"pair_reduction": "balanced", "equalise": True, "region_rule": "unanimous", "average_start": "zero"}
-_CODE_MONUSEG = {"confidence": 0.95, "averaging": 0.1}
-PROFILES = {
-    "smoke": Profile(("synthetic-fluo",), 1, _SCRATCH | _SMOKE),
-    "demo": Profile(SYNTHETIC, 1, _SCRATCH | _DEMO),
-    "cpu": Profile(("dsb-bf", "dsb-fluo"), 1, _SCRATCH | _CPU, _CPU_LARGE),
-    "paper": Profile(REAL, None, {}, PAPER_LENGTHS),
-    "paper-code": Profile(REAL, None, _CODE, PAPER_LENGTHS | {"monuseg": PAPER_LENGTHS["monuseg"] | _CODE_MONUSEG}),
-}
 
 
 @dataclass(frozen=True)
@@ -139,65 +86,120 @@ class _Paper:
     value: Any
 
 
-def _paper(value: Any, *, main: bool = False) -> Any:
-    """A field with the paper's value; `main` marks what the warm-up never sees."""
-    return dataclasses.field(default=_Paper(value), metadata={"main": main})
+def _paper(
+    value: Any,
+    *,
+    main: bool = False,
+    choices: tuple[Any, ...] = (),
+    within: tuple[float, float] | None = None,
+) -> Any:
+    """A field with the paper's value.
+
+    Args:
+        value: used where neither caller nor profile gives another.
+        main: acts in the main stage only, so the shared warm-up does not depend on it.
+        choices: the values that are allowed; empty: not limited to a list.
+        within: the smallest and the largest number that is allowed.
+    """
+    about = {"main": main, "choices": choices, "within": within}
+    return dataclasses.field(default=_Paper(value), metadata=about)
+
+
+def _given(value: Any, within: tuple[float, float]) -> Any:
+    """A field whose default is no choice of the paper's."""
+    return dataclasses.field(default=value, metadata={"within": within})
+
+
+SHARE = (0.0, 1.0)
+STEPS = (1, 10**7)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's numbers. Fields left out come from the profile, then from the paper."""
+    """Everything that decides a run's numbers. Fields left out come from the profile, then from the paper.
+
+    Raises:
+        S2LError: a value that is not allowed, with the field, what is allowed and the nearest right word.
+    """
 
     dataset: str  # a name in DATASETS, or a folder of one's own
     method: str  # a name in METHODS
-    fold: int = 0
-    seed: int = 0
+    fold: int = _given(0, (0, 99))
+    seed: int = _given(0, (0, 2**31))
     profile: str = "demo"
     annotator: int | str = 0  # D16: which simulated annotator drew, or "skeleton" for S2L's rule
-    budget: float = 0.3  # D16: share of nuclei that carry a stroke
+    budget: float = _given(0.3, SHARE)  # D16: share of nuclei that carry a stroke
+
     # data
-    subset: bool = _paper(False)  # the committed subset of a large data set; no deviation without a label
+    subset: bool = _paper(False)  # the committed subset of a large data set
     images: int = _paper(0)  # size of a synthetic data set (0: does not apply)
     image_size: int = _paper(0)  # its images' side in pixels (0: does not apply)
-    intensity: str = _paper("imagenet")  # D20: "stretch" first maps each image's 0.5-99.5 percentiles to 0-1
-    batch: int = _paper(30)  # D11: crops in a step, at most the number of images
-    crop: int = _paper(256)  # D11: side of a crop in pixels
-    foreground_crops: float = _paper(0.0)  # D21: share of crops placed so that they hold a foreground scribble
+    intensity: str = _paper("imagenet", choices=("imagenet", "stretch"))  # D20
+    batch: int = _paper(30, within=(1, 4096))  # D11: crops in a step, at most the number of images
+    crop: int = _paper(256, within=(32, 4096))  # D11: side of a crop in pixels
+    foreground_crops: float = _paper(
+        0.0, within=SHARE
+    )  # D21: share of crops that hold a foreground stroke
+
     # model and optimiser
     encoder: str = _paper("resnet34")  # Sec. 3.2
-    encoder_weights: str | None = _paper("imagenet")  # D13: "imagenet", a local file, or None for from scratch
-    rate_encoder: float = _paper(3e-4)  # D9: learning rates of RAdam
-    rate_decoder: float = _paper(3e-3)
-    rate_heads: float = _paper(3e-4, main=True)
-    weight_decay: float = _paper(5e-5)
-    schedule: str = _paper("constant")  # D9
+    encoder_weights: str | None = _paper(
+        "imagenet"
+    )  # D13: "imagenet", a local file, or None for from scratch
+    frozen_statistics: bool = _paper(
+        False
+    )  # D22: the encoder's batch statistics stay those of ImageNet
+    rate_encoder: float = _paper(3e-4, within=SHARE)  # D9: learning rates of RAdam
+    rate_decoder: float = _paper(3e-3, within=SHARE)
+    rate_heads: float = _paper(3e-4, main=True, within=SHARE)
+    weight_decay: float = _paper(5e-5, within=SHARE)
+    schedule: str = _paper("constant", choices=("constant", "cosine", "warm-restarts"))  # D9
+
     # lengths, all in optimiser steps
-    warmup_steps: int = _paper(0)
-    main_steps: int = _paper(0)
-    average_every: int = _paper(0)  # steps between two updates of the averaged predictions
-    validate_every: int = _paper(0)
+    warmup_steps: int = _paper(0, within=STEPS)
+    main_steps: int = _paper(0, within=(0, 10**7))
+    average_every: int = _paper(
+        0, within=STEPS
+    )  # steps between two updates of the averaged predictions
+    validate_every: int = _paper(0, within=STEPS)
+
     # S2L
-    pseudo_weight: float = _paper(0.5, main=True)  # alpha of Eq. 2
-    confidence: float = _paper(0.8, main=True)  # D7: a pseudo-label is foreground above it, background below 1 - it
-    averaging: float = _paper(0.2)  # D7: weight of the newest prediction
-    average_start: str = _paper("corrected", main=True)  # D8
-    label_mean: str = _paper("batch")  # D19: what Eq. 1 and 3 average over
+    pseudo_weight: float = _paper(0.5, main=True, within=(0.0, 1e6))  # alpha of Eq. 2
+    confidence: float = _paper(
+        0.8, main=True, within=(0.5, 1.0)
+    )  # D7: foreground above, background below 1 - it
+    averaging: float = _paper(0.2, within=SHARE)  # D7: weight of the newest prediction
+    average_start: str = _paper("corrected", main=True, choices=("corrected", "zero"))  # D8
+    label_mean: str = _paper(
+        "batch", choices=("batch", "image")
+    )  # D19: what Eq. 1 and 3 average over
+
     # contrastive terms
     scales: tuple[ScaleTerm, ...] | None = _paper(None, main=True)  # None: those of the method
-    nu_low: float = _paper(0.0, main=True)  # nu_1 of Eq. 5
-    nu_high: float = _paper(1.0, main=True)  # nu_2 of Eq. 5
-    region_rule: str = _paper("scribble", main=True)  # D4
-    contrast_labels: str = _paper("pseudo", main=True)  # D5
-    max_regions: int = _paper(6000, main=True)  # D3: regions drawn per class and scale, Sec. 3.2
+    contrast_ramp: int = _paper(
+        0, main=True, within=(0, 10**7)
+    )  # D23: steps over which lambda grows from 0
+    heads_alone: int = _paper(
+        0, main=True, within=(0, 10**7)
+    )  # D24: steps in which only heads learn from Eq. 4
+    nu_low: float = _paper(0.0, main=True, within=SHARE)  # nu_1 of Eq. 5
+    nu_high: float = _paper(1.0, main=True, within=SHARE)  # nu_2 of Eq. 5
+    region_rule: str = _paper("scribble", main=True, choices=("scribble", "unanimous"))  # D4
+    contrast_labels: str = _paper("pseudo", main=True, choices=("pseudo", "scribbles"))  # D5
+    max_regions: int = _paper(
+        6000, main=True, within=(1, 10**6)
+    )  # D3: drawn per class and scale, Sec. 3.2
     equalise: bool = _paper(False, main=True)  # D3: as many of one class as of the other
-    pair_target: str = _paper("same", main=True)  # D1
-    pair_reduction: str = _paper("mean", main=True)  # D2
-    pairs: str = _paper("batch", main=True)  # D18: pairs within the whole batch or within each image
-    selection: str = _paper("best", main=True)  # D10: the checkpoint Table 1 shows; both are always scored
+    pair_target: str = _paper("same", main=True, choices=("same", "and", "or"))  # D1
+    pair_reduction: str = _paper("mean", main=True, choices=("mean", "balanced"))  # D2
+    pairs: str = _paper("batch", main=True, choices=("batch", "image"))  # D18
+    selection: str = _paper("best", main=True, choices=("best", "last"))  # D10: what Table 1 shows
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choice("profile", self.profile, PROFILES)
         check_choice("method", self.method, METHODS)
+
+        # What the caller left open comes from the profile, and then from the paper.
         profile = PROFILES[self.profile]
         given = profile.settings | profile.per_dataset.get(self.dataset, {})
         for field in dataclasses.fields(self):
@@ -206,9 +208,15 @@ class RunConfig:
                 object.__setattr__(self, field.name, given.get(field.name, value.value))
         if self.scales is None:
             object.__setattr__(self, "scales", METHODS[self.method].scales)
-        for name in ("images", "image_size") if self.dataset not in SYNTHETIC else ():
-            object.__setattr__(self, name, 0)
-        _check(self)
+
+        # Only a synthetic data set has a size that can be chosen.
+        if self.dataset not in SYNTHETIC:
+            object.__setattr__(self, "images", 0)
+            object.__setattr__(self, "image_size", 0)
+
+        for field in dataclasses.fields(self):
+            _check_field(field, getattr(self, field.name))
+        _check_together(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
@@ -216,9 +224,11 @@ class RunConfig:
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             check_choice("configuration field", name, names)
+
         values = dict(values)
         if values.get("scales") is not None:
-            values["scales"] = tuple(ScaleTerm(**s) if isinstance(s, dict) else s for s in values["scales"])
+            scales = values["scales"]
+            values["scales"] = tuple(ScaleTerm(**s) if isinstance(s, dict) else s for s in scales)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -226,13 +236,23 @@ class RunConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def choices(self) -> dict[str, Any]:
-        """What differs from the paper: a run's identity, which a switch added later at its default leaves as it is."""
-        usual = {field.name: getattr(field.default, "value", field.default) for field in dataclasses.fields(self)}
+        """What differs from the paper: a run's identity, which a switch added later leaves as it is."""
+        usual = {}
+        for field in dataclasses.fields(self):
+            usual[field.name] = getattr(field.default, "value", field.default)
+        return {name: value for name, value in self.to_dict().items() if value != usual[name]}
+
+    def changed(self) -> dict[str, Any]:
+        """What is set otherwise than the profile does, fold and seed included."""
+        usual = RunConfig(self.dataset, self.method, profile=self.profile).to_dict()
         return {name: value for name, value in self.to_dict().items() if value != usual[name]}
 
     def warmup(self) -> "RunConfig":
         """The configuration of the warm-up this run shares: whatever acts only in the main stage is reset."""
-        main = {f.name: f.default.value for f in dataclasses.fields(self) if f.metadata.get("main")}
+        main = {}
+        for field in dataclasses.fields(self):
+            if field.metadata.get("main"):
+                main[field.name] = field.default.value
         return dataclasses.replace(self, method="s2l", **main)
 
     @property
@@ -241,49 +261,61 @@ class RunConfig:
         return self.warmup_steps + self.main_steps
 
 
-_CHOICES = dict.fromkeys(("label_mean", "pairs"), ("batch", "image")) | {
-    "intensity": ("imagenet", "stretch"),
-    "schedule": ("constant", "cosine", "warm-restarts"),
-    "average_start": ("corrected", "zero"),
-    "region_rule": ("scribble", "unanimous"),
-    "contrast_labels": ("pseudo", "scribbles"),
-    "pair_target": ("same", "and", "or"),
-    "pair_reduction": ("mean", "balanced"),
-    "selection": ("best", "last"),
-}
-_SHARES = "budget averaging nu_low nu_high rate_encoder rate_decoder rate_heads weight_decay foreground_crops".split()
-_RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | {  # name -> smallest and largest allowed value
-    "fold": (0, 99), "seed": (0, 2**31), "batch": (1, 4096), "crop": (32, 4096), "confidence": (0.5, 1.0),
-    "warmup_steps": (1, 10**7), "main_steps": (0, 10**7), "average_every": (1, 10**7), "validate_every": (1, 10**7),
-    "max_regions": (1, 10**6), "pseudo_weight": (0.0, 1e6),
-}  # fmt: skip
+def differences(theirs: RunConfig, ours: RunConfig) -> list[str]:
+    """`field (theirs there, ours here)` for each field in which two configurations differ."""
+    there, here = theirs.to_dict(), ours.to_dict()
+    return [
+        f"{name} ({there[name]} there, {here[name]} here)"
+        for name in here
+        if here[name] != there[name]
+    ]
 
 
-def _check(config: RunConfig) -> None:
-    for name, choices in _CHOICES.items():
-        check_choice(name, getattr(config, name), choices)
-    for name, (low, high) in _RANGES.items():
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise S2LError(f"{name} = {value!r}: expected a number from {low} to {high}. Change {name}.")
-    if config.dataset in DATASETS and config.fold >= (folds := DATASETS[config.dataset][1]):
-        raise S2LError(f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. Choose one of them.")
+def _check_field(field: dataclasses.Field, value: Any) -> None:
+    """Holds a value against what its field allows."""
+    if field.metadata.get("choices"):
+        check_choice(field.name, value, field.metadata["choices"])
+    if field.metadata.get("within"):
+        low, high = field.metadata["within"]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high:
+            raise S2LError(
+                f"{field.name} = {value!r}: expected a number from {low} to {high}. Change {field.name}."
+            )
+
+
+def _check_together(config: RunConfig) -> None:
+    """Checks what no field can say of itself."""
+    if config.dataset in DATASETS:
+        folds = DATASETS[config.dataset][1]
+        if config.fold >= folds:
+            raise S2LError(
+                f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. Choose one of them."
+            )
     if config.crop % 32:
-        raise S2LError(f"crop = {config.crop}: the network halves it five times. Choose a multiple of 32.")
-    if isinstance(config.annotator, str) and config.annotator != "skeleton":
-        raise S2LError(f"annotator = {config.annotator!r}: expected a number or 'skeleton'.")
+        raise S2LError(
+            f"crop = {config.crop}: the network halves it five times. Choose a multiple of 32."
+        )
+    if isinstance(config.annotator, str):
+        check_choice("annotator", config.annotator, ANNOTATORS)
 
 
-def check_choice(name: str, value: Any, choices) -> None:
+# D16: simulated annotators that never look at the image have numbers, those that look at it have names.
+ANNOTATORS = ("skeleton", "attentive-0", "attentive-1", "attentive-2")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     """Raises an S2LError unless `value` is one of the choices."""
     if value not in choices:
         raise S2LError(f"{name} = {value!r} is not known.{suggestion(value, choices)}")
 
 
-def suggestion(value: Any, choices) -> str:
+def suggestion(value: Any, choices: Iterable[Any]) -> str:
     """The choices, after the one that was probably meant."""
-    near = difflib.get_close_matches(str(value), map(str, choices), n=1)
-    return "".join(f" Did you mean {name!r}?" for name in near) + f" Choose one of: {', '.join(map(str, choices))}."
+    names = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(value), names, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{meant} Choose one of: {', '.join(names)}."
 
 
 def seed_for(*purpose: Any) -> int:
@@ -291,10 +323,15 @@ def seed_for(*purpose: Any) -> int:
 
     Every draw has a generator of its own, so resuming needs no generator state and methods see the same crops.
     """
-    digest = hashlib.sha256(json.dumps(purpose).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    hashed = hashlib.sha256(json.dumps(purpose).encode()).digest()
+    return int.from_bytes(hashed[:8], "big") >> 1
 
 
 def digest(value: Any, length: int = 8) -> str:
-    """Short hash of a JSON-ready value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+    """The first hexadecimal digits of the SHA-256 of a JSON-ready value, of bytes, or of a file's content."""
+    if isinstance(value, Path):
+        with value.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:length]
+    if not isinstance(value, bytes):
+        value = json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(value).hexdigest()[:length]

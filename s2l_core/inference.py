@@ -1,25 +1,32 @@
-"""Foreground probability of an image of any size, in tiles; how sure it is, and where a stroke would help most."""
+"""Foreground probability of an image of any size, in tiles, and how sure it is."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from s2l_core.augment import intensity_range, to_unit
-from s2l_core.config import IGNORE, S2LError
+from s2l_core.config import S2LError
 
 MULTIPLE = 32  # the encoder halves the image five times
 
 
-def pick_device(name: str | None = None) -> torch.device:
+def pick_device(name: str | torch.device | None = None) -> torch.device:
     """`auto` or None: CUDA, then MPS, then CPU; otherwise the device of that name."""
     if name in (None, "auto"):
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     return torch.device(name)
 
 
 @torch.inference_mode()
-def predict(model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64, device=None) -> np.ndarray:
+def predict(
+    model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64, device=None
+) -> np.ndarray:
     """Predicts every pixel of an image (D14).
 
     The image is padded by reflection to a multiple of 32 and cut back. One larger than `tile` goes in tiles of that
@@ -36,9 +43,13 @@ def predict(model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64, de
         (H, W) float32 in [0, 1].
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise S2LError(f"image is {image.dtype} {image.shape}: expected uint8 (H, W, 3). Convert it first.")
+        raise S2LError(
+            f"image is {image.dtype} {image.shape}: expected uint8 (H, W, 3). Convert it first."
+        )
     if tile % MULTIPLE or overlap < 0 or 2 * overlap >= tile:
-        raise S2LError(f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than 2 x overlap.")
+        raise S2LError(
+            f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than 2 x overlap."
+        )
     device = next(model.parameters()).device if device is None else pick_device(device)
     training = model.training
     model.to(device).eval()
@@ -48,7 +59,10 @@ def predict(model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64, de
         for columns in _spans(image.shape[1], tile, overlap):
             window = to_unit(image[rows[0] : rows[1], columns[0] : columns[1]], limits).to(device)
             values = _forward(model, window).cpu().numpy()
-            keep = values[rows[2] - rows[0] : rows[3] - rows[0], columns[2] - columns[0] : columns[3] - columns[0]]
+            keep = values[
+                rows[2] - rows[0] : rows[3] - rows[0],
+                columns[2] - columns[0] : columns[3] - columns[0],
+            ]
             probability[rows[2] : rows[3], columns[2] : columns[3]] = keep
     model.train(training)
     return probability
@@ -85,32 +99,3 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, in
 def uncertainty(probability: np.ndarray) -> np.ndarray:
     """1 where the probability (H, W) is one half, 0 where it is 0 or 1."""
     return 1 - np.abs(2 * probability - 1)
-
-
-def where_to_draw(
-    probability: np.ndarray, scribbles: np.ndarray | None = None, *, count: int = 3, radius: float = 16, least=0.05
-) -> list[tuple[int, int, float]]:
-    """The places where a prediction is least sure, and nobody has drawn yet.
-
-    Args:
-        probability: (H, W) foreground probability.
-        scribbles: (H, W) uint8 of 0, 1 and IGNORE, or None.
-        count: of places at most, the least sure first.
-        radius: pixels; uncertainty is averaged over about this far, and places keep twice as far from each other.
-        least: averaged uncertainty below which a place is not worth a stroke.
-
-    Returns:
-        (row, column, radius) of each; none where all is sure, or drawn on.
-    """
-    unsure = gaussian_filter(uncertainty(probability).astype(np.float32), radius / 2)
-    if scribbles is not None and (scribbles != IGNORE).any():
-        unsure[distance_transform_edt(scribbles == IGNORE) <= radius] = 0
-    top, left = (min(int(radius), (side - 1) // 2) for side in unsure.shape)  # a place lies whole in the image
-    unsure = unsure[top : unsure.shape[0] - top, left : unsure.shape[1] - left]
-    rows, columns = np.ogrid[: unsure.shape[0], : unsure.shape[1]]
-    places: list[tuple[int, int, float]] = []
-    while len(places) < count and unsure.max(initial=0) >= least:
-        row, column = map(int, np.unravel_index(unsure.argmax(), unsure.shape))
-        places.append((row + top, column + left, float(radius)))
-        unsure[(rows - row) ** 2 + (columns - column) ** 2 <= (2 * radius) ** 2] = 0
-    return places

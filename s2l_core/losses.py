@@ -26,7 +26,9 @@ def partial_bce(logits: Tensor, labels: Tensor, mean: str = "batch") -> Tensor:
     labelled = labels != IGNORE
     # masked, not indexed: no wait for the accelerator; before the loss, so that off the labels nothing can be NaN
     logits = logits.float().masked_fill(~labelled, 0.0)
-    losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).float(), labelled.float(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(
+        logits, (labels == 1).float(), labelled.float(), reduction="none"
+    )
     over = (0, 1, 2) if mean == "batch" else (1, 2)
     count = labelled.sum(over)
     per_group = losses.sum(over) / count.clamp(min=1)
@@ -69,9 +71,13 @@ def region_labels(
             "both sides. Choose another block, or crops whose sides are multiples of 32."
         )
     if not nu_low <= nu_high:
-        raise S2LError(f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. Change one of them.")
+        raise S2LError(
+            f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. Change one of them."
+        )
 
-    def share(of: Tensor, label: int) -> Tensor:  # (B, H, W) -> (B, H/d, W/d); exact, as d * d is a power of two
+    def share(
+        of: Tensor, label: int
+    ) -> Tensor:  # (B, H, W) -> (B, H/d, W/d); exact, as d * d is a power of two
         same = (of == label).float()
         return F.avg_pool2d(same, factor) if factor > 1 else same  # pooling single pixels is slow
 
@@ -114,11 +120,15 @@ def sample_regions(
     batch, _, height, width = features.shape
     if labels.shape != (batch, height, width):
         found, expected = tuple(labels.shape), (batch, height, width)
-        raise S2LError(f"Region labels are {found}, embeddings {expected}: use region_labels with the block's factor.")
+        raise S2LError(
+            f"Region labels are {found}, embeddings {expected}: use region_labels with the block's factor."
+        )
     flat = labels.cpu().flatten()
     classes = [(flat == label).nonzero().squeeze(1) for label in (1, 0)]
     most = min(max_per_class, *map(len, classes)) if equalise else max_per_class
-    drawn = [regions[torch.randperm(len(regions), generator=generator)[:most]] for regions in classes]
+    drawn = [
+        regions[torch.randperm(len(regions), generator=generator)[:most]] for regions in classes
+    ]
     y = torch.zeros(sum(map(len, drawn)), dtype=torch.bool)
     y[: len(drawn[0])] = True
     chosen = torch.cat(drawn).to(features.device, non_blocking=True)
@@ -148,11 +158,15 @@ def contrastive_loss(
     _check_choice("pair_target", target, ("same", "and", "or"))
     _check_choice("pair_reduction", reduction, ("mean", "balanced"))
     if not temperature > 0:
-        raise S2LError(f"temperature = {temperature}: expected a number above 0. Change the scale's temperature.")
+        raise S2LError(
+            f"temperature = {temperature}: expected a number above 0. Change the scale's temperature."
+        )
     y = y.bool()
     with torch.autocast(z.device.type, enabled=False):
         z = _normalise(z if z.dtype == torch.float64 else z.float())
-        foreground, background = (z[side.nonzero().squeeze(1).to(z.device, non_blocking=True)] for side in (y, ~y))
+        foreground, background = (
+            z[side.nonzero().squeeze(1).to(z.device, non_blocking=True)] for side in (y, ~y)
+        )
         loss = 0.0 * z.sum()
         for a, b, positive in (
             (foreground, foreground, True),
@@ -203,7 +217,9 @@ def contrastive_term(
     losses = []
     # split, not indexed: its gradient is one concatenation instead of a full-size map an image
     for features, regions in zip(embedding.split(size), labels.cpu().split(size), strict=True):
-        z, y = sample_regions(features, regions, max_regions, equalise=equalise, generator=generator)
+        z, y = sample_regions(
+            features, regions, max_regions, equalise=equalise, generator=generator
+        )
         if len(y):
             losses.append(contrastive_loss(z, y, temperature, target=target, reduction=reduction))
     return torch.stack(losses).mean() if losses else 0.0 * embedding.float().sum()
@@ -231,24 +247,36 @@ class _PairSum(torch.autograd.Function):
             a = x[i : i + side]
             for j in range(i if own else 0, len(y), side):
                 b = y[j : j + side]
-                times = 2 if own and j > i else 1  # a tile above the diagonal stands for its mirror image too
-                tile = torch.mm(scaled[i : i + side], b.T, out=memory[: len(a) * len(b)].view(len(a), len(b)))
+                times = (
+                    2 if own and j > i else 1
+                )  # a tile above the diagonal stands for its mirror image too
+                tile = torch.mm(
+                    scaled[i : i + side], b.T, out=memory[: len(a) * len(b)].view(len(a), len(b))
+                )
                 if fold == 0:  # below u = -80 a float32 sigmoid is 0 and its logarithm infinite
                     value -= times * F.logsigmoid(tile).sum()
                 tile.sigmoid_()
                 if fold:
-                    value -= times * tile.view(math.gcd(fold, tile.numel()), -1).prod(0).log_().sum()
+                    value -= (
+                        times * tile.view(math.gcd(fold, tile.numel()), -1).prod(0).log_().sum()
+                    )
                 tile.sub_(1)
                 grad_x[i : i + side].addmm_(tile, b)
                 if times == 2 or not own:
                     grad_y[j : j + side].addmm_(tile.T, a)
-        ctx.save_for_backward(grad_x.mul_(2 * scale if own else scale), None if own else grad_y.mul_(scale))
+        ctx.save_for_backward(
+            grad_x.mul_(2 * scale if own else scale), None if own else grad_y.mul_(scale)
+        )
         return value
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        if torch.is_grad_enabled():  # once_differentiable would miss a second derivative with a constant `grad`
-            raise RuntimeError("contrastive_loss can be differentiated once: do not ask for create_graph=True.")
+        if (
+            torch.is_grad_enabled()
+        ):  # once_differentiable would miss a second derivative with a constant `grad`
+            raise RuntimeError(
+                "contrastive_loss can be differentiated once: do not ask for create_graph=True."
+            )
         return *(g if g is None else grad * g for g in ctx.saved_tensors), None
 
 

@@ -53,7 +53,9 @@ def overlaps(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> Ov
     return Overlaps(truth_sizes, predicted_sizes, rows, table.indices, table.data, border)
 
 
-def instances(probability: np.ndarray, *, threshold: float = 0.5, min_size: int = MIN_COMPONENT) -> np.ndarray:
+def instances(
+    probability: np.ndarray, *, threshold: float = 0.5, min_size: int = MIN_COMPONENT
+) -> np.ndarray:
     """Separates the foreground into components, cleaned as the released evaluator does for `mdice_official`.
 
     Foreground is `probability > threshold`, strictly, as the larger of two softmax outputs. Its 8-connected components
@@ -108,7 +110,9 @@ def mdice_official(truth_instances: np.ndarray, predicted_mask: np.ndarray) -> f
     Returns:
         Value in [0, 1]; nan where there is no nucleus.
     """
-    return _mdice_official(overlaps(truth_instances, _components(np.asarray(predicted_mask) != 0, MIN_COMPONENT)))
+    return _mdice_official(
+        overlaps(truth_instances, _components(np.asarray(predicted_mask) != 0, MIN_COMPONENT))
+    )
 
 
 def aji(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
@@ -120,7 +124,9 @@ def aji(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
     return _aji(overlaps(truth_instances, predicted_instances))
 
 
-def f1(truth_instances: np.ndarray, predicted_instances: np.ndarray, threshold: float = 0.5) -> float:
+def f1(
+    truth_instances: np.ndarray, predicted_instances: np.ndarray, threshold: float = 0.5
+) -> float:
     """Detection F1, 2 TP / (n + m): a nucleus is found if the IoU with a component is above `threshold`, strictly.
 
     From 0.5 on such pairs are unique, so that no assignment has to be chosen. Empty against empty is 1.
@@ -136,7 +142,9 @@ def false_positives(truth_instances: np.ndarray, predicted_instances: np.ndarray
     return _false_positives(overlaps(truth_instances, predicted_instances))
 
 
-def score(truth_instances: np.ndarray, prediction: np.ndarray, *, threshold: float = 0.5) -> dict[str, float]:
+def score(
+    truth_instances: np.ndarray, prediction: np.ndarray, *, threshold: float = 0.5
+) -> dict[str, float]:
     """All scores of one image, from one table of overlaps.
 
     IoU is that of the thresholded prediction as it is; the scores per nucleus see it cleaned (`instances`).
@@ -176,7 +184,11 @@ def _mdice(table: Overlaps) -> float:
     found = chosen >= 0
     pairs = serves[chosen[found]]
     dice = np.zeros(table.truth_sizes.size)
-    dice[found] = 2 * table.counts[pairs] / (table.truth_sizes[found] + table.predicted_sizes[table.columns[pairs]])
+    dice[found] = (
+        2
+        * table.counts[pairs]
+        / (table.truth_sizes[found] + table.predicted_sizes[table.columns[pairs]])
+    )
     return float(dice[scored].mean())
 
 
@@ -191,7 +203,9 @@ def _mdice_official(table: Overlaps) -> float:
     left = np.where(erased, 0, table.truth_sizes)
     dice = EPS / (left + EPS)
     rows, columns = table.rows[pairs], table.columns[pairs]
-    dice[rows] = (2 * table.counts[pairs] + EPS) / (left[rows] + table.predicted_sizes[columns] + EPS)
+    dice[rows] = (2 * table.counts[pairs] + EPS) / (
+        left[rows] + table.predicted_sizes[columns] + EPS
+    )
     return float(dice.mean())
 
 
@@ -200,13 +214,19 @@ def _aji(table: Overlaps) -> float:
     pairs = chosen[chosen >= 0]
     unused = np.ones(table.predicted_sizes.size, bool)
     unused[table.columns[pairs]] = False
-    union = table.unions[pairs].sum() + table.truth_sizes[chosen < 0].sum() + table.predicted_sizes[unused].sum()
+    union = (
+        table.unions[pairs].sum()
+        + table.truth_sizes[chosen < 0].sum()
+        + table.predicted_sizes[unused].sum()
+    )
     return float(table.counts[pairs].sum() / union) if union else 1.0
 
 
 def _f1(table: Overlaps, threshold: float) -> float:
     if threshold < 0.5:
-        raise S2LError(f"threshold = {threshold}: matches are unique from 0.5 on only. Choose 0.5 or more.")
+        raise S2LError(
+            f"threshold = {threshold}: matches are unique from 0.5 on only. Choose 0.5 or more."
+        )
     objects = table.truth_sizes.size + table.predicted_sizes.size
     return 2 * int((table.counts > threshold * table.unions).sum()) / objects if objects else 1.0
 
@@ -227,7 +247,9 @@ def _shared(table: Overlaps) -> np.ndarray:
 
 def _best(keys: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:
     """(n,) for each key 0..n-1 its pair of largest weight, the first of equals; -1 where it has no pair."""
-    order = np.lexsort((-weights, keys))  # stable: equals stay in the table's order, smallest label first
+    order = np.lexsort(
+        (-weights, keys)
+    )  # stable: equals stay in the table's order, smallest label first
     first = np.diff(keys[order], prepend=-1) > 0
     best = np.full(n, -1)
     best[keys[order][first]] = order[first]
@@ -245,7 +267,9 @@ def _at_border(labels: np.ndarray, n: int) -> np.ndarray:
 def _components(mask: np.ndarray, min_size: int) -> np.ndarray:
     """Mask (H, W) -> (H, W) int32 components as in `instances`."""
     if mask.ndim != 2:
-        raise S2LError(f"prediction has shape {mask.shape}: expected (H, W). Pass one image's foreground probability.")
+        raise S2LError(
+            f"prediction has shape {mask.shape}: expected (H, W). Pass one image's foreground probability."
+        )
     labels, n = ndimage.label(mask, EIGHT)
     keep = np.bincount(labels.ravel(), minlength=n + 1) >= min_size
     keep[0] = False
@@ -254,7 +278,9 @@ def _components(mask: np.ndarray, min_size: int) -> np.ndarray:
     if hole[1:].any():
         hole[0] = True  # label 0 is what was kept
         return ndimage.label(hole.take(background), EIGHT)[0]
-    return (np.cumsum(keep) * keep).astype(np.int32).take(labels)  # nothing merged: only close the gaps
+    return (
+        (np.cumsum(keep) * keep).astype(np.int32).take(labels)
+    )  # nothing merged: only close the gaps
 
 
 def _compact(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -275,4 +301,6 @@ def _compact(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _same_shape(truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.shape != prediction.shape:
-        raise S2LError(f"prediction is {prediction.shape}, truth is {truth.shape}: predict at the image's own size.")
+        raise S2LError(
+            f"prediction is {prediction.shape}, truth is {truth.shape}: predict at the image's own size."
+        )

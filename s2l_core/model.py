@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from s2l_core.config import S2LError, ScaleTerm, seed_for
 
-DECODER_CHANNELS = (256, 128, 64, 32, 16)  # of decoder blocks 1 (1/16 of the resolution) to 5 (all of it)
+DECODER_CHANNELS = (
+    256,
+    128,
+    64,
+    32,
+    16,
+)  # of decoder blocks 1 (1/16 of the resolution) to 5 (all of it)
 EMBEDDING_CHANNELS = 32
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -44,10 +50,16 @@ class ScribbleUNet(nn.Module):
         super().__init__()
         with _seeded(seed, "model"):
             try:
-                self.unet = smp.Unet(encoder, encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1)
+                self.unet = smp.Unet(
+                    encoder, encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1
+                )
             except KeyError as error:
-                known = ", ".join(name for name in smp.encoders.get_encoder_names() if name.startswith("resnet"))
-                raise S2LError(f"encoder = {encoder!r} is not known. Choose one of smp's, as {known}.") from error
+                known = ", ".join(
+                    name for name in smp.encoders.get_encoder_names() if name.startswith("resnet")
+                )
+                raise S2LError(
+                    f"encoder = {encoder!r} is not known. Choose one of smp's, as {known}."
+                ) from error
             if encoder_weights is not None:
                 _load_encoder(self.unet.encoder, encoder, encoder_weights)
         # normalisation belongs to the weights, so that they are never used without it
@@ -63,7 +75,9 @@ class ScribbleUNet(nn.Module):
         for scale in scales:
             if str(scale.block) not in self.heads:
                 with _seeded(seed, "head", scale.block):
-                    self.heads[str(scale.block)] = _head(DECODER_CHANNELS[scale.block - 1]).to(self.mean.device)
+                    self.heads[str(scale.block)] = _head(DECODER_CHANNELS[scale.block - 1]).to(
+                        self.mean.device
+                    )
         self.scales += tuple(scales)
 
     def logits(self, image: Tensor) -> Tensor:
@@ -126,7 +140,9 @@ def _seeded(*purpose):
 
 def _load_encoder(module: nn.Module, encoder: str, weights: str | os.PathLike) -> None:
     """Fills the encoder from the hub or from a file, completely or not at all."""
-    state = _hub_state(encoder) if weights == "imagenet" else _file_state(Path(weights).expanduser())
+    state = (
+        _hub_state(encoder) if weights == "imagenet" else _file_state(Path(weights).expanduser())
+    )
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
     try:
         module.load_state_dict(state)
@@ -141,7 +157,9 @@ def _load_encoder(module: nn.Module, encoder: str, weights: str | os.PathLike) -
 def _hub_state(encoder: str) -> dict[str, Tensor]:
     try:
         return smp.encoders.get_encoder(encoder, weights="imagenet").state_dict()
-    except Exception as error:  # the hub's client raises its own, its HTTP library's and the system's errors
+    except (
+        Exception
+    ) as error:  # the hub's client raises its own, its HTTP library's and the system's errors
         raise S2LError(
             f"encoder_weights = 'imagenet' of {encoder!r} could not be had: neither in the hub's cache nor over the "
             f"network ({type(error).__name__}). Either give the path of a local .safetensors or .pth file as "

@@ -1,6 +1,7 @@
 """What a step minimises (Eq. 2 and 6) and how fast, from the configuration."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,21 +14,49 @@ from s2l_core.pseudo_labels import threshold
 LEAST_RATE = 1e-6  # eta_min of S2L's warm restarts (D9)
 
 
-def loss_terms(model: ScribbleUNet, batch: dict[str, Tensor], config: RunConfig, step: int) -> dict[str, Tensor]:
-    """Weighted terms of Eq. 6 (main stage) or Eq. 1 (warm-up); their sum is what is minimised."""
+def loss_terms(
+    model: ScribbleUNet, batch: dict[str, Any], config: RunConfig, step: int
+) -> dict[str, Tensor]:
+    """Weighted terms of Eq. 6 (main stage) or Eq. 1 (warm-up); their sum is what is minimised.
+
+    Args:
+        model: gives logits (B, H, W) and, for each scale, embeddings (B, C, h, w).
+        batch: image (B, 3, H, W), scribbles, mask (B, H, W), averaged (B, H, W); `regions` by the loader, or not.
+        config: everything that is weighted, sampled or chosen.
+        step: from 0.
+    """
     regions = batch["regions"] if "regions" in batch else scale_labels(batch, config, step)
+    main_step = step - config.warmup_steps
     logits, embeddings = model(batch["image"])
     labels = batch["mask" if METHODS[config.method].masks else "scribbles"]
+
+    # Eq. 1, or full supervision
     terms = {"labels": partial_bce(logits, labels, config.label_mean)}
     if not _learns_pseudo(config, step):
         return terms
-    terms["pseudo"] = config.pseudo_weight * partial_bce(logits, _pseudo_labels(batch, config), config.label_mean)
-    for scale, embedding, labels in zip(config.scales, embeddings, regions, strict=True):
-        sampling = {"max_regions": config.max_regions, "equalise": config.equalise, "pairs": config.pairs}
-        sampling["generator"] = torch.Generator().manual_seed(seed_for(config.seed, "regions", scale.block, step))
-        pairing = {"target": config.pair_target, "reduction": config.pair_reduction}
-        term = scale.weight * contrastive_term(embedding, labels, scale.temperature, **sampling, **pairing)
-        # several terms may share a block, and so a name
+
+    # Eq. 3
+    terms["pseudo"] = config.pseudo_weight * partial_bce(
+        logits, _pseudo_labels(batch, config), config.label_mean
+    )
+
+    # Eq. 4 for each scale; several scales may share a block, and so a name
+    for scale, embedding, region in zip(config.scales, embeddings, regions, strict=True):
+        term = scale.weight * contrastive_term(
+            embedding,
+            region,
+            scale.temperature,
+            max_regions=config.max_regions,
+            equalise=config.equalise,
+            pairs=config.pairs,
+            generator=torch.Generator().manual_seed(
+                seed_for(config.seed, "regions", scale.block, step)
+            ),
+            target=config.pair_target,
+            reduction=config.pair_reduction,
+        )
+        if config.contrast_ramp:  # D23
+            term = term * min(1.0, (main_step + 1) / config.contrast_ramp)
         terms[scale.name] = terms[scale.name] + term if scale.name in terms else term
     return terms
 
@@ -43,7 +72,10 @@ def scale_labels(batch: dict[str, Tensor], config: RunConfig, step: int) -> list
     if config.contrast_labels == "scribbles":  # D5
         labels = torch.full_like(labels, IGNORE)
     rule = {"nu_low": config.nu_low, "nu_high": config.nu_high, "rule": config.region_rule}
-    return [region_labels(labels, batch["scribbles"], scale.factor, **rule).cpu() for scale in config.scales]
+    return [
+        region_labels(labels, batch["scribbles"], scale.factor, **rule).cpu()
+        for scale in config.scales
+    ]
 
 
 def _learns_pseudo(config: RunConfig, step: int) -> bool:

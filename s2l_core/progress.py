@@ -1,17 +1,15 @@
-"""How far a training is: one line in place where someone watches, few plain lines in a log."""
+"""How far a training is: a bar where someone watches, a few plain lines in a log."""
 
-import html
 import math
 import os
 import sys
 import time
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 PLAIN = "S2L_PLAIN"  # set by the notebook runner: plain lines, whatever the terminal
 LINES = 8  # plain lines for one stage
-SECONDS = 0.2  # between two changes of the line in a notebook: a page must not be flooded
-NO_TERMS = {"step", "stage", "loss", "coverage", "accuracy", "validation_iou"}  # all else in a row is part of the loss
+NOT_A_TERM = {"step", "stage", "loss", "coverage", "accuracy", "predictions", "validation_iou"}
 
 
 class Progress:
@@ -24,44 +22,47 @@ class Progress:
     """
 
     def __init__(self, title: str, start: int, until: int):
-        self.title = title.rpartition(os.sep)[2]  # of a folder of one's own the name will do
-        self.start, self.until, self.began, self.shown = start, until, time.monotonic(), 0.0
+        self.title, self.start, self.until = title, start, until
+        self.began = time.monotonic()
         self.every = max(1, (until - start) // LINES)
         self.seen: dict = {}
-        plain, ipython = bool(os.environ.get(PLAIN)), sys.modules.get("IPython")
-        notebook = bool(ipython) and hasattr(ipython.get_ipython(), "kernel")
-        self.line = None
-        if notebook and not plain:
-            from IPython.display import display  # which a terminal need not load
 
-            self.line = display({"text/plain": self.title}, raw=True, display_id=True)
-        watched = not plain and not notebook and sys.stderr.isatty()
-        self.bar = tqdm(total=until, initial=start, desc=self.title, unit="step") if watched else None
+        in_notebook = "ipykernel" in sys.modules
+        watched = not os.environ.get(PLAIN) and (in_notebook or sys.stderr.isatty())
+        self.bar = None
+        if watched:
+            self.bar = tqdm(total=until, initial=start, desc=title, unit="step")
 
     def show(self, row: dict) -> None:
         """Takes the newest row of `steps.csv`."""
         self.seen |= row  # coverage and score stay in sight until the next ones
-        step, now = row["step"], time.monotonic()
-        left = (now - self.began) / max(step - self.start, 1) * (self.until - step)
-        text = f"{self.title}: step {step}/{self.until}, {left:.0f} s left, {self._notes()}"
         if self.bar is not None:
             self.bar.set_postfix_str(self._notes(), refresh=False)
             self.bar.update(1)
-        elif self.line is not None:
-            if step == self.until or now - self.shown > SECONDS:
-                done = f'value="{step - self.start}" max="{self.until - self.start}" style="vertical-align: middle"'
-                line = f"<progress {done}></progress> {html.escape(text)}"
-                self.line.update({"text/plain": text, "text/html": line}, raw=True)
-                self.shown = now
-        elif step == self.until or (step - self.start) % self.every == 0 or "validation_iou" in row:
-            print(text, flush=True)
+            return
+
+        step = row["step"]
+        due = (step - self.start) % self.every == 0 or step == self.until
+        if due or "validation_iou" in row:
+            per_step = (time.monotonic() - self.began) / max(step - self.start, 1)
+            left = per_step * (self.until - step)
+            print(
+                f"{self.title}: step {step}/{self.until}, {left:.0f} s left, {self._notes()}",
+                flush=True,
+            )
 
     def _notes(self) -> str:
-        terms = " + ".join(f"{name} {self.seen[name]:.2f}" for name in self.seen if name not in NO_TERMS)
-        notes = [f"loss {self.seen['loss']:.2f}" + f" = {terms}" * (" + " in terms)]
+        """The loss with its terms, the reach of the pseudo-labels and the last validation score."""
+        terms = [
+            f"{name} {value:.2f}" for name, value in self.seen.items() if name not in NOT_A_TERM
+        ]
+        loss = f"loss {self.seen['loss']:.2f}"
+        notes = [f"{loss} = {' + '.join(terms)}" if len(terms) > 1 else loss]
+
         if "coverage" in self.seen:
-            right = self.seen.get("accuracy", math.nan)  # known where there is a truth
-            notes.append(f"pseudo-labels on {self.seen['coverage']:.0%}" + f", {right:.0%} right" * (right == right))
+            covered = f"pseudo-labels on {self.seen['coverage']:.0%}"
+            accuracy = self.seen.get("accuracy", math.nan)
+            notes.append(covered if math.isnan(accuracy) else f"{covered}, {accuracy:.0%} right")
         if "validation_iou" in self.seen:
             notes.append(f"validation IoU {self.seen['validation_iou']:.3f}")
         return ", ".join(notes)

@@ -20,9 +20,13 @@ class PseudoLabels:
 
     def __init__(self, averaging: float = 0.2, start: str = "corrected"):
         if not 0 < averaging <= 1:
-            raise S2LError(f"averaging = {averaging}: expected a number above 0, at most 1. Change averaging.")
+            raise S2LError(
+                f"averaging = {averaging}: expected a number above 0, at most 1. Change averaging."
+            )
         if start not in ("corrected", "zero"):
-            raise S2LError(f"average_start = {start!r} is not known. Choose one of: corrected, zero.")
+            raise S2LError(
+                f"average_start = {start!r} is not known. Choose one of: corrected, zero."
+            )
         self.averaging, self.start = averaging, start
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -30,6 +34,10 @@ class PseudoLabels:
     def __contains__(self, id: str) -> bool:
         """True once the image has a prediction."""
         return id in self._sums
+
+    def count(self, id: str) -> int:
+        """How many predictions the average of an image rests on."""
+        return self._counts.get(id, 0)
 
     def update(self, id: str, probability: Tensor | np.ndarray) -> None:
         """Adds one prediction (H, W) of an image's foreground probability.
@@ -43,7 +51,9 @@ class PseudoLabels:
         average = self._sums[id]
         if new.shape != average.shape:
             found, expected = tuple(new.shape), tuple(average.shape)
-            raise S2LError(f"Prediction of {id} is {found}, earlier ones {expected}: predict whole images.")
+            raise S2LError(
+                f"Prediction of {id} is {found}, earlier ones {expected}: predict whole images."
+            )
         average.mul_(1 - self.averaging).add_(new, alpha=self.averaging)
         self._counts[id] += 1
 
@@ -55,13 +65,17 @@ class PseudoLabels:
         """
         if id not in self._sums:
             if shape is None:
-                raise S2LError(f"No averaged prediction of {id}: known are {list(self._sums)}. Update it first.")
+                raise S2LError(
+                    f"No averaged prediction of {id}: known are {list(self._sums)}. Update it first."
+                )
             return torch.full(shape, UNKNOWN)
         if self.start == "zero":
             return self._sums[id].clone()
         return self._sums[id] / (1 - (1 - self.averaging) ** self._counts[id])
 
-    def labels(self, id: str, low: float, high: float, shape: tuple[int, int] | None = None) -> Tensor:
+    def labels(
+        self, id: str, low: float, high: float, shape: tuple[int, int] | None = None
+    ) -> Tensor:
         """Pseudo-labels (H, W) uint8: see `threshold`. Scribbled pixels are not taken out here."""
         return threshold(self.average(id, shape), low, high)
 

@@ -13,7 +13,9 @@ from hands import CHROMIUM, PATIENCE, open_page
 
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},  # all cells in the page, wherever it is scrolled to
+    "notebook-extension/tracker": {
+        "windowingMode": "none"
+    },  # all cells in the page, wherever it is scrolled to
 }
 
 
@@ -26,7 +28,11 @@ def lab(tmp_path_factory):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
     (root / "notebooks").mkdir()
-    own = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "S2L_HOME": "home"}
+    own = {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "S2L_HOME": "home",
+    }
     own |= {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_DATA_DIR": "data",
@@ -36,7 +42,12 @@ def lab(tmp_path_factory):
     environment = os.environ | {name: str(root / folder) for name, folder in own.items()}
     for name in ("S2L_PLAIN", "MPLBACKEND"):  # tests set these; a person does not
         environment.pop(name, None)
-    options = ["--no-browser", "--allow-root", "--ServerApp.port=0", "--IdentityProvider.token=test"]
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.port=0",
+        "--IdentityProvider.token=test",
+    ]
     options += [f"--ServerApp.root_dir={root / 'notebooks'}", "--LabApp.extension_manager=readonly"]
     options += ["--LabApp.expose_app_in_browser=True"]  # `hands` asks it how the kernel is
     with open(root / "log", "w") as log:
@@ -46,7 +57,9 @@ def lab(tmp_path_factory):
         try:
             until = time.monotonic() + PATIENCE / 1000
             while not (found := list((root / "run").glob("jpserver-*.json"))):
-                assert server.poll() is None and time.monotonic() < until, (root / "log").read_text()
+                assert server.poll() is None and time.monotonic() < until, (
+                    root / "log"
+                ).read_text()
                 time.sleep(0.2)
             yield json.loads(found[0].read_text())["url"], root / "notebooks"
         finally:

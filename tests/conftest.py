@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # no time limits, however busy the machine; in CI the same examples every time: a red run there must be repeatable
-SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]  # folders of tests are written over
+SUPPRESSED = [
+    HealthCheck.too_slow,
+    HealthCheck.function_scoped_fixture,
+]  # folders of tests are written over
 settings.register_profile(
     "s2l", deadline=None, suppress_health_check=SUPPRESSED, derandomize=bool(os.environ.get("CI"))
 )
@@ -22,14 +25,25 @@ settings.load_profile("s2l")
 
 def repository_files(*patterns: str) -> list[Path]:
     """Files that git holds or would hold after `git add -A`; outside a checkout, all that is no cache."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    command = [
+        "git",
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        *patterns,
+    ]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode == 0:
         found = [ROOT / name for name in listed.stdout.split("\0") if name]
     else:
         found = [path for pattern in patterns or ("**/*",) for path in ROOT.glob(pattern)]
         found = [
-            p for p in found if not {".venv", ".git", "__pycache__", ".snakemake"} & set(p.relative_to(ROOT).parts)
+            p
+            for p in found
+            if not {".venv", ".git", "__pycache__", ".snakemake"} & set(p.relative_to(ROOT).parts)
         ]
     return sorted({path for path in found if path.is_file()})
 
@@ -59,7 +73,11 @@ def offline(monkeypatch):
     connect = socket.socket.connect
 
     def guarded(self, address):
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in (
+            "127.0.0.1",
+            "::1",
+            "localhost",
+        ):
             raise AssertionError(f"a test tried to connect to {address}: tests run offline")
         return connect(self, address)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from conftest import ROOT
-from s2l_core.strokes import read_strokes
+from s2l_images.strokes import read_strokes
 
 WANTED = os.environ.get("S2L_BROWSER") != "0"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -71,7 +71,9 @@ def open_page(browser, folder):
     page, errors = context.new_page(), []
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     page.screenshot(path=folder / "last.png")
@@ -233,9 +235,9 @@ def shoot(page, name, *, part=None, height=None):
     target = ROOT / folder / "screenshots" / f"{name}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     (part or page).screenshot(path=target)
-    Image.open(target).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE).save(
-        target, optimize=True
-    )
+    Image.open(target).convert("RGB").quantize(
+        256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE
+    ).save(target, optimize=True)
     assert target.stat().st_size <= 200_000
 
 

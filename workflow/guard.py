@@ -1,19 +1,20 @@
 """What keeps two batches apart, and what is said when one did not end well."""
 
-import fcntl
 import re
 import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from s2l_core.config import S2LError, digest
+from filelock import FileLock, Timeout
+
+from s2l_core.config import S2LError
 
 ROOM = 100 * 2**20  # bytes; less is named among the reasons
 TELLING = re.compile(r"[Ee]rror: |stopped after step")  # of a log, the lines that say why it ends
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LEAST = 2**20  # bytes without which nothing is begun
-HELD = []  # open files whose locks this process holds
+HELD: list[FileLock] = []  # locks that this process holds until it ends
 
 
 def need_room(folder: Path) -> None:
@@ -24,37 +25,42 @@ def need_room(folder: Path) -> None:
     """
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if shutil.disk_usage(place).free < LEAST:
-        raise S2LError(f"{place}: no space left on this disk, so nothing was begun. Make room, then run it again.")
+        raise S2LError(
+            f"{place}: no space left on this disk, so nothing was begun. Make room, then run it again."
+        )
 
 
 def claim(file: Path, names: Iterable[str]) -> None:
     """Marks runs as being made until this process ends, however it ends: no lock is ever left behind.
 
-    A run is one locked byte of `file`, so batches that share none may go on side by side.
+    Each run has a lock of its own beside `file`, so batches that share no run may go on side by side.
 
     Raises:
         S2LError: another batch makes one of them, or nothing can be written there; nothing was begun.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        stream = file.open("w")
-        file.touch()
+        file.write_text("")
     except OSError as error:
         reason = f"nothing can be written there ({error.strerror}), so nothing was begun"
-        raise S2LError(f"{file.parent}: {reason}. Make room or give access, then run it again.") from error
+        raise S2LError(
+            f"{file.parent}: {reason}. Make room or give access, then run it again."
+        ) from error
     for name in sorted(names):
+        lock = FileLock(file.parent / f".{name}.lock", blocking=False)
         try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(digest(name, 15), 16))
-        except (BlockingIOError, PermissionError):
-            stream.close()
+            lock.acquire()
+        except Timeout:
+            while HELD:
+                HELD.pop().release()
             raise S2LError(
                 f"{name}: another `make` is at work on it, so nothing was begun. Wait until that one ends, or name "
                 "runs that it does not make (DATASETS, FOLDS, METHODS, SEEDS)."
             ) from None
-        except OSError as error:
-            print(f"{file}: no locks there ({error.strerror}). Start one batch at a time.", file=sys.stderr)
+        except (OSError, NotImplementedError) as error:
+            print(f"{file}: no locks there ({error}). Start one batch at a time.", file=sys.stderr)
             break
-    HELD.append(stream)
+        HELD.append(lock)
 
 
 def told(undone: Iterable[str], logs: Path, claimed: Path) -> str:
@@ -65,7 +71,9 @@ def told(undone: Iterable[str], logs: Path, claimed: Path) -> str:
         if log.exists() and log.stat().st_mtime >= began:
             words = COLOURS.sub("", log.read_text(errors="replace"))
             lines = [line.strip() for line in words.splitlines() if line.strip()]
-            telling = [line for line in lines if TELLING.search(line)] or lines or ["nothing was said"]
+            telling = (
+                [line for line in lines if TELLING.search(line)] or lines or ["nothing was said"]
+            )
             failed.append(f"  {name}: {telling[-1][:300]}\n    log: {log}")
         else:
             waiting.append(f"  {name}")

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from s2l_core import paths
-from s2l_core.config import DATASETS, seed_for
-from s2l_core.datasets import load_dataset
+from s2l_core.config import seed_for
+from s2l_core.profiles import DATASETS
+from s2l_paper import paths
+from s2l_paper.datasets import load_dataset
 
 SUBSET = {"train": 80, "validation": 20, "test": 40}
 SOURCES = {
@@ -30,7 +31,13 @@ NOTES = {
 def ordered(name: str, sizes: Mapping[str, tuple[int, int]]) -> list[str]:
     """Ids sorted by image size, shuffled within each size."""
     ids = sorted(sizes)
-    rank = dict(zip(ids, np.random.default_rng(seed_for(0, "splits", name)).permutation(len(ids)), strict=True))
+    rank = dict(
+        zip(
+            ids,
+            np.random.default_rng(seed_for(0, "splits", name)).permutation(len(ids)),
+            strict=True,
+        )
+    )
     return sorted(ids, key=lambda i: (sizes[i], rank[i]))
 
 
@@ -49,7 +56,10 @@ def make(name: str, sizes: Mapping[str, tuple[int, int]], test: Sequence[str] = 
         chosen = []
         for k in range(folds):
             train = [i for i in ids if i not in parts[k] and i not in parts[4]]
-            drawn = {"train": spread(train, SUBSET["train"]), "validation": spread(parts[k], SUBSET["validation"])}
+            drawn = {
+                "train": spread(train, SUBSET["train"]),
+                "validation": spread(parts[k], SUBSET["validation"]),
+            }
             chosen.append({role: sorted(drawn[role]) for role in drawn})
         split["subset"] = {"test": sorted(spread(parts[4], SUBSET["test"])), "folds": chosen}
     return split
@@ -67,7 +77,9 @@ def main() -> None:
         paths.split_file(name).write_text(text(make(name, sizes)))
     listed = json.loads(paths.split_file("monuseg").read_text())
     ids = sum(listed["parts"], [])
-    paths.split_file("monuseg").write_text(text(make("monuseg", dict.fromkeys(ids, (1000, 1000)), listed["test"])))
+    paths.split_file("monuseg").write_text(
+        text(make("monuseg", dict.fromkeys(ids, (1000, 1000)), listed["test"]))
+    )
 
 
 if __name__ == "__main__":

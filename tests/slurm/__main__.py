@@ -28,7 +28,9 @@ HITS = {
     "graced": "pre-empted, with `GraceTime` to end in: SIGTERM, handed in again",
     "orphaned": "SIGKILL to Snakemake: its job goes on, the same command takes up the rest",  # last: needs free cores
 }
-TOLD = re.compile(r".*(?:stopped after step|going on from step|waiting for its end|finished before).*")
+TOLD = re.compile(
+    r".*(?:stopped after step|going on from step|waiting for its end|finished before).*"
+)
 GRACE = 60  # seconds
 LONGEST = 2400  # seconds for the whole batch
 TEXT = """## A cluster
@@ -59,7 +61,12 @@ def environment(home: Path) -> dict[str, str]:
     """Results of their own, this checkout's package, and a checkpoint after every step."""
     home.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    own = {"S2L_HOME": str(home), "PYTHONPATH": str(ROOT), "PATH": path, "S2L_CHECKPOINT_SECONDS": "0"}
+    own = {
+        "S2L_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "PATH": path,
+        "S2L_CHECKPOINT_SECONDS": "0",
+    }
     return os.environ | own
 
 
@@ -70,19 +77,20 @@ def left(home: Path) -> dict[str, dict[str, str]]:
         files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
         files = [file for file in files if file.name not in ("env.json", "notebook.ipynb")]
         found[folder.name] = {
-            str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+            str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in files
         }
     return found
 
 
 def kernel(home: Path, run: str) -> int | None:
-    """The process that trains a run: the kernel below `python -m s2l_core.notebooks train`."""
+    """The process that trains a run: the kernel below `python -m s2l_paper.notebooks train`."""
     method = run.split("_")[1]
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
             mine = f"S2L_HOME={home}".encode() in (entry / "environ").read_bytes().split(b"\0")
-            if mine and b"s2l_core.notebooks" in words and f"method={method}".encode() in words:
+            if mine and b"s2l_paper.notebooks" in words and f"method={method}".encode() in words:
                 children = (entry / "task" / entry.name / "children").read_text().split()
                 for child in children:
                     if b"ipykernel_launcher" in (Path("/proc") / child / "cmdline").read_bytes():
@@ -111,11 +119,18 @@ class Aim:
 
     def begin(self) -> subprocess.Popen:
         """Starts the batch, or takes it up again."""
-        arguments = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
+        arguments = [
+            "--slurm-status-command",
+            "squeue",
+            "--slurm-init-seconds-before-status-checks",
+            "5",
+        ]
         arguments += ["--slurm-logdir", f"{self.base}/logs", "--default-resources", "mem_mb=1000"]
         command = snakemake(self.home, "slurm", *arguments)
         with (self.base / "batch.log").open("a") as log:
-            return subprocess.Popen(command, cwd=self.home, env=environment(self.home), stdout=log, stderr=log)
+            return subprocess.Popen(
+                command, cwd=self.home, env=environment(self.home), stdout=log, stderr=log
+            )
 
     def listen(self) -> dict[str, str]:
         """The log of each run; each job begins it anew, so telling lines of runs that were hit are kept."""
@@ -130,8 +145,17 @@ class Aim:
     def stopped(self, but: set[int] = frozenset()) -> Iterator[tuple[str, int, int]]:
         """Stops what was not hit yet and is in the last steps of the main stage: run, process and step."""
         for run, text in self.listen().items():
-            steps = [int(step) for step in re.findall(r"step (\d+)/8", text) if "stopped after" not in text]
-            if run not in self.hit and steps and steps[-1] > 4 and (process := kernel(self.home, run)):
+            steps = [
+                int(step)
+                for step in re.findall(r"step (\d+)/8", text)
+                if "stopped after" not in text
+            ]
+            if (
+                run not in self.hit
+                and steps
+                and steps[-1] > 4
+                and (process := kernel(self.home, run))
+            ):
                 if process not in but and sent(process, signal.SIGSTOP):
                     yield run, process, steps[-1]
 
@@ -171,13 +195,30 @@ class Aim:
             grace = GRACE if fault == "graced" else 0
             daemons.said("scontrol", "update", "PartitionName=runs", f"GraceTime={grace}")
             output = f"{self.base}/urgent.log"
-            daemons.said("sbatch", "-p", "urgent", "--exclusive", "-t", "5", "-o", output, "--wrap", "sleep 5")
-            return self.wait(lambda: "RUNNING" in daemons.said("squeue", "-h", "-p", "urgent", "-o", "%T"))
-        jobs = [line.split("|") for line in daemons.said("squeue", "-h", "-o", "%i|%k").splitlines()]
+            daemons.said(
+                "sbatch",
+                "-p",
+                "urgent",
+                "--exclusive",
+                "-t",
+                "5",
+                "-o",
+                output,
+                "--wrap",
+                "sleep 5",
+            )
+            return self.wait(
+                lambda: "RUNNING" in daemons.said("squeue", "-h", "-p", "urgent", "-o", "%T")
+            )
+        jobs = [
+            line.split("|") for line in daemons.said("squeue", "-h", "-o", "%i|%k").splitlines()
+        ]
         number = next(number for number, comment in jobs if comment.endswith(run))
         if fault == "late":
             daemons.said("scontrol", "update", f"JobId={number}", "TimeLimit=1")
-            return self.wait(lambda: "RUNNING" not in daemons.said("squeue", "-h", "-j", number, "-o", "%T"))
+            return self.wait(
+                lambda: "RUNNING" not in daemons.said("squeue", "-h", "-j", number, "-o", "%T")
+            )
         daemons.said("scancel", f"--signal={'TERM' if fault == 'ended' else 'KILL'}", number)
 
     def survived(self, run: str) -> bool:
@@ -186,7 +227,9 @@ class Aim:
         said = "\n".join(self.told[run])
         if fault == "orphaned":
             return "waiting for its end" in said and "finished before" in said
-        resumed = max((int(found) for found in re.findall(r"going on from step (\d+)", said)), default=-1)
+        resumed = max(
+            (int(found) for found in re.findall(r"going on from step (\d+)", said)), default=-1
+        )
         return resumed >= step and (fault == "killed" or "stopped after step" in said)
 
 
@@ -208,7 +251,10 @@ def disturbed(home: Path, base: Path) -> tuple[Aim, int, str]:
     if aim.batch.returncode:
         sys.exit(f"the batch failed:\n{text[-5000:]}")
     again = subprocess.run(
-        snakemake(home, "local", "--cores", "1", "--dry-run"), cwd=home, env=environment(home), **CAPTURED
+        snakemake(home, "local", "--cores", "1", "--dry-run"),
+        cwd=home,
+        env=environment(home),
+        **CAPTURED,
     )
     return aim, len(re.findall(r"submitted with SLURM jobid", text)), again.stdout + again.stderr
 
@@ -238,7 +284,9 @@ def main() -> None:
             finally:
                 undisturbed.kill()
         if undisturbed.returncode:
-            sys.exit(f"the batch without Slurm failed:\n{(base / 'undisturbed.log').read_text()[-5000:]}")
+            sys.exit(
+                f"the batch without Slurm failed:\n{(base / 'undisturbed.log').read_text()[-5000:]}"
+            )
         mine, usual = left(loud), left(quiet)
         same = {run for run in usual if mine.get(run) == usual[run]}
         rows, lost = [], [run for run in usual if run not in same]
@@ -246,8 +294,12 @@ def main() -> None:
             runs = [run for run in aim.hit if aim.hit[run][0] == fault]
             fine = [run for run in runs if run in same and aim.survived(run)]
             print(*(f"{fault}: {run}: {line}" for run in runs for line in aim.told[run]), sep="\n")
-            rows.append(f"| {label} | {len(runs)} | {len(fine)} | {'nothing' if fine == runs else 'see above'} |")
-            lost += [f"{fault}: {run}" for run in runs if run not in fine] + [f"{fault}: not tried"] * (not runs)
+            rows.append(
+                f"| {label} | {len(runs)} | {len(fine)} | {'nothing' if fine == runs else 'see above'} |"
+            )
+            lost += [f"{fault}: {run}" for run in runs if run not in fine] + [
+                f"{fault}: not tried"
+            ] * (not runs)
         for run in usual:
             names = sorted(set(usual[run]) | set(mine.get(run, {})))
             differ = [name for name in names if usual[run].get(name) != mine.get(run, {}).get(name)]

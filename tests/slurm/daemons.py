@@ -47,7 +47,9 @@ def missing() -> str:
         return "it needs Linux and root: it starts the daemons of Slurm"
     absent = [name for name in NEEDED if not shutil.which(name)]
     if absent:
-        return f"{', '.join(absent)} not found. On Debian or Ubuntu: apt-get install slurm-wlm munge"
+        return (
+            f"{', '.join(absent)} not found. On Debian or Ubuntu: apt-get install slurm-wlm munge"
+        )
     if PLACE.exists():
         return f"{PLACE} exists: this machine has a Slurm of its own, or a run of this test was killed. Move it away"
     return ""
@@ -76,14 +78,21 @@ def cluster(base: Path):
     daemons = []
     try:
         for command in commands:
-            daemons.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            daemons.append(
+                subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
             time.sleep(2)
         for _ in range(60):
-            if subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout.startswith("idle"):
+            if subprocess.run(
+                ["sinfo", "-h", "-o", "%T"], capture_output=True, text=True
+            ).stdout.startswith("idle"):
                 break
             time.sleep(1)
         else:
-            sys.exit("Slurm does not start:\n" + "\n".join(f.read_text()[-2000:] for f in base.glob("slurm*.log")))
+            sys.exit(
+                "Slurm does not start:\n"
+                + "\n".join(f.read_text()[-2000:] for f in base.glob("slurm*.log"))
+            )
         yield
     finally:
         subprocess.run(["scancel", "--user=root", "--full"], capture_output=True)

@@ -75,17 +75,24 @@ class Tally:
         row["tried"] += 1
         row["survived"] += survived
         row["twice"] = max(row["twice"], twice)
-        print(f"{'survived' if survived else 'LOST'}: {fault}, {twice} steps done twice", flush=True)
+        print(
+            f"{'survived' if survived else 'LOST'}: {fault}, {twice} steps done twice", flush=True
+        )
         if not survived:
             print((home / "log.txt").read_text()[-2000:], flush=True)
 
     def table(self) -> str:
         """Markdown."""
-        lines = ["| fault | tried | survived | lost | steps done twice, at most |", "|---|---|---|---|---|"]
+        lines = [
+            "| fault | tried | survived | lost | steps done twice, at most |",
+            "|---|---|---|---|---|",
+        ]
         for fault, row in self.rows.items():
             gone = row["tried"] - row["survived"]
             lost = f"{gone} runs ended otherwise" if gone else "nothing"
-            lines.append(f"| {fault} | {row['tried']} | {row['survived']} | {lost} | {row['twice']} |")
+            lines.append(
+                f"| {fault} | {row['tried']} | {row['survived']} | {lost} | {row['twice']} |"
+            )
         return "\n".join(lines)
 
 
@@ -141,13 +148,18 @@ class Torture:
             method = self.rng.choice(NETWORKS)
             place = self.rng.choice(["main step", "validation", "scoring"])
             home, hit = self.home(), Hit(place, 1 + number % 2, number=getattr(signal, name))
-            assert process(home, tiny(method), hit=hit, every=120) == code, (home / "log.txt").read_text()
+            assert process(home, tiny(method), hit=hit, every=120) == code, (
+                home / "log.txt"
+            ).read_text()
             self.judge(f"{name}: exit code {code}", home, method, every=120)
 
     def damage(self, number: int) -> None:
         """The newest checkpoint is cut short, or has one bit changed: the one before it is gone on with."""
         method, home = self.rng.choice(NETWORKS), self.home()
-        assert process(home, tiny(method), hit=Hit("main step", 3 if method != "supervised" else 4)) < 0
+        assert (
+            process(home, tiny(method), hit=Hit("main step", 3 if method != "supervised" else 4))
+            < 0
+        )
         file = next(home.rglob(f"runs/*/{checkpoints.NAMES[0]}"))
         data = bytearray(file.read_bytes())
         if number % 2:
@@ -155,7 +167,11 @@ class Torture:
         else:
             data[self.rng.randrange(len(data) // 2)] ^= 1 << self.rng.randrange(8)
         file.write_bytes(data)
-        self.judge("newest checkpoint " + ("cut short" if number % 2 else "with one bit changed"), home, method)
+        self.judge(
+            "newest checkpoint " + ("cut short" if number % 2 else "with one bit changed"),
+            home,
+            method,
+        )
 
     def fill(self) -> None:
         """No room for a checkpoint: an error that names the folder; it goes on where there is room."""
@@ -172,16 +188,24 @@ def thread_differences(base: Path) -> tuple[str, list[bool]]:
         found, config = {}, tiny("s2l-r1-r4", warmup_steps=warmup, main_steps=main)
         for threads, again in ((1, ""), (1, "again"), (2, ""), (2, "again")):
             home = base / f"threads{threads}{again}-{config.total_steps}"
-            assert process(home, config, threads=threads, every=120) == 0, (home / "log.txt").read_text()
+            assert process(home, config, threads=threads, every=120) == 0, (
+                home / "log.txt"
+            ).read_text()
             found[threads, again] = home, left(home)
         same += [found[threads, ""][1] == found[threads, "again"][1] for threads in (1, 2)]
-        folders = [next((found[threads, ""][0] / "results/smoke/runs").iterdir()) for threads in (1, 2)]
+        folders = [
+            next((found[threads, ""][0] / "results/smoke/runs").iterdir()) for threads in (1, 2)
+        ]
         one, two = (load_file(folder / "model.safetensors") for folder in folders)
         floats = [name for name in one if one[name].is_floating_point()]
         weights = max(float((one[name] - two[name]).abs().max()) for name in floats)
         ious = [pd.read_csv(folder / "per_image.csv").iou for folder in folders]
-        rows.append(f"| {config.total_steps} | {weights:.1e} | {(ious[0] - ious[1]).abs().max():.1e} |")
-    head = "| steps | largest difference: a weight or running mean | an image's IoU |\n|---|---|---|\n"
+        rows.append(
+            f"| {config.total_steps} | {weights:.1e} | {(ious[0] - ious[1]).abs().max():.1e} |"
+        )
+    head = (
+        "| steps | largest difference: a weight or running mean | an image's IoU |\n|---|---|---|\n"
+    )
     return head + "\n".join(rows), same
 
 
@@ -194,7 +218,9 @@ def machine() -> str:
 
 def made(command: str) -> str:
     """What makes a section, asked for when it begins: the command, the day, the commit and the machine."""
-    said = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPORT.parent, capture_output=True, text=True)
+    said = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=REPORT.parent, capture_output=True, text=True
+    )
     at = f" at commit {said.stdout.strip()}" if said.returncode == 0 else ""
     return f"Written by `{command}`, on {datetime.date.today()}{at}, {machine()}."
 
@@ -219,11 +245,20 @@ def other(report: Path, name: str) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
-    parser.add_argument("--only", choices=OTHERS, help="make one section anew and keep all others as they are")
-    parser.add_argument("--kills", type=int, default=54, help="how many SIGKILLs; 54 meet every place in every method")
+    parser.add_argument(
+        "--only", choices=OTHERS, help="make one section anew and keep all others as they are"
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=54,
+        help="how many SIGKILLs; 54 meet every place in every method",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, default=REPORT, help="where the table goes")
-    parser.add_argument("--also", nargs="*", default=list(OTHERS), choices=OTHERS, help="sections beside the runs'")
+    parser.add_argument(
+        "--also", nargs="*", default=list(OTHERS), choices=OTHERS, help="sections beside the runs'"
+    )
     given = parser.parse_args()
     if given.only:
         other(given.report, given.only)
@@ -240,7 +275,12 @@ def main() -> None:
         torture.fill()
         table, same = thread_differences(Path(base))
     values = {"steps": STEPS, "count": len(NETWORKS), "methods": ", ".join(NETWORKS)}
-    values |= {"faults": torture.tally.table(), "threads": table, "repeats": sum(same), "repeated": len(same)}
+    values |= {
+        "faults": torture.tally.table(),
+        "threads": table,
+        "repeats": sum(same),
+        "repeated": len(same),
+    }
     for section in re.split(r"(?m)^(?=## )", TEXT.format(**values)):
         keep(given.report, section, begun)
     for name in given.also:  # what is done is kept, whatever the next hour brings

@@ -14,12 +14,12 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-from s2l_core import results
-from s2l_core.config import RunConfig
+from s2l_core.config import RunConfig, digest
+from s2l_paper import results
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in.py")
-RUNS = ("s2l", "supervised", "otsu")  # a warm-up and its fork, a network without one, a rival
+RUNS = ("s2l", "supervised", "otsu")  # a warm-up and its fork, a network without one, a.baseline
 LONGEST = 300  # seconds of one call
 NOTHING = "Nothing to be done"
 FULL, MORE = 2_000_000, 64_000_000  # bytes of a small disk and of a larger one
@@ -51,8 +51,22 @@ class Batch:
 
     def start(self, *arguments: str, methods=RUNS) -> subprocess.Popen:
         """Begins one call, in a process group of its own."""
-        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "workflow" / "Snakefile"), "--cores", "2"]
-        command += ["--workflow-profile", str(ROOT / "workflow" / "profiles" / "local"), "--quiet", "host", "rules"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "-s",
+            str(ROOT / "workflow" / "Snakefile"),
+            "--cores",
+            "2",
+        ]
+        command += [
+            "--workflow-profile",
+            str(ROOT / "workflow" / "profiles" / "local"),
+            "--quiet",
+            "host",
+            "rules",
+        ]
         own = {"S2L_HOME": str(self.home), "S2L_EVENTS": str(self.events), "PYTHONPATH": str(ROOT)}
         own["PATH"] = f"{self.base}/bin:{os.environ['PATH']}"
         return subprocess.Popen(
@@ -80,7 +94,11 @@ class Batch:
 
     def seen(self) -> list[list[str]]:
         """Event, run and process of each thing that happened."""
-        return [line.split() for line in self.events.read_text().splitlines()] if self.events.exists() else []
+        return (
+            [line.split() for line in self.events.read_text().splitlines()]
+            if self.events.exists()
+            else []
+        )
 
     def wait(self, method: str) -> int:
         """Waits until a run of a method is at work; its process."""
@@ -94,7 +112,9 @@ class Batch:
     def complete(self, methods=RUNS) -> bool:
         """Every run is done, and was done once; nothing is left to do, nothing unfinished lies about."""
         done = Counter(name for event, name, _ in self.seen() if event == "done")
-        whole = all(results_done(self.home, method) and done[run_name(method)] == 1 for method in methods)
+        whole = all(
+            results_done(self.home, method) and done[run_name(method)] == 1 for method in methods
+        )
         stray = [file for file in self.home.rglob("*.tmp*") if ".snakemake" not in file.parts]
         return whole and not stray and NOTHING in self.call(methods=methods)[1]
 
@@ -127,7 +147,9 @@ def cut_and_failing(base: Path) -> dict[str, bool]:
     survived = code == 0 and others and batch.complete() and f"done: {run_name('s2l')}" not in later
     return {
         "a job is killed (SIGKILL)": survived and named["supervised"],
-        "a job fails: the others go on, it is named with its log": survived and named["otsu"] and reason,
+        "a job fails: the others go on, it is named with its log": survived
+        and named["otsu"]
+        and reason,
     }
 
 
@@ -138,19 +160,30 @@ def killed_scheduler(base: Path) -> dict[str, bool]:
     first = batch.start()
     batch.wait("supervised")
     code, said = batch.call()
-    told = code == 1 and "another `make` is at work on it, so nothing was begun" in said and "done:" not in said
+    told = (
+        code == 1
+        and "another `make` is at work on it, so nothing was begun" in said
+        and "done:" not in said
+    )
     alive = first.poll() is None
     begun = Counter(name for event, name, _ in batch.seen() if event == "begun")
     once = alive and max(begun.values()) == 1
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
-    for event, name, process in batch.seen():  # its jobs have groups of their own where the shell gives them one
+    for (
+        event,
+        name,
+        process,
+    ) in batch.seen():  # its jobs have groups of their own where the shell gives them one
         if event == "begun" and name == run_name("supervised"):
             end(int(process))
     held.unlink()
     code, said = batch.call()
     survived = code == 0 and batch.complete()
-    return {"two started at once: the second says so": survived and told and once, "the scheduler is killed": survived}
+    return {
+        "two started at once: the second says so": survived and told and once,
+        "the scheduler is killed": survived,
+    }
 
 
 def end(process: int) -> None:
@@ -175,7 +208,11 @@ def small_disk(base: Path) -> dict[str, bool]:
         mount("--bind", folder, folder)
         mount("-o", "remount,bind,ro", folder)
         code, said = batch.call()
-        refused = code == 1 and "nothing was begun. Make room or give access" in said and "Read-only" in said
+        refused = (
+            code == 1
+            and "nothing was begun. Make room or give access" in said
+            and "Read-only" in said
+        )
         intact = refused and fingerprints(batch.home) == earlier
         subprocess.run(["umount", folder], check=True)
         (batch.home / "weight").write_text(str(2 * FULL))
@@ -188,12 +225,19 @@ def small_disk(base: Path) -> dict[str, bool]:
             while True:
                 file.write(bytes(4096))
         code, nothing = batch.call()
-        clear = clear and code == 1 and "no space left on this disk, so nothing was begun" in nothing
+        clear = (
+            clear and code == 1 and "no space left on this disk, so nothing was begun" in nothing
+        )
         filler.unlink()
         mount("-o", f"remount,rw,size={MORE}", str(disk))
         code, said = batch.call()
-        survived = code == 0 and kept and batch.complete() and f"done: {run_name('otsu')}" not in said
-        return {"the folder of results cannot be written": intact and survived, "the disk is full": clear and survived}
+        survived = (
+            code == 0 and kept and batch.complete() and f"done: {run_name('otsu')}" not in said
+        )
+        return {
+            "the folder of results cannot be written": intact and survived,
+            "the disk is full": clear and survived,
+        }
     finally:
         subprocess.run(["umount", "-R", "-l", str(disk)], check=True)
 
@@ -208,7 +252,9 @@ def why_no_disk() -> str:
     if sys.platform != "linux" or os.geteuid() or not shutil.which("mount"):
         return "a small disk of one's own needs Linux and root"
     with tempfile.TemporaryDirectory() as folder:
-        tried = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, text=True)
+        tried = subprocess.run(
+            ["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, text=True
+        )
         if tried.returncode:
             return f"no disk in memory can be mounted here: {tried.stderr.strip()}"
         subprocess.run(["umount", folder], check=True)
@@ -217,8 +263,10 @@ def why_no_disk() -> str:
 
 def fingerprints(home: Path) -> dict[str, str]:
     """Every file of the finished runs and its content."""
-    files = [file for file in (home / "results").rglob("*") if file.is_file() and "runs" in file.parts]
-    return {str(file.relative_to(home)): results.bytes_hash(file.read_bytes()) for file in files}
+    files = [
+        file for file in (home / "results").rglob("*") if file.is_file() and "runs" in file.parts
+    ]
+    return {str(file.relative_to(home)): digest(file.read_bytes(), 16) for file in files}
 
 
 def stale(base: Path) -> dict[str, bool]:

@@ -29,25 +29,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from s2l_core import (
-    archives,
-    checkpoints,
-    datasets,
-    exports,
-    figures,
-    interchange,
-    model,
-    paths,
-    pixels,
-    provenance,
-    results,
-    rounds,
-    verify,
-)
-from s2l_core.checks import check_folder
-from s2l_core.config import RunConfig, S2LError, Stroke, seed_for
+from s2l_core import checkpoints, model
+from s2l_core.checkpoints import save_model
+from s2l_core.config import RunConfig, S2LError, seed_for
 from s2l_core.pseudo_labels import PseudoLabels
-from s2l_core.strokes import read_strokes, write_strokes
+from s2l_core.trainer import Trainer
+from s2l_images import annotations, exports, pictures, rounds
+from s2l_images.input_checks import check_folder
+from s2l_images.strokes import Stroke, read_strokes, write_strokes
+from s2l_paper import archives, datasets, figure2, paths, provenance, results, verify
 
 COUNT = 1000  # files of each reader
 SECONDS, MEMORY = 5, 2**30  # that one file may take
@@ -65,7 +55,9 @@ def harmed(data: bytes, other: bytes, rng) -> bytes:
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         at, length = rng.randint(0, len(data)), rng.choice((1, 2, 4, 8, 64, 500))
-        kind = rng.choice(("flip", "flip", "cut", "splice", "repeat", "zero", "swap", "word", "word"))
+        kind = rng.choice(
+            ("flip", "flip", "cut", "splice", "repeat", "zero", "swap", "word", "word")
+        )
         if kind == "flip" and data:
             data[at % len(data)] ^= 1 << rng.randint(0, 7)
         elif kind == "cut":
@@ -92,7 +84,9 @@ def spoiled(data: bytes, other: bytes, rng) -> bytes:
             return _zip_harmed(data, rng)
         if data[:4] == b"\x89PNG":
             return _png_harmed(data, rng)
-        if data[8:9] == b"{" and (length := int.from_bytes(data[:8], "little")) < len(data):  # safetensors
+        if data[8:9] == b"{" and (length := int.from_bytes(data[:8], "little")) < len(
+            data
+        ):  # safetensors
             header = harmed(data[8 : 8 + length], b"", rng)
             return len(header).to_bytes(8, "little") + header + data[8 + length :]
     return harmed(data, other, rng)
@@ -107,7 +101,9 @@ def _zip_harmed(data: bytes, rng) -> bytes:
             name, kind = info.filename, info.compress_type
             if number == chosen:
                 content = harmed(content, members[0][1], rng)
-                name = rng.choice((name, name, name, f"../../{name}", f"/{name}", name + "/", "", name[::-1]))
+                name = rng.choice(
+                    (name, name, name, f"../../{name}", f"/{name}", name + "/", "", name[::-1])
+                )
             archive.writestr(zipfile.ZipInfo(name), content, kind)
     return file.getvalue()
 
@@ -124,7 +120,9 @@ def _png_harmed(data: bytes, rng) -> bytes:
         chunks[chosen] = kind, zlib.compress(harmed(zlib.decompress(content), b"", rng))
     else:
         chunks[chosen] = kind, harmed(content, chunks[0][1], rng)
-    parts = [struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks]
+    parts = [
+        struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks
+    ]
     return data[:8] + b"".join(parts)
 
 
@@ -162,26 +160,31 @@ def _zipped(files: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-class _Run(checkpoints.Resumable):
-    """The smallest thing that can be gone on with."""
+class SmallTrainer(Trainer):
+    """The smallest thing that can be gone on with: the state of a training, without its data and its network."""
 
     def __init__(self):
-        super().__init__(RunConfig("synthetic-fluo", "s2l", profile="smoke"), None)
+        self.config = RunConfig("synthetic-fluo", "s2l", profile="smoke")
         self.model, self.pseudo = torch.nn.Linear(2, 2), PseudoLabels(0.2)
         self.model.heads = torch.nn.ModuleDict()
         self.optimiser = torch.optim.SGD(self.model.parameters(), momentum=0.9, lr=0.1)
+        self.step, self.row, self.history = 0, {}, []
+        self.best, self.spent = (
+            {"iou": -1.0, "step": -1, "weights": {}},
+            {"warm-up": 0.0, "main": 0.0},
+        )
+        self._ticked = 0.0
 
     def fork(self):
         """Nothing to do."""
 
 
 def _checkpoint(path: Path) -> None:
-    run = _Run()
+    run = SmallTrainer()
     run.pseudo.update("a", np.full((4, 4), 0.5, np.float32))
     run.model(torch.ones(1, 2)).sum().backward()
     run.optimiser.step()
-    run.folder = path.parent
-    run.save()
+    checkpoints.save(run, path.parent)
     (path.parent / checkpoints.NAMES[0]).replace(path)
 
 
@@ -193,21 +196,44 @@ def _instances() -> np.ndarray:
 
 def _pictures() -> list[Reader]:
     rng, labels = np.random.default_rng(seed_for(0, "pictures")), _instances()
-    rgb, deep = rng.integers(0, 255, (*SHAPE, 3), np.uint8), rng.integers(0, 60_000, SHAPE, np.uint16)
-    image = lambda folder, path: pixels.read_image(path)  # noqa: E731
+    rgb, deep = (
+        rng.integers(0, 255, (*SHAPE, 3), np.uint8),
+        rng.integers(0, 60_000, SHAPE, np.uint16),
+    )
+    image = lambda folder, path: pictures.read_image(path)  # noqa: E731
 
     def tiff(array, **options):
         return _saved(lambda path: tifffile.imwrite(path, array, **options), ".tif")
 
     lzw = {"compression": "tiff_lzw"}
-    tiffs = {"lzw.tif": _pillow(rgb, "TIFF", **lzw), "grey-lzw.tif": _pillow(rgb[..., 0], "TIFF", **lzw)}
-    tiffs |= {"deep.tif": tiff(deep), "zlib.tif": tiff(deep, compression="zlib"), "float.tif": tiff(deep / 7)}
-    tiffs |= {"tiles.tif": tiff(rgb, tile=(16, 16), compression="zlib"), "imagej.tif": tiff(deep, imagej=True)}
+    tiffs = {
+        "lzw.tif": _pillow(rgb, "TIFF", **lzw),
+        "grey-lzw.tif": _pillow(rgb[..., 0], "TIFF", **lzw),
+    }
+    tiffs |= {
+        "deep.tif": tiff(deep),
+        "zlib.tif": tiff(deep, compression="zlib"),
+        "float.tif": tiff(deep / 7),
+    }
+    tiffs |= {
+        "tiles.tif": tiff(rgb, tile=(16, 16), compression="zlib"),
+        "imagej.tif": tiff(deep, imagej=True),
+    }
     tiffs |= {"deep-rgb.tif": tiff(deep[..., None] * np.ones(3, np.uint16), photometric="rgb")}
-    pngs = {"rgb.png": _pillow(rgb, "PNG"), "deep.png": _pillow(deep, "PNG"), "grey.png": _pillow(rgb[..., 0], "PNG")}
+    pngs = {
+        "rgb.png": _pillow(rgb, "PNG"),
+        "deep.png": _pillow(deep, "PNG"),
+        "grey.png": _pillow(rgb[..., 0], "PNG"),
+    }
     pngs |= {"alpha.png": _pillow(np.dstack([rgb, rgb[..., 0]]), "PNG")}
-    planes = {"8.png": _pillow(labels.astype(np.uint8), "PNG"), "16.png": _pillow(labels.astype(np.uint16), "PNG")}
-    planes |= {"imagej.tif": _saved(exports.write_label_tiff, ".tif", labels), "32.tif": tiff(labels)}
+    planes = {
+        "8.png": _pillow(labels.astype(np.uint8), "PNG"),
+        "16.png": _pillow(labels.astype(np.uint16), "PNG"),
+    }
+    planes |= {
+        "imagej.tif": _saved(exports.write_label_tiff, ".tif", labels),
+        "32.tif": tiff(labels),
+    }
     planes |= {
         "lzw.tif": _pillow(labels.astype(np.uint8), "TIFF", **lzw),
         "rgb.png": _pillow(np.dstack([labels] * 3).astype(np.uint8), "PNG"),
@@ -216,12 +242,16 @@ def _pictures() -> list[Reader]:
     layers |= {"a.npz": _numpy(labels, np.savez_compressed), "a.png": planes["8.png"]}
 
     def label_image(folder, path):
-        pixels.read_values(path)
-        pixels.read_mask(path, SHAPE)
+        pictures.read_values(path)
+        pictures.read_mask(path, SHAPE)
 
     return [
         Reader("image: PNG", image, pngs),
-        Reader("image: JPEG", image, {"a.jpg": _pillow(rgb, "JPEG"), "grey.jpg": _pillow(rgb[..., 0], "JPEG")}),
+        Reader(
+            "image: JPEG",
+            image,
+            {"a.jpg": _pillow(rgb, "JPEG"), "grey.jpg": _pillow(rgb[..., 0], "JPEG")},
+        ),
         Reader("image: TIFF", image, tiffs, share=2),
         Reader("label image: PNG, TIFF", label_image, planes, share=2),
         Reader("labels layer: TIFF, NPY, NPZ, PNG", _drawn, layers),
@@ -230,13 +260,16 @@ def _pictures() -> list[Reader]:
 
 
 def _probability(folder: Path, path: Path) -> None:
-    figures.probability_map(path)
+    figure2.probability_map(path)
 
 
 def _drawn(folder: Path, path: Path) -> None:
     """Once as scribbles, once as instances; each may refuse what the other reads."""
     refused = []
-    for read, more in ((interchange.read_scribbles, {"values": interchange.NAPARI}), (interchange.read_instances, {})):
+    for read, more in (
+        (annotations.read_scribbles, {"values": annotations.NAPARI}),
+        (annotations.read_instances, {}),
+    ):
         try:
             read(path, SHAPE, **more)
         except S2LError as error:
@@ -248,12 +281,23 @@ def _drawn(folder: Path, path: Path) -> None:
 def _drawings() -> list[Reader]:
     labels, lines = _instances(), ((2.0, 3.0), (9.0, 12.25), (15.0, 4.0))
     strokes = [Stroke(1, 2.0, lines), Stroke(0, 3.0, ((18.0, 20.0),))]
-    rois, geojson = _saved(exports.write_rois, ".zip", labels), _saved(exports.write_geojson, ".json", labels)
-    drawn = {suffix: _saved(exports.write_strokes_as, suffix, strokes) for suffix in (".zip", ".geojson", ".xml")}
-    with zipfile.ZipFile(io.BytesIO(rois)) as one, zipfile.ZipFile(io.BytesIO(drawn[".zip"])) as two:
+    rois, geojson = (
+        _saved(exports.write_rois, ".zip", labels),
+        _saved(exports.write_geojson, ".json", labels),
+    )
+    drawn = {
+        suffix: _saved(exports.write_strokes_as, suffix, strokes)
+        for suffix in (".zip", ".geojson", ".xml")
+    }
+    with (
+        zipfile.ZipFile(io.BytesIO(rois)) as one,
+        zipfile.ZipFile(io.BytesIO(drawn[".zip"])) as two,
+    ):
         members = {f"{number}.roi": z.read(name) for number, (z, name) in
                    enumerate((z, name) for z in (one, two) for name in z.namelist())}  # fmt: skip
-    ours = _saved(lambda path: write_strokes(path, {"a": strokes, "b": strokes[:1]}, {"by": "hand"}), ".json")
+    ours = _saved(
+        lambda path: write_strokes(path, {"a": strokes, "b": strokes[:1]}, {"by": "hand"}), ".json"
+    )
     return [
         Reader("ImageJ ROI", _drawn, members),
         Reader("ImageJ ROI set (zip)", _drawn, {"cells.zip": rois, "strokes.zip": drawn[".zip"]}),
@@ -264,19 +308,31 @@ def _drawings() -> list[Reader]:
 
 
 def _aperio() -> bytes:
-    points = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((2, 4), (8.5, 4), (8.5, 10), (2, 10)))
-    region = f'<Region Id="1" Type="0" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
-    annotation = f'<Annotation Id="1" Name="nuclei"><Regions>{region}{region}</Regions></Annotation>'
+    points = "".join(
+        f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((2, 4), (8.5, 4), (8.5, 10), (2, 10))
+    )
+    region = (
+        f'<Region Id="1" Type="0" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
+    )
+    annotation = (
+        f'<Annotation Id="1" Name="nuclei"><Regions>{region}{region}</Regions></Annotation>'
+    )
     return f'<Annotations MicronsPerPixel="0.25">{annotation}</Annotations>'.encode()
 
 
 def _data_sets() -> list[Reader]:
     cell, mask = np.full((*SHAPE, 3), 200, np.uint8), (_instances() == 1).astype(np.uint8) * 255
     bbbc038 = {"a/images/a.png": _pillow(cell, "PNG"), "a/masks/m.png": _pillow(mask, "PNG")}
-    monuseg = {"T/Tissue Images/A.tif": _pillow(cell, "TIFF", compression="tiff_lzw"), "T/Annotations/A.xml": _aperio()}
+    monuseg = {
+        "T/Tissue Images/A.tif": _pillow(cell, "TIFF", compression="tiff_lzw"),
+        "T/Annotations/A.xml": _aperio(),
+    }
     archive = _zipped(bbbc038)
     lists = json.dumps({"parts": [["a"], ["b"], ["c"], ["d"]], "test": ["e"]}).encode()
-    own = {"images/a.png": bbbc038["a/images/a.png"], "scribbles/a.png": _pillow(_instances().astype(np.uint8), "PNG")}
+    own = {
+        "images/a.png": bbbc038["a/images/a.png"],
+        "scribbles/a.png": _pillow(_instances().astype(np.uint8), "PNG"),
+    }
     words = {"scribbles.json": b'{"foreground": [1, "#ff0000"], "background": 2}'}
     words |= {"splits.json": b'{"train": ["a"], "validation": [], "test": []}'}
     with tempfile.TemporaryDirectory() as folder:
@@ -288,7 +344,9 @@ def _data_sets() -> list[Reader]:
     return [
         Reader("BBBC038 (zip)", _bbbc038, {"a.zip": archive}),
         Reader("MoNuSeg (zip)", _monuseg, {"a.zip": _zipped(monuseg)}),
-        Reader("prepared store", _prepared, store, store | {"raw/bbbc038/stage1_train.zip": archive}),
+        Reader(
+            "prepared store", _prepared, store, store | {"raw/bbbc038/stage1_train.zip": archive}
+        ),
         Reader("splits", _splits, {"splits.json": lists}),
         Reader("own folder: scribbles.json, splits.json", _own, words, own | words),
     ]
@@ -308,7 +366,9 @@ def _prepared(folder: Path, path: Path) -> None:
     """Whatever was done to the store, it gives the archive's very pixels."""
     with patch.dict(os.environ, S2L_HOME=str(folder)), patch.dict(datasets.COUNTS, {"dsb-bf": 1}):
         (cell,) = datasets.load_dataset("dsb-bf", folder / "raw")
-    assert cell.id == "a" and np.array_equal(cell.instances, _instances() == 1), "pixels of a damaged store"
+    assert cell.id == "a" and np.array_equal(cell.instances, _instances() == 1), (
+        "pixels of a damaged store"
+    )
 
 
 def _splits(folder: Path, path: Path) -> None:
@@ -332,27 +392,53 @@ def _runs() -> list[Reader]:
     config = RunConfig("synthetic-fluo", "s2l", profile="smoke", encoder="tu-lcnet_050")
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, S2L_HOME=folder):
         run_id = results.run_id(config)
-        row = dict.fromkeys(results.COLUMNS, 0.5) | {"run_id": run_id, "checkpoint": "best", "image": "a", "fold": 0}
+        row = dict.fromkeys(results.COLUMNS, 0.5) | {
+            "run_id": run_id,
+            "checkpoint": "best",
+            "image": "a",
+            "fold": 0,
+        }
         base = results.write_run(config, [row], [{"step": 0, "loss": 0.7}], {}, seconds=1.0)
-        tables = {f"results/smoke/runs/{run_id}/{file.name}": file.read_bytes() for file in base.iterdir()}
+        tables = {
+            f"results/smoke/runs/{run_id}/{file.name}": file.read_bytes() for file in base.iterdir()
+        }
         network = model.ScribbleUNet(config.encoder, ())
-        results.save_model(Path(folder), network.state_dict(), config)
+        save_model(Path(folder), network.state_dict(), config)
         weights = (Path(folder) / "model.safetensors").read_bytes()
     few = {"layer.weight": torch.ones(3, 4), "layer.bias": torch.zeros(3)}
-    encoder = {"a.safetensors": save(few), "a.pth": _saved(lambda path: torch.save(few, path), ".pth")}
+    encoder = {
+        "a.safetensors": save(few),
+        "a.pth": _saved(lambda path: torch.save(few, path), ".pth"),
+    }
     return [
         Reader("checkpoint", _restore, {checkpoints.NAMES[0]: _saved(_checkpoint, ".pt")}),
         Reader("model.safetensors", _model, {"m.safetensors": weights}, share=0.5),
         Reader("encoder weights", lambda folder, path: model._file_state(path), encoder),
-        Reader("config.json", _load_runs, {k: v for k, v in tables.items() if k.endswith("config.json")}, tables),
-        Reader("env.json", _env, {k: v for k, v in tables.items() if k.endswith("env.json")}, tables),
-        Reader("per_image.csv, steps.csv", _read_run, {k: v for k, v in tables.items() if k.endswith("csv")}, tables),
-        Reader("predicted.jsonl", _predicted, {"predicted.jsonl": b'["a", "0123456789abcdef"]\n["b", "cdef"]\n'}),
+        Reader(
+            "config.json",
+            _load_runs,
+            {k: v for k, v in tables.items() if k.endswith("config.json")},
+            tables,
+        ),
+        Reader(
+            "env.json", _env, {k: v for k, v in tables.items() if k.endswith("env.json")}, tables
+        ),
+        Reader(
+            "per_image.csv, steps.csv",
+            _read_run,
+            {k: v for k, v in tables.items() if k.endswith("csv")},
+            tables,
+        ),
+        Reader(
+            "predicted.jsonl",
+            _predicted,
+            {"predicted.jsonl": b'["a", "0123456789abcdef"]\n["b", "cdef"]\n'},
+        ),
     ]
 
 
 def _restore(folder: Path, path: Path) -> None:
-    _Run().restore(folder)
+    checkpoints.restore(SmallTrainer(), folder)
 
 
 def _model(folder: Path, path: Path) -> None:
@@ -440,7 +526,11 @@ def _judged(reader: Reader, folder: Path, path: Path) -> tuple[str, str]:
                 return "memory", repr(cause)[:300]
         return "refused", str(error)
     except Exception as error:
-        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "s2l_core" in frame.filename]
+        ours = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if "s2l_core" in frame.filename
+        ]
         return "other error", f"{error!r:.300} in {ours[-1].name if ours else 'no room of ours'}"
     finally:
         signal.signal(signal.SIGALRM, handler)
@@ -465,8 +555,12 @@ def _work(chosen: str, numbers: range, top: str, reply) -> None:
     os.chdir(top)
     torch.set_num_threads(1)
     (reader,) = [reader for reader in readers() if reader.name == chosen]
-    with contextlib.suppress(ValueError, OSError):  # not everywhere; a request for more than this fails at once
-        resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + 2 * MEMORY, resource.RLIM_INFINITY))
+    with contextlib.suppress(
+        ValueError, OSError
+    ):  # not everywhere; a request for more than this fails at once
+        resource.setrlimit(
+            resource.RLIMIT_AS, (memory("VmSize") + 2 * MEMORY, resource.RLIM_INFINITY)
+        )
     start = memory("VmRSS")
     for number in numbers:
         verdict = attempt(reader, random.Random(seed_for("spoiled", chosen, number)), Path(top))
@@ -481,16 +575,20 @@ def tried(chosen: str, numbers: range, say=print) -> Counter:
     """Verdicts on the files of a reader; each that is not good is said. A crash costs one process, and counts."""
     verdicts, number = Counter(), numbers.start
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["s2l_core.trainer", "s2l_core.rounds"])
+    server.set_forkserver_preload(["s2l_paper.runs", "s2l_images.rounds"])
     while number < numbers.stop:
         ours, theirs = server.Pipe()
         with tempfile.TemporaryDirectory(prefix="files-") as top:
-            worker = server.Process(target=_work, args=(chosen, range(number, numbers.stop), top, theirs))
+            worker = server.Process(
+                target=_work, args=(chosen, range(number, numbers.stop), top, theirs)
+            )
             worker.start()
             theirs.close()
             while number < numbers.stop:
                 try:
-                    verdict, said = ours.recv() if ours.poll(60) else ("hang", "the process was killed")
+                    verdict, said = (
+                        ours.recv() if ours.poll(60) else ("hang", "the process was killed")
+                    )
                 except EOFError:
                     worker.join()
                     verdict, said = "crash", f"exit code {worker.exitcode}"
@@ -512,7 +610,9 @@ def report(count: int = COUNT) -> str:
         found = tried(reader.name, range(round(count * reader.share)))
         whole += found
         other = ", ".join(f"{n} {kind}" for kind, n in found.items() if kind not in GOOD) or "0"
-        lines.append(f"| {reader.name} | {found.total()} | {found['read']} | {found['refused']} | {other} |")
+        lines.append(
+            f"| {reader.name} | {found.total()} | {found['read']} | {found['refused']} | {other} |"
+        )
     bad = whole.total() - whole["read"] - whole["refused"]
     return f"""## Hostile and broken files
 
@@ -532,7 +632,11 @@ in the same ways, drawn by hypothesis, which also makes a failure small.
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        first, some = (int(text) for text in (sys.argv[2:4] + ["0", "100"])[:2]) if len(sys.argv) > 3 else (0, COUNT)
+        first, some = (
+            (int(text) for text in (sys.argv[2:4] + ["0", "100"])[:2])
+            if len(sys.argv) > 3
+            else (0, COUNT)
+        )
         for one in readers():
             if sys.argv[1] in ("all", one.name):
                 print(one.name, dict(tried(one.name, range(first, first + some))), flush=True)

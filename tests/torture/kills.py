@@ -18,14 +18,16 @@ from pathlib import Path
 
 import torch
 
-from s2l_core import checkpoints, evaluation, results, trainer
+from s2l_core import checkpoints, files, trainer
 from s2l_core.config import METHODS, RunConfig, S2LError
+from s2l_paper import runs
+from s2l_paper.runs import PseudoLabels, train, warm_up
 
-NETWORKS = [name for name, method in METHODS.items() if not method.rival]
+NETWORKS = [name for name, method in METHODS.items() if not method.baseline]
 FEW = {"images": 5, "image_size": 64, "crop": 64, "encoder": "tu-lcnet_050"}
 LONGEST = 300  # seconds of one process; it takes a few
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["s2l_core.trainer"])
+SERVER.set_forkserver_preload(["s2l_paper.runs"])
 
 
 def tiny(method: str, **fields) -> RunConfig:
@@ -55,7 +57,10 @@ def digest(state) -> str:
             for item in value:
                 add(item)
         elif isinstance(value, torch.Tensor):
-            hashed.update(str((value.dtype, tuple(value.shape))).encode() + value.detach().cpu().numpy().tobytes())
+            hashed.update(
+                str((value.dtype, tuple(value.shape))).encode()
+                + value.detach().cpu().numpy().tobytes()
+            )
         else:
             hashed.update(repr(value).encode())
 
@@ -76,18 +81,24 @@ def _hook(moment) -> None:
 
         setattr(owner, name, announced)
 
-    before(trainer._Run, "_step", lambda run, batch: f"{run.stage} step")
-    before(trainer.PseudoLabels, "update", "averages")
-    before(trainer, "iou", "validation")
+    before(trainer.Trainer, "_step", lambda run, batch: f"{run.stage} step")
+    before(PseudoLabels, "update", "averages")
+    before(runs, "iou", "validation")
     before(torch, "save", "checkpoint")
-    before(Path, "replace", lambda file, target: "renaming" if target.name in checkpoints.NAMES else None)
-    before(trainer._Run, "fork", "fork")
-    before(evaluation, "score", "scoring")
-    before(results, "write_csv", "tables")
-    before(results, "write_json", "tables")
+    before(
+        Path,
+        "replace",
+        lambda file, target: "renaming" if target.name in checkpoints.NAMES else None,
+    )
+    before(trainer.Trainer, "fork", "fork")
+    before(runs, "score", "scoring")
+    before(files, "write_csv", "tables")
+    before(files, "write_json", "tables")
 
 
-def _child(home: str, config: RunConfig, shared: bool, hit: Hit | None, threads: int, every: float, prepare) -> None:
+def _child(
+    home: str, config: RunConfig, shared: bool, hit: Hit | None, threads: int, every: float, prepare
+) -> None:
     """One process: trains, or goes on training, in `home`; writes down the moments and the final state."""
     os.environ |= {"S2L_HOME": home, "S2L_PLAIN": "1", checkpoints.SECONDS: str(every)}
     sys.stdout = sys.stderr = open(f"{home}/log.txt", "a", buffering=1)  # noqa: SIM115 the process ends with it
@@ -105,27 +116,35 @@ def _child(home: str, config: RunConfig, shared: bool, hit: Hit | None, threads:
                 os.kill(os.getpid(), hit.number)
 
     _hook(moment)
-    finished = trainer._Run.predictors
+    finished = trainer.Trainer.predictors
 
     def predictors(run):
-        state = {"weights": run.model.state_dict(), "averages": run.pseudo.state_dict(), "history": run.history}
+        state = {
+            "weights": run.model.state_dict(),
+            "averages": run.pseudo.state_dict(),
+            "history": run.history,
+        }
         state["optimiser"] = run.optimiser.state_dict()
-        (Path(home) / "state.json").write_text(json.dumps({name: digest(value) for name, value in state.items()}))
+        (Path(home) / "state.json").write_text(
+            json.dumps({name: digest(value) for name, value in state.items()})
+        )
         return finished(run)
 
-    trainer._Run.predictors = predictors
+    trainer.Trainer.predictors = predictors
     if prepare:
         prepare()
     try:
-        warmup = trainer.warm_up(config) if shared and METHODS[config.method].forks else None
-        trainer.train(config, resume=True, warmup=warmup)
+        warmup = warm_up(config) if shared and METHODS[config.method].forks else None
+        train(config, resume=True, warmup=warmup)
     except S2LError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-def process(home: Path, config: RunConfig, *, shared=True, hit=None, threads=1, every=0.0, prepare=None) -> int:
+def process(
+    home: Path, config: RunConfig, *, shared=True, hit=None, threads=1, every=0.0, prepare=None
+) -> int:
     """Runs one training to its end, or to its hit.
 
     Args:
@@ -141,7 +160,9 @@ def process(home: Path, config: RunConfig, *, shared=True, hit=None, threads=1, 
         Its exit code: minus the signal's number where a signal ended it.
     """
     home.mkdir(parents=True, exist_ok=True)
-    child = SERVER.Process(target=_child, args=(str(home), config, shared, hit, threads, every, prepare))
+    child = SERVER.Process(
+        target=_child, args=(str(home), config, shared, hit, threads, every, prepare)
+    )
     child.start()
     child.join(LONGEST)
     if child.is_alive():
@@ -164,6 +185,12 @@ def left(home: Path) -> dict[str, str]:
     """Hashes of all that the finished runs in a home leave, times aside; and names of files that should be gone."""
     runs = home / "results" / "smoke" / "runs"
     files = [file for file in sorted(runs.rglob("*")) if file.is_file() and file.name != "env.json"]
-    found = {str(file.relative_to(runs)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    stray = [file.name for file in home.rglob("*") if ".tmp" in file.name or file.name == checkpoints.NAMES[1]]
+    found = {
+        str(file.relative_to(runs)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
+    stray = [
+        file.name
+        for file in home.rglob("*")
+        if ".tmp" in file.name or file.name == checkpoints.NAMES[1]
+    ]
     return found | json.loads((home / "state.json").read_text()) | {"stray": " ".join(stray)}

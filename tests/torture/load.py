@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from s2l_core import results, rounds
+from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, seed_for
 from s2l_core.model import ScribbleUNet
-from s2l_core.synthetic import generate
+from s2l_images import rounds
+from s2l_paper.synthetic import generate
 
 IMAGES, SIDE, KILLS = 10_000, 64, 2
 JOURNAL = "predicted.jsonl"
@@ -38,14 +39,16 @@ def make(folder: Path, images: int) -> Path:
         image = np.roll(drawn[number % 8], (number // 8 % SIDE, number // 8 // SIDE), (0, 1))
         Image.fromarray(image).save(folder / "images" / f"{number:05d}.png", compress_level=1)
     config = RunConfig("synthetic-fluo", "s2l", profile="smoke", encoder="tu-lcnet_050")
-    results.save_model(folder, ScribbleUNet(config.encoder, (), seed=1).state_dict(), config)
+    save_model(folder, ScribbleUNet(config.encoder, (), seed=1).state_dict(), config)
     return folder / "model.safetensors"
 
 
 def _memory(name: str) -> float:
     """MiB of this process, as Linux counts them; 0 elsewhere."""
     status = Path("/proc/self/status")
-    return int(status.read_text().split(f"{name}:")[1].split()[0]) / 1024 if status.exists() else 0.0
+    return (
+        int(status.read_text().split(f"{name}:")[1].split()[0]) / 1024 if status.exists() else 0.0
+    )
 
 
 def _work(folder: str, target: str, every: int) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from s2l_core import paths, results
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
+from s2l_core.files import write_atomically, write_csv, write_text
+from s2l_paper import paths, results
 
 
 def note(event: str, name: str) -> None:
@@ -34,7 +35,9 @@ def literal(text: str):
 def train(config: RunConfig) -> None:
     """A run, held, failed or done as its home says."""
     folder = paths.run_folder(config.profile, results.run_id(config))
-    unfinished = folder / f".notebook-{os.getpid()}.tmp.ipynb"  # as papermill's, for as long as it is at work
+    unfinished = (
+        folder / f".notebook-{os.getpid()}.tmp.ipynb"
+    )  # as papermill's, for as long as it is at work
     folder.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     note("begun", folder.name)
@@ -46,8 +49,12 @@ def train(config: RunConfig) -> None:
     weight = paths.home() / "weight"
     if weight.exists():
         size = int(weight.read_text())
-        results.write_atomically(folder / "model.safetensors", lambda file: file.write_bytes(bytes(size)))
-    row = dict.fromkeys(results.COLUMNS, 0) | {"run_id": folder.name, "checkpoint": "last", "image": "a"}
+        write_atomically(folder / "model.safetensors", lambda file: file.write_bytes(bytes(size)))
+    row = dict.fromkeys(results.COLUMNS, 0) | {
+        "run_id": folder.name,
+        "checkpoint": "last",
+        "image": "a",
+    }
     row |= {"dataset": config.dataset, "method": config.method}
     results.write_run(config, [row], [], {}, seconds=1.0)
     note("done", folder.name)
@@ -57,15 +64,15 @@ def tables(output: Path, profile: str) -> None:
     """A Table 1 and a figure of the finished runs."""
     runs = results.load_runs(profile)
     names = " ".join(sorted(set(runs.run_id[runs.method.isin(TABLE1_METHODS)])))
-    results.write_csv(paths.results(profile) / "table1.csv", pd.DataFrame({"run_ids": [names]}))
+    write_csv(paths.results(profile) / "table1.csv", pd.DataFrame({"run_ids": [names]}))
     picture = paths.figures(profile) / "figure2.png"
-    results.write_atomically(picture, lambda file: Image.new("L", (8, 8)).save(file, format="PNG"))
-    results.write_text(output, "{}\n")
+    write_atomically(picture, lambda file: Image.new("L", (8, 8)).save(file, format="PNG"))
+    write_text(output, "{}\n")
 
 
 def main(words: list[str]) -> None:
-    """`-m s2l_core.notebooks train|warmup|run ...`, as the rules of the Snakefile call it."""
-    assert words[:2] == ["-m", "s2l_core.notebooks"], words
+    """`-m s2l_paper.notebooks train|warmup|run ...`, as the rules of the Snakefile call it."""
+    assert words[:2] == ["-m", "s2l_paper.notebooks"], words
     values = dict(word.split("=", 1) for word in words[3:] if "=" in word)
     try:
         if words[2] == "run":
@@ -76,7 +83,9 @@ def main(words: list[str]) -> None:
                 train(config)
             else:
                 note("begun", results.warmup_id(config))
-                results.write_text(paths.warmup_folder(config.profile, results.warmup_id(config)) / "done", "")
+                write_text(
+                    paths.warmup_folder(config.profile, results.warmup_id(config)) / "done", ""
+                )
     except S2LError as error:
         sys.exit(f"error: {error}")
 

@@ -19,9 +19,10 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from conftest import script
-from s2l_core import paths
-from s2l_core.config import REAL, Stroke, digest
-from s2l_core.strokes import covered, read_strokes, render
+from s2l_core.config import digest
+from s2l_core.profiles import REAL
+from s2l_images.strokes import Stroke, covered, read_strokes, render
+from s2l_paper import paths
 
 maker = script("data/make_scribbles.py")
 TITLES = {
@@ -64,7 +65,9 @@ def _shipped(dataset: str, annotator: int | str) -> dict[str, list[Stroke]]:
     return read_strokes(paths.scribble_file(dataset, annotator))
 
 
-def kept(dataset: str, annotator: int | str, image: str, *, exact: bool) -> tuple[dict[str, bool], int, list[str]]:
+def kept(
+    dataset: str, annotator: int | str, image: str, *, exact: bool
+) -> tuple[dict[str, bool], int, list[str]]:
     """Which promises one annotator keeps on one image, by the keys of `TITLES`; pixels drawn on; a hash a budget."""
     instances = np.array(_images(dataset)[image].instances)
     sets = {budget: maker.draw(instances, image, annotator, budget) for budget in maker.BUDGETS}
@@ -72,21 +75,34 @@ def kept(dataset: str, annotator: int | str, image: str, *, exact: bool) -> tupl
     labels = render(everything, instances.shape)
     foreground, background = ([s for s in everything if s.label == label] for label in (1, 0))
     if annotator == "skeleton":
-        total, owners = ndimage.label(skeletonize(instances > 0), np.ones((3, 3)))[1], range(len(foreground))
+        total, owners = (
+            ndimage.label(skeletonize(instances > 0), np.ones((3, 3)))[1],
+            range(len(foreground)),
+        )
     else:
         found = [np.unique(instances[covered(stroke, instances.shape)]) for stroke in foreground]
         owners = [nuclei[0] if len(nuclei) == 1 else 0 for nuclei in found]
         total = len(np.unique(instances[instances > 0]))
     apart = all(not instances[covered(stroke, instances.shape)].any() for stroke in background)
     facts = {"shipped": sets[maker.BUDGET] == shipped}
-    facts["side"] = bool((instances[labels == 1] > 0).all() and apart and (annotator == "skeleton" or 0 not in owners))
+    facts["side"] = bool(
+        (instances[labels == 1] > 0).all()
+        and apart
+        and (annotator == "skeleton" or 0 not in owners)
+    )
     facts["budget"] = len(set(owners)) == len(foreground)
     facts |= {} if annotator == "skeleton" else {"border": True}
     for budget, strokes in sets.items():
-        facts["budget"] &= sum(stroke.label for stroke in strokes) == math.ceil(Fraction(str(budget)) * total)
+        facts["budget"] &= sum(stroke.label for stroke in strokes) == math.ceil(
+            Fraction(str(budget)) * total
+        )
         if "border" in facts:
-            ground = render([stroke for stroke in strokes if not stroke.label], instances.shape) == 0
-            facts["border"] &= bool(np.concatenate([ground[0], ground[-1], ground[:, 0], ground[:, -1]]).any())
+            ground = (
+                render([stroke for stroke in strokes if not stroke.label], instances.shape) == 0
+            )
+            facts["border"] &= bool(
+                np.concatenate([ground[0], ground[-1], ground[:, 0], ground[:, -1]]).any()
+            )
     facts["nested"] = all(
         [x for x in sets[large] if x.label == side][: len(few)] == few
         for small, large in itertools.pairwise(maker.BUDGETS)
@@ -94,8 +110,13 @@ def kept(dataset: str, annotator: int | str, image: str, *, exact: bool) -> tupl
         if (few := [x for x in sets[small] if x.label == side])
     )
     if exact:
-        pixels = ({*zip(*(axis.tolist() for axis in covered(s, labels.shape)), strict=True)} for s in shipped)
-        facts["exact"] = all(exactly(s, labels.shape) == drawn for s, drawn in zip(shipped, pixels, strict=True))
+        pixels = (
+            {*zip(*(axis.tolist() for axis in covered(s, labels.shape)), strict=True)}
+            for s in shipped
+        )
+        facts["exact"] = all(
+            exactly(s, labels.shape) == drawn for s, drawn in zip(shipped, pixels, strict=True)
+        )
     hashes = [maker.stroke_hash(image, strokes) for strokes in sets.values()]
     return facts, int((render(shipped, labels.shape) < 2).sum()), hashes
 
@@ -110,7 +131,11 @@ def _examined(job: tuple[str, int, str]) -> list[tuple[int | str, dict[str, bool
 def same_hashes(dataset: str, drawn: dict[str, list[str]]) -> str:
     """How many of a data set's committed hashes are those of what was drawn on all of its images."""
     committed = json.loads(maker.HASHES.read_text())["all"]
-    same = {name: digest(found) == committed[name] for name, found in drawn.items() if name.startswith(f"{dataset} ")}
+    same = {
+        name: digest(found) == committed[name]
+        for name, found in drawn.items()
+        if name.startswith(f"{dataset} ")
+    }
     for name in (name for name, true in same.items() if not true):
         print(f"another hash than committed: {name}", flush=True)
     return f"{sum(same.values())} of {len(same)}"
@@ -125,8 +150,12 @@ def report(every: int = 1) -> str:
         assert ids == sorted(_shipped(dataset, 0)), dataset
         jobs += [(dataset, number, image) for number, image in enumerate(ids[::every])]
     counts, drawn = {dataset: Counter() for dataset in REAL}, defaultdict(list)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("forkserver")) as pool:
-        for found, (dataset, _, image) in zip(pool.map(_examined, jobs, chunksize=8), jobs, strict=True):
+    with ProcessPoolExecutor(
+        os.cpu_count(), mp_context=multiprocessing.get_context("forkserver")
+    ) as pool:
+        for found, (dataset, _, image) in zip(
+            pool.map(_examined, jobs, chunksize=8), jobs, strict=True
+        ):
             counts[dataset]["images"] += 1
             for annotator, facts, pixels, hashes in found:
                 counts[dataset].update({"sets": len(hashes), "pixels": pixels})
@@ -135,8 +164,18 @@ def report(every: int = 1) -> str:
                 for fact, true in facts.items():
                     counts[dataset].update({f"{fact} tried": 1, fact: true})
                     if not true:
-                        print(f"not {TITLES[fact]}: {dataset}, {image}, annotator {annotator}", flush=True)
-    head = ["data", "images", "sets of strokes", "pixels drawn on", *TITLES.values(), "hash as committed"]
+                        print(
+                            f"not {TITLES[fact]}: {dataset}, {image}, annotator {annotator}",
+                            flush=True,
+                        )
+    head = [
+        "data",
+        "images",
+        "sets of strokes",
+        "pixels drawn on",
+        *TITLES.values(),
+        "hash as committed",
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for dataset, count in counts.items():
         cells = [count["images"], count["sets"], count["pixels"]]

@@ -1,0 +1,1 @@
+"""A person's own images: strokes, annotations of other programs, checks, drawing, exports. Knows no paper."""

@@ -1,0 +1,266 @@
+"""A folder of one's own -> CellImages: which files belong together, and which images train, validate and test."""
+
+import difflib
+import functools
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from s2l_core.batches import CellImage
+from s2l_core.config import digest
+from s2l_images import annotations
+from s2l_images.faults import Fault, Finding, listed
+from s2l_images.label_values import Encoding, count_values, encoding_of, read_json
+from s2l_images.pictures import PICTURES, fit, read_image, read_mask, read_values, reading
+from s2l_images.places import own_encoding, own_results, own_splits, own_strokes
+from s2l_images.strokes import Stroke, read_strokes, render
+
+KINDS = ("images", "scribbles", "masks")
+_VECTORS = (".roi", ".zip", ".geojson", ".json", ".xml")
+SUFFIXES = {
+    "images": PICTURES,
+    "scribbles": PICTURES + _VECTORS,
+    "masks": (*PICTURES, ".npy", ".npz", *_VECTORS),
+}
+ROLES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder: for each of `KINDS` the files of each stem, and the strokes drawn with the widget."""
+
+    root: Path
+    files: dict[str, dict[str, list[Path]]]
+    strokes: dict[str, list[Stroke]]
+
+    @property
+    def ids(self) -> list[str]:
+        """Stems of the images, sorted."""
+        return sorted(self.files["images"])
+
+    @property
+    def masked(self) -> list[str]:
+        """Images with a mask."""
+        return [i for i in self.ids if i in self.files["masks"]]
+
+    @property
+    def scribbled(self) -> list[str]:
+        """Images with scribbles."""
+        return [i for i in self.ids if i in self.files["scribbles"] or i in self.strokes]
+
+    @property
+    def painted(self) -> list[Path]:
+        """Scribbles that are label images."""
+        return [
+            f
+            for files in self.files["scribbles"].values()
+            for f in files
+            if f.suffix.lower() in PICTURES
+        ]
+
+
+def survey(folder: Path) -> Listing:
+    """Lists a folder without reading an image; hidden files and sub-folders are skipped.
+
+    Raises:
+        Fault: it is no folder, or its file of strokes is damaged.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise Fault(
+            "not-a-folder",
+            root,
+            "this is a file" if root.exists() else "there is nothing of that name",
+        )
+    files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in KINDS}
+    drawn = own_strokes(root)
+    for finding in _outside(root, root / "scribbles", drawn):  # which is read at once
+        raise Fault(finding.code, finding.file, finding.found)
+    for kind in KINDS:
+        for path in sorted((root / kind).iterdir() if (root / kind).is_dir() else ()):
+            readable = (
+                path.suffix.lower() in SUFFIXES[kind]
+                and not path.name.startswith(".")
+                and path != drawn
+            )
+            if readable and not path.is_dir():
+                files[kind].setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+    with reading(drawn):
+        strokes = read_strokes(drawn) if drawn.exists() else {}
+    return Listing(root, files, {i: lines for i, lines in strokes.items() if lines})
+
+
+def _outside(root: Path, *places: Path) -> Iterator[Finding]:
+    for path in places:
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            yield Finding("link-outside", path, f"a link to {path.resolve()}")
+
+
+def structure(listing: Listing) -> Iterator[Finding]:
+    """Errors of names and places: images that are missing, twins, labels without an image."""
+    root, images = listing.root, listing.root / "images"
+    others = [own(root) for own in (own_strokes, own_encoding, own_splits, own_results)]
+    others += [*others[-1].glob("*"), others[-1] / "export" / "predicted.jsonl"]
+    labels = [
+        path for files in listing.files.values() for twins in files.values() for path in twins
+    ]
+    yield from _outside(root, *map(root.joinpath, KINDS), *others, *labels)
+    if not listing.ids:
+        held = sorted(
+            path.name
+            for path in (images if images.is_dir() else root).iterdir()
+            if path.name[0] != "."
+        )
+        loose = [name for name in held if name.lower().endswith(PICTURES)]
+        found = f"holds {listed(loose or held)}" if held else "holds nothing"
+        code = "images-in-root" if loose else "no-images-folder" if held else "empty-folder"
+        yield Finding("no-images", images, found) if images.is_dir() else Finding(code, root, found)
+    for kind in KINDS:
+        for i, files in listing.files[kind].items():
+            twins = [file.name for file in files]
+            twins += [own_strokes(root).name] * (kind == "scribbles" and i in listing.strokes)
+            if len(twins) > 1:
+                yield Finding("same-stem", files[0], f"{', '.join(twins)} are of one image")
+            if listing.ids and i not in listing.files["images"]:
+                near = difflib.get_close_matches(i, listing.ids, 3, 0.5) or listing.ids
+                yield Finding(
+                    "no-image-for-it",
+                    files[0],
+                    f"no image is called {i!r}; images/ has {listed(near)}",
+                )
+
+
+def sound(folder: Path) -> Listing:
+    """A listing without errors of structure; the first of them is raised."""
+    listing = survey(folder)
+    for finding in structure(listing):
+        raise Fault(finding.code, finding.file, finding.found)
+    return listing
+
+
+def read_folder(folder: Path, ids: Sequence[str] | None = None) -> list[CellImage]:
+    """Images of a folder of one's own, or those of `ids` that are there; says once how scribbles are understood.
+
+    Raises:
+        Fault: whatever `s2l_images.input_checks` calls an error of a file.
+    """
+    listing = sound(folder)
+    encoding = encoding_of(listing.root, {path: count_values(path) for path in listing.painted})
+    if encoding.said:
+        say(f"{listing.root / 'scribbles'}: {encoding.said}")
+    wanted, cells = set(listing.ids if ids is None else ids), []
+    for i in filter(wanted.__contains__, listing.ids):
+        image, _ = read_image(listing.files["images"][i][0])
+        mask = (
+            read_mask(listing.files["masks"][i][0], image.shape[:2])[0]
+            if i in listing.files["masks"]
+            else None
+        )
+        cells.append(
+            CellImage(i, image, mask, read_scribbles(listing, i, image.shape[:2], encoding))
+        )
+    return cells
+
+
+@functools.cache
+def say(text: str) -> None:
+    """Prints a text the first time."""
+    print(text, flush=True)
+
+
+def read_scribbles(
+    listing: Listing, i: str, shape: tuple[int, int], encoding: Encoding
+) -> np.ndarray | None:
+    """Scribbles (H, W) uint8 of 0, 1 and IGNORE of an image, or None.
+
+    Raises:
+        Fault: see `findings.ERRORS`.
+    """
+    if i in listing.strokes:
+        with reading(own_strokes(listing.root)):
+            return render(listing.strokes[i], shape)
+    if i not in listing.files["scribbles"]:
+        return None
+    path = listing.files["scribbles"][i][0]
+    if path.suffix.lower() not in PICTURES:
+        with reading(path):
+            return annotations.read_scribbles(path, shape, words=encoding.words)
+    values = read_values(path)
+    fit(path, values, shape)
+    known = np.array(sorted(encoding.classes))
+    return np.array([encoding.classes[value] for value in known.tolist()], np.uint8)[
+        np.searchsorted(known, values)
+    ]
+
+
+def split_folder(folder: Path) -> dict[str, list[str]]:
+    """Ids that train, validate and test: those of `splits.json`, or every image with scribbles or a mask trains.
+
+    Where `splits.json` names no training images, these are all labelled ones that it does not name otherwise.
+
+    Raises:
+        Fault: nothing is labelled; or a name in `splits.json` that is unknown, twice there, or lacks what it needs.
+    """
+    listing = sound(folder)
+    labelled = sorted({*listing.scribbled, *listing.masked})
+    if not labelled:
+        raise Fault(
+            "nothing-labelled",
+            listing.root,
+            f"none of {len(listing.ids)} images has scribbles or a mask",
+        )
+    path = own_splits(listing.root)
+    content = read_json(path, "bad-splits")
+    for role, names in content.items():
+        if (
+            role not in ROLES
+            or not isinstance(names, list)
+            or not all(isinstance(name, str) for name in names)
+        ):
+            raise Fault("bad-splits", path, f"{role!r} holds {names!r:.50}")
+    lists = {
+        role: [unicodedata.normalize("NFC", name) for name in content.get(role, [])]
+        for role in ROLES
+    }
+    named = sum(lists.values(), [])
+    if "train" not in content:
+        lists["train"] = [i for i in labelled if i not in named]
+    for fault, names in {
+        "is no image": sorted({*named} - {*listing.ids}),
+        "is named twice": [name for name, count in Counter(named).items() if count > 1],
+        "has neither scribbles nor a mask to train with": [
+            i for i in lists["train"] if i not in labelled
+        ],
+        "has no mask to score against": [
+            i for role in ROLES[1:] for i in lists[role] if i not in listing.masked
+        ],
+        "has to be left to train": [] if lists["train"] else ["one"],
+    }.items():
+        if names:
+            raise Fault(
+                "bad-splits", path, f"{names[0]!r} {fault}; images/ has {listed(listing.ids)}"
+            )
+    return lists
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of all files that are read from a folder, file times aside."""
+    root = Path(folder)
+    files = [path for kind in KINDS for path in (root / kind).glob("[!.]*")]
+    files += [own_encoding(root), own_splits(root)]
+    stats = {path: path.stat() for path in sorted(files) if path.is_file()}
+    hashes = {
+        path.relative_to(root).as_posix(): _hash(path, s.st_size, s.st_mtime_ns)
+        for path, s in stats.items()
+    }
+    return digest(hashes, 16)
+
+
+@functools.cache
+def _hash(path: Path, size: int, changed: int) -> str:
+    """Hash of a file's content, computed again only where its size or its time of change differs."""
+    return digest(path, 64)

@@ -1,0 +1,153 @@
+"""A random forest on scribbles, as ilastik has: the quick answer while a network is still learning."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from s2l_core.config import IGNORE, S2LError, seed_for
+
+SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
+PERCENTILES = (0.5, 99.5)  # of an image's grey values, mapped to 0 and 1
+COLOURED = 1.0  # mean of (largest - smallest channel) from which an image counts as stained
+CHUNK = 2**16  # pixels classified at a time, in threads
+
+
+@dataclass(frozen=True)
+class RandomForest:
+    """A fitted forest and the features it was fitted on."""
+
+    trees: object  # a RandomForestClassifier
+    colour: bool  # smoothed intensities of each channel, or of grey only
+
+
+def fit_random_forest(
+    images: Sequence[np.ndarray],
+    scribbles: Sequence[np.ndarray],
+    *,
+    seed: int = 0,
+    trees: int = 64,
+    max_samples: int = 2000,
+) -> RandomForest:
+    """Fits a pixel classifier to scribbles, as ilastik does: multiscale features, random forest.
+
+    Args:
+        images: (H, W, 3) uint8 each, sizes may differ.
+        scribbles: (H, W) uint8 each: 0 background, 1 foreground, IGNORE elsewhere; one without a scribble is left out.
+        seed: of the pixel sample and of the trees: the same seed gives the same forest.
+        trees: number of trees.
+        max_samples: most labelled pixels taken from one image.
+
+    Raises:
+        S2LError: images and scribbles do not fit each other, or no pixel of a class is scribbled in any image.
+    """
+    if len(images) != len(scribbles):
+        raise S2LError(
+            f"{len(images)} images and {len(scribbles)} scribbles: expected one for each. Pair them first."
+        )
+    for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
+        check_image(image, f"images[{k}]")
+        if labels.shape != image.shape[:2] or not np.isin(labels, (0, 1, IGNORE)).all():
+            found, kinds = (
+                np.unique(labels)[:5],
+                f"0 (background), 1 (foreground) and {IGNORE} (unlabelled)",
+            )
+            expected = f"expected {image.shape[:2]} with {kinds}. Check its file."
+            raise S2LError(f"scribbles[{k}] is {labels.shape} with values {found}: {expected}")
+    colour = any(chroma(image) >= COLOURED for image in images)
+    features, classes = [np.empty((0, _count(colour)), np.float32)], [np.empty(0, np.uint8)]
+    for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
+        drawn = np.flatnonzero(labels != IGNORE)
+        if drawn.size > max_samples:
+            rng = np.random.default_rng(seed_for(seed, "random-forest", "pixels", k))
+            drawn = np.sort(rng.choice(drawn, max_samples, replace=False))
+        if drawn.size:
+            features.append(_features(image, colour, drawn))
+            classes.append(labels.ravel()[drawn])
+    classes = np.concatenate(classes)
+    for label, name in enumerate(("background", "foreground")):
+        if not (classes == label).any():
+            raise S2LError(
+                f"no {name} scribble in any of {len(images)} images: expected both classes. Draw some."
+            )
+    from sklearn.ensemble import RandomForestClassifier  # a second to load, for this method alone
+
+    forest = RandomForestClassifier(
+        trees,
+        min_samples_leaf=5,
+        max_depth=16,
+        n_jobs=-1,
+        random_state=seed_for(seed, "random-forest", "trees") % 2**32,
+    )
+    forest.fit(np.concatenate(features), classes)
+    forest.set_params(
+        n_jobs=1
+    )  # several would add up their votes in any order: the last bit would not repeat
+    return RandomForest(forest, colour)
+
+
+def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
+    """Foreground probability (H, W) float32 of an image (H, W, 3) uint8."""
+    check_image(image, "image")
+    features = _features(image, model.colour)
+    chunks = [features[k : k + CHUNK] for k in range(0, len(features), CHUNK)]
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(lambda chunk: model.trees.predict_proba(chunk)[:, 1], chunks))
+    return np.concatenate(parts).astype(np.float32).reshape(image.shape[:2])
+
+
+def _count(colour: bool) -> int:
+    """Number of features of a pixel."""
+    return (8 if colour else 6) * len(SIGMAS)
+
+
+def _features(image: np.ndarray, colour: bool, pixels=slice(None)) -> np.ndarray:
+    """Image -> (pixels, F) float32: at every scale what is there, how steep, how curved and how aligned it is."""
+    low, high = np.percentile(image.mean(axis=2), PERCENTILES)
+    image = (image.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1.0))
+    grey = image.mean(axis=2)
+    layers = []
+    for sigma in SIGMAS:
+        smooth = ndimage.gaussian_filter(grey, sigma)
+        rows, columns = np.gradient(smooth)
+        layers += (
+            [ndimage.gaussian_filter(image[..., c], sigma) for c in range(3)]
+            if colour
+            else [smooth]
+        )
+        layers.append(np.sqrt(rows * rows + columns * columns))
+        hessian = np.gradient(rows, axis=0), np.gradient(rows, axis=1), np.gradient(columns, axis=1)
+        layers += _eigenvalues(*hessian)
+        tensor = (
+            ndimage.gaussian_filter(p, sigma)
+            for p in (rows * rows, rows * columns, columns * columns)
+        )
+        layers += _eigenvalues(*tensor)
+    return np.stack([layer.ravel()[pixels] for layer in layers], axis=-1)
+
+
+def _eigenvalues(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
+    """Larger and smaller eigenvalue of the symmetric matrices [[a, b], [b, c]]."""
+    centre, spread = (a + c) / 2, np.sqrt(((a - c) / 2) ** 2 + b * b)
+    return [centre + spread, centre - spread]
+
+
+def chroma(image: np.ndarray) -> float:
+    return float(np.ptp(image, axis=2).mean())
+
+
+def check_image(image: np.ndarray, name: str) -> None:
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+    ):
+        found = (
+            f"{image.dtype} {image.shape}"
+            if isinstance(image, np.ndarray)
+            else type(image).__name__
+        )
+        raise S2LError(f"{name} is {found}: expected uint8 (H, W, 3). Convert it first.")

@@ -1,0 +1,23 @@
+"""Where things lie in a folder of one's own. The only file of this package that spells their names."""
+
+from pathlib import Path
+
+
+def own_strokes(folder: Path) -> Path:
+    """Strokes drawn on the images of a folder of one's own."""
+    return Path(folder) / "scribbles" / "strokes.json"
+
+
+def own_results(folder: Path) -> Path:
+    """What training on such a folder leaves: the model, and `export/`."""
+    return Path(folder) / "s2l"
+
+
+def own_encoding(folder: Path) -> Path:
+    """What the values of label images in such a folder's `scribbles/` mean, where that cannot be told from them."""
+    return Path(folder) / "scribbles.json"
+
+
+def own_splits(folder: Path) -> Path:
+    """Which images of such a folder train, validate and test, where its owner decides."""
+    return Path(folder) / "splits.json"

@@ -1,0 +1,127 @@
+"""What a run will take, before it starts: measured seconds of each kind of work, times how much of it there is."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from s2l_core.config import METHODS, RunConfig
+from s2l_core.profiles import SYNTHETIC
+from s2l_paper.datasets import images_of, split_of
+
+AREAS = {
+    "dsb-bf": 16.0,
+    "dsb-fluo": 2.2,
+    "monuseg": 15.3,
+}  # of an image, in units of 256 x 256 pixels
+SIZES = {"resnet18": 0.65}  # time of a network, as a share of that with ResNet-34
+BASELINES = {
+    "otsu": 0.01,
+    "random-forest": 0.2,
+}  # seconds for 256 x 256 pixels, training and test images together
+START = 15.0  # seconds that the notebook of a run takes for libraries, scores and pictures
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one step, of 256 x 256 pixels trained on, with a head, predicted, or cut out; of a pair of regions."""
+
+    step: float  # whatever the crops: the optimiser
+    train: float
+    head: float  # at full resolution
+    forward: float
+    crop: float
+    pair: float  # of a contrastive term, N^2 of them
+
+
+COSTS = {
+    # `python -m benchmarks cost` on one of two cores of an AMD EPYC with AVX2, the other busy too; PyTorch 2.14
+    "cpu": Cost(step=0.1, train=0.75, head=0.03, forward=0.22, crop=0.004, pair=2.4e-9),
+    # reckoned, not measured: 2e13 operations and 1e12 bytes a second; one thread of a processor cuts the crops
+    "cuda": Cost(step=0.005, train=2.4e-3, head=2e-4, forward=8e-4, crop=0.01, pair=3e-11),
+}
+
+
+def estimate_seconds(
+    config: RunConfig, device: str = "cpu", *, warmup=False, cost: Cost | None = None
+) -> float:
+    """Seconds that a run takes on one core, or on one GPU; a warm-up that it shares is not in it.
+
+    Args:
+        config: the run.
+        device: `cpu` or `cuda`.
+        warmup: of the shared warm-up instead; 0 where the run has none.
+        cost: measured seconds, where those of `COSTS` are not wanted.
+    """
+    cost, method = cost or COSTS[device], METHODS[config.method]
+    if warmup and not method.forks:
+        return 0.0
+    areas, images = _areas(config)
+    if method.baseline:
+        return START + (areas["train"] + areas["test"]) * BASELINES[config.method]
+    size = SIZES.get(config.encoder, 1.0)
+    batch = min(config.batch, images) * (config.crop / 256) ** 2
+
+    def steps(count: int, scales: tuple = ()) -> float:
+        heads = sum(cost.head / scale.factor**2 for scale in scales)
+        regions = [
+            min(2 * config.max_regions, batch * (256 / scale.factor) ** 2) for scale in scales
+        ]
+        learned = (
+            size * cost.step
+            + batch * (size * cost.train + heads)
+            + cost.pair * sum(n**2 for n in regions)
+        )
+        return count * max(
+            learned, batch * cost.crop
+        )  # crops are cut while the step before computes
+
+    def predictions(part: str, times: int) -> float:
+        return times * areas[part] * size * cost.forward
+
+    if warmup:
+        return (
+            START
+            + steps(config.warmup_steps)
+            + predictions("train", config.warmup_steps // config.average_every)
+        )
+    total = steps(config.main_steps, config.scales if method.pseudo else ()) + predictions(
+        "test", 2
+    )
+    total += predictions("validation", -(-config.main_steps // config.validate_every))
+    if method.pseudo:
+        total += predictions("train", config.main_steps // config.average_every)
+    return START + total + (0 if method.forks else steps(config.warmup_steps))
+
+
+def _areas(config: RunConfig) -> tuple[dict[str, float], int]:
+    """Pixels of each part of the split in units of 256 x 256, and the number of training images."""
+    split = split_of(config)
+    parts = asdict(split)
+    if config.dataset in AREAS or config.dataset in SYNTHETIC:
+        each = AREAS.get(config.dataset) or (config.image_size / 256) ** 2
+        return {part: each * len(ids) for part, ids in parts.items()}, len(split.train)
+    sizes = {
+        part: sum(image.image[..., 0].size for image in images_of(config, ids))
+        for part, ids in parts.items()
+    }
+    return {part: size / 256**2 for part, size in sizes.items()}, len(split.train)
+
+
+def announce(runs: Iterable[RunConfig], warmups: Iterable[RunConfig], cores: int) -> str:
+    """One line about a batch: how many runs, and how long."""
+    runs, warmups = list(runs), list(warmups)
+
+    def hours(device: str) -> float:
+        shared = sum(estimate_seconds(run, device, warmup=True) for run in warmups)
+        return (sum(estimate_seconds(run, device) for run in runs) + shared) / 3600
+
+    here = hours("cpu") / cores
+    line = f"{len(runs)} runs, about {_spoken(here)} on {cores} {'core' if cores == 1 else 'cores'}"
+    return line + (
+        f", or {_spoken(hours('cuda'))} on one GPU (reckoned, not measured)" if here > 24 else ""
+    )
+
+
+def _spoken(hours: float) -> str:
+    if hours < 2:
+        return f"{max(60 * hours, 2):.0f} minutes"
+    return f"{hours:.2g} hours" if hours < 100 else f"{round(hours, -1):,.0f} hours"

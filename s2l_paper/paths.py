@@ -1,0 +1,62 @@
+"""The one owner of every path: nothing else in the project spells a folder's name."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """Folder that holds `data/`, `results/` and `figures/`: `S2L_HOME`, or else the checkout."""
+    return Path(os.environ.get("S2L_HOME") or ROOT).expanduser().absolute()
+
+
+def raw_data() -> Path:
+    """Folder of the official archives: `S2L_DATA` (may be read-only), or else `data/raw`."""
+    return Path(os.environ.get("S2L_DATA") or home() / "data" / "raw").expanduser()
+
+
+def prepared_data() -> Path:
+    """Folder of decoded data sets, made by us and safe to delete."""
+    return home() / "data" / "prepared"
+
+
+def split_file(dataset: str) -> Path:
+    """Committed lists of image ids of a data set."""
+    return ROOT / "data" / "splits" / f"{dataset}.json"
+
+
+def scribble_file(dataset: str, annotator: int | str) -> Path:
+    """Committed strokes of one annotator (a number, or `skeleton`) at the default budget."""
+    name = annotator if isinstance(annotator, str) else f"annotator{annotator}"
+    return ROOT / "data" / "scribbles" / f"{dataset}_{name}.json"
+
+
+def notebook(name: str) -> Path:
+    """Hand-edited, stripped source of a notebook."""
+    return ROOT / "notebooks" / f"{name}.ipynb"
+
+
+def results(profile: str) -> Path:
+    """Tables of a profile, with its runs and executed notebooks below."""
+    return home() / "results" / profile
+
+
+def run_folder(profile: str, run_id: str) -> Path:
+    """Everything one run leaves behind."""
+    return results(profile) / "runs" / run_id
+
+
+def warmup_folder(profile: str, warmup_id: str) -> Path:
+    """The shared warm-up of a fold (ignored by git)."""
+    return results(profile) / "warmups" / warmup_id
+
+
+def executed(profile: str) -> Path:
+    """Executed copies of the notebooks."""
+    return results(profile) / "executed"
+
+
+def figures(profile: str | None = None) -> Path:
+    """Pictures of a profile; without one, those that belong to no profile (Fig. 1)."""
+    return home() / "figures" / profile if profile else home() / "figures"

@@ -1,0 +1,259 @@
+"""Run folders, their hashes, and the tidy table of all scores."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from s2l_core.config import METHODS, TABLE1_METHODS, RunConfig, S2LError, digest
+from s2l_core.files import write_atomically, write_csv, write_json
+from s2l_core.profiles import DATASETS
+from s2l_images.folder import fingerprint
+from s2l_paper import paths
+
+KEYS = ["run_id", "dataset", "method", "fold", "seed", "annotator", "budget", "checkpoint", "image"]
+SCORES = [
+    "n_nuclei",
+    "iou",
+    "mdice",
+    "mdice_official",
+    "aji",
+    "f1",
+    "false_positives",
+    "missed",
+    "merged",
+]
+COLUMNS = KEYS + SCORES
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "segmentation-models-pytorch",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "scikit-learn",
+)
+SHOWN = (
+    4  # Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps
+)
+
+
+# Raised whenever the same configuration may give other numbers. One for each family of methods, so that a change of
+# a baseline does not make the networks' runs stale; part of every run's hash.
+NUMERICS_VERSION = {"networks": 1, "random-forest": 1, "otsu": 1}
+
+
+def numerics_version(method: str) -> int:
+    """The version of what a method computes."""
+    return NUMERICS_VERSION.get(method, NUMERICS_VERSION["networks"])
+
+
+def run_inputs(config: RunConfig) -> dict[str, str | int]:
+    """Hashes of what a run reads besides its configuration: splits, scribbles, and the version of the numerics."""
+    if config.dataset not in DATASETS:  # a folder of one's own: whatever is read from it
+        own = fingerprint(Path(config.dataset))
+        return {"splits": own, "scribbles": own, "numerics": numerics_version(config.method)}
+    sees_scribbles = config.method != "otsu" and (
+        not METHODS[config.method].masks or config.foreground_crops
+    )
+    return {
+        "splits": _file_hash(paths.split_file(config.dataset)),
+        "scribbles": _file_hash(paths.scribble_file(config.dataset, config.annotator))
+        if sees_scribbles
+        else "",
+        "numerics": numerics_version(config.method),
+    }
+
+
+def run_hash(config: RunConfig) -> str:
+    """Eight hexadecimal digits over configuration and inputs; the commit is provenance only."""
+    return digest({"config": config.choices(), "inputs": run_inputs(config)})
+
+
+def run_id(config: RunConfig) -> str:
+    """`{dataset}_{method}_f{fold}_s{seed}_{hash8}`."""
+    dataset = Path(config.dataset).name
+    return f"{dataset}_{config.method}_f{config.fold}_s{config.seed}_{run_hash(config)}"
+
+
+def warmup_id(config: RunConfig) -> str:
+    """Name of the warm-up a run shares."""
+    return f"{Path(config.dataset).name}_warmup_f{config.fold}_s{config.seed}_{run_hash(config.warmup())}"
+
+
+def is_done(config: RunConfig) -> bool:
+    """True where the run's `per_image.csv` and its recorded hash agree with what would be run now."""
+    folder = paths.run_folder(config.profile, run_id(config))
+    try:
+        recorded = json.loads((folder / "config.json").read_text())
+        table = (folder / "per_image.csv").read_bytes()
+        hashes = recorded.get("hash"), recorded.get("per_image")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+    return hashes == (run_hash(config), digest(table, 16))
+
+
+def write_run(
+    config: RunConfig,
+    rows: list[dict],
+    steps: list[dict],
+    shown: dict,
+    *,
+    seconds: float,
+    warmup_seconds: float = 0.0,
+) -> Path:
+    """Writes everything a run commits; `per_image.csv` and its hash come last, so that half a run is never done.
+
+    Args:
+        config: of the run.
+        rows: per test image and checkpoint, the columns of `COLUMNS`.
+        steps: rows of `steps.csv`.
+        shown: image id -> probability (H, W), kept as 8-bit PNG for the figures.
+        seconds: wall time of the run, over all its resumes.
+        warmup_seconds: wall time of the warm-up, which other runs may share.
+    """
+    folder = paths.run_folder(config.profile, run_id(config))
+    for image_id, probability in shown.items():
+        picture = Image.fromarray(np.round(probability * 255).astype(np.uint8))
+        file = folder / "probability" / f"{image_id}.png"
+        write_atomically(
+            file, lambda temporary, p=picture: p.save(temporary, format="PNG", optimize=True)
+        )
+    write_json(folder / "env.json", environment(seconds, warmup_seconds))
+    write_csv(folder / "steps.csv", pd.DataFrame(steps).round(6))
+    table = pd.DataFrame(rows, columns=COLUMNS).round(6)
+    write_csv(folder / "per_image.csv", table)
+    record = {"run_id": folder.name, "hash": run_hash(config), "inputs": run_inputs(config)}
+    record["per_image"] = digest((folder / "per_image.csv").read_bytes(), 16)
+    write_json(folder / "config.json", record | {"config": config.to_dict()})
+    return folder
+
+
+def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`per_image.csv` and `steps.csv` of a run (the latter empty for a.baseline)."""
+    with _reading(folder):
+        per_image = pd.read_csv(folder / "per_image.csv", dtype={"image": str, "annotator": str})
+        steps = folder / "steps.csv"
+        return per_image, pd.read_csv(steps) if steps.stat().st_size > 2 else pd.DataFrame()
+
+
+@contextmanager
+def _reading(place: Path) -> Iterator[None]:
+    """Damage of a committed file, however it shows, becomes one error that says where."""
+    try:
+        yield
+    except (S2LError, OSError):
+        raise
+    except Exception as error:
+        again = "Restore it, or delete the run and make it again"
+        raise S2LError(f"{place}: damaged ({error!r:.200}). {again}.") from error
+
+
+def extremes(iou: Mapping[str, float]) -> dict[str, str]:
+    """`best`, `median` and `worst` -> the image, from image id -> IoU; equal scores are told apart by id."""
+    ordered = sorted(iou, key=lambda name: (iou[name], name))
+    places = {"best": -1, "median": len(ordered) // 2, "worst": 0} if ordered else {}
+    return {name: ordered[place] for name, place in places.items()}
+
+
+def environment(seconds: float, warmup_seconds: float = 0.0) -> dict:
+    """What `env.json` holds: versions, machine, threads, wall time, peak memory, and the commit as provenance."""
+    torch = sys.modules.get("torch")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024 if sys.platform == "linux" else 1024**2
+    )
+    cuda = torch is not None and torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "threads": torch.get_num_threads() if torch else 1,
+        "seconds": round(seconds, 1),
+        "warmup_seconds": round(warmup_seconds, 1),
+        "peak_memory_mib": round(peak),
+        "commit": _commit(),
+    }
+
+
+def variant(config: RunConfig) -> str:
+    """What makes a run more than a repetition, as `name=value`; empty for another fold, seed or simulated annotator."""
+    repeats = {"fold", "seed"} | ({"annotator"} if isinstance(config.annotator, int) else set())
+    return ", ".join(
+        f"{name}={value}" for name, value in config.changed().items() if name not in repeats
+    )
+
+
+def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
+    """The scores of all finished runs of a profile, one row per run, checkpoint and test image.
+
+    Args:
+        profile: a name in PROFILES.
+        variants: also runs whose settings are not the profile's own, which no table may average with the others.
+
+    Returns:
+        `COLUMNS`; `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data set, `variant` says
+        what differs from the profile.
+
+    Raises:
+        S2LError: no run is there; the command that makes them is named.
+    """
+    tables = []
+    for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
+        with _reading(file):
+            config = RunConfig.from_dict(json.loads(file.read_text())["config"])
+        if (
+            not is_done(config)
+            or run_id(config) != file.parent.name
+            or (variant(config) and not variants)
+        ):
+            continue
+        table = read_run(file.parent)[0]
+        selection = config.selection if config.selection in set(table.checkpoint) else "last"
+        labels = {"data": data_label(config), "variant": variant(config)}
+        tables.append(table.assign(shown=table.checkpoint == selection, **labels))
+    if not tables:
+        raise S2LError(
+            f"{paths.results(profile)}: no finished run. Make them: make reproduce PROFILE={profile}"
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def tables_are_current(profile: str) -> bool:
+    """True where the committed Table 1 was made from exactly the finished runs of the profile."""
+    file = paths.results(profile) / "table1.csv"
+    if not file.exists() or not (paths.figures(profile) / "figure2.png").exists():
+        return False
+    made_from = set(" ".join(pd.read_csv(file).run_ids).split())
+    runs = load_runs(profile)
+    return made_from == set(runs.run_id[runs.method.isin(TABLE1_METHODS)])
+
+
+def data_label(config: RunConfig) -> str:
+    """Label of a data set in tables and figures; a subset says so."""
+    label = DATASETS.get(config.dataset, (Path(config.dataset).name, 0))[0]
+    return f"{label} (subset)" if config.subset and config.dataset == "dsb-fluo" else label
+
+
+def _file_hash(file: Path) -> str:
+    return digest(file, 16) if file.exists() else ""
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,389 @@
+"""The drawing widget in a real browser: brushes, keys, a busy kernel, a dying kernel, and large images."""
+
+import os
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import expect
+
+from conftest import ROOT
+from hands import CHROMIUM, REASON, Board, Notebook, board_notebook, open_page
+from s2l_images.strokes import Stroke, covered, read_strokes
+from s2l_images.widget import _decode, _row
+
+pytest_plugins = ["browsing"]  # its fixtures
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
+
+
+SETUP = """
+import os
+import signal
+import time
+from pathlib import Path
+from s2l_paper.datasets import load_dataset
+from s2l_images.widget import SAVING, Scribbler
+file = Path({file!r})
+go = file.with_name("go")
+
+
+def wait():
+    while not go.exists():
+        time.sleep(0.05)
+    go.unlink()
+
+
+cells = [load_dataset(f"synthetic-{{kind}}", images=1, image_size=128)[0] for kind in ("fluo", "he")]
+"""
+
+
+@pytest.fixture(scope="module")
+def opened(browser, lab, tmp_path_factory):
+    """A notebook with a board and cells to talk to it, in a page that all tests share."""
+    folder = tmp_path_factory.mktemp("board")
+    file = folder / "strokes.json"
+    code = {"setup": SETUP.format(file=str(file)), "clean": "file.unlink(missing_ok=True)"}
+    code |= {"board": "board = Scribbler(cells, file)\nboard", "busy": "with SAVING:\n    wait()"}
+    code |= {
+        "die": "with SAVING:\n    wait()\n    os.kill(os.getpid(), signal.SIGKILL)",
+        "end": "pass",
+    }
+    with open_page(browser, folder) as page:
+        book = Notebook(page, lab, board_notebook(code), "board.ipynb")
+        yield book, Board(book, (128, 128), file)
+
+
+@pytest.fixture
+def simple(opened):
+    """The board with a grey and a coloured image, and nothing drawn."""
+    book, board = opened
+    book.run("setup", "clean", "board")
+    board.ready()
+    return book, board
+
+
+FLUO, HE = "synthetic-fluo-000", "synthetic-he-000"
+
+
+def test_keys_belong_to_the_widget_while_it_has_the_focus(simple):
+    book, board = simple
+    board.draw([(20, 20), (20, 60)])
+    board.press("a", "b", "x", "y", "d", "d", "m", "0", "0", "Control+s")
+    expect(board.page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(book.ids))
+    expect(board.page.locator(".jp-Dialog")).to_have_count(0)
+    pressed = board.page.locator('.s2l-scribbler [aria-pressed="true"]')
+    expect(pressed).to_have_text("Background")
+    board.press("]", "]", "e")
+    expect(pressed).to_have_text("Eraser")
+    expect(board.page.locator(".s2l-bar output")).to_have_text("7 px")
+    board.saved(**{FLUO: 1})
+
+
+def test_every_control_has_a_name_and_a_place_in_the_order(simple):
+    _, board = simple
+    controls = board.element.locator("button, select, input, .s2l-stage")
+    for control in controls.all():
+        name = control.evaluate(
+            "e => e.getAttribute('aria-label') || e.innerText || e.closest('label')?.innerText"
+        )
+        assert name and name.strip(), control.evaluate("e => e.outerHTML")
+    board.element.locator("button").first.focus()
+    order = []
+    for _ in range(controls.count()):
+        order.append(
+            board.page.evaluate(
+                "[...document.querySelectorAll('.s2l-scribbler *')].indexOf(document.activeElement)"
+            )
+        )
+        board.page.keyboard.press("Tab")
+    reached = [place for place in order if place >= 0]
+    assert len(reached) > 10 and reached == sorted(reached)
+    assert board.element.locator(".s2l-keys li").count() >= 15
+
+
+def test_erasing_undoing_zooming_and_moving(simple):
+    _, board = simple
+    page = board.page
+    board.draw([(30, 20), (30, 100)])
+    board.press("b")
+    board.draw([(60, 20), (60, 100)])
+    whole = board.ink()
+    board.press("e")
+    board.draw([(20, 64), (70, 64)])
+    board.saved(**{FLUO: 4})
+    ends = [stroke.points[i][1] for stroke in read_strokes(board.file)[FLUO] for i in (0, -1)]
+    assert all(abs(column - 64) >= 5 - 0.5 for column in ends), (
+        "5 px of eraser and 5 px of ink keep 5 px apart"
+    )
+    erased = board.ink()
+    assert erased[0] < whole[0]
+    board.press("z")
+    assert board.ink() == whole, "what is redrawn in part looks as if it were redrawn whole"
+    board.press("Shift+Z")
+    assert board.ink() == erased
+    # the right button erases with any tool
+    board.press("f")
+    page.mouse.move(*board.at(30, 10))
+    page.mouse.down(button="right")
+    page.mouse.move(*board.at(30, 60), steps=5)
+    page.mouse.up(button="right")
+    board.saved(**{FLUO: 3})
+    left = board.ink()
+    # zoom and move, and back
+    page.mouse.move(*board.at(60, 60))
+    page.mouse.wheel(0, -300)
+    assert board.ink() != left
+    page.keyboard.down(" ")
+    page.mouse.down()
+    page.mouse.move(*board.at(90, 90), steps=3)
+    page.mouse.up()
+    page.keyboard.up(" ")
+    board.saved(**{FLUO: 3})
+    board.press("0")
+    assert board.ink() == left
+    board.press("h")
+    assert board.ink() == (0, 0)
+    board.press("h")
+    assert board.ink() == left
+    # a stroke given up, and one beside the image
+    page.mouse.move(*board.at(90, 20))
+    page.mouse.down()
+    page.mouse.move(*board.at(90, 60), steps=3)
+    board.press("Escape")
+    page.mouse.up()
+    board.draw([(60, -20), (80, -20)])
+    assert board.ink() == left
+    board.saved(**{FLUO: 3})
+
+
+def test_contrast_and_channels_change_what_is_seen(simple):
+    _, board = simple
+    page = board.page
+
+    def matrix():
+        return page.locator("feColorMatrix").get_attribute("values")
+
+    expect(page.get_by_label("Channel")).to_be_hidden()
+    stretched = matrix()
+    page.get_by_label("Grey value shown as white").fill("60")
+    assert matrix() != stretched
+    page.get_by_role("button", name="Auto").click()
+    assert matrix() == stretched
+    page.get_by_role("button", name="Next image").click()
+    page.locator(".s2l-busy").wait_for(state="hidden")
+    expect(page.get_by_label("Channel")).to_be_visible()
+    page.get_by_label("Channel").select_option("green")
+    rows = [[float(value) for value in matrix().split()[i : i + 5]] for i in (0, 5, 10)]
+    assert rows[0] == rows[1] == rows[2] and rows[0][0] == rows[0][2] == 0 and rows[0][1] > 0
+
+
+def test_drawing_never_waits_for_the_kernel(simple):
+    book, board = simple
+    book.start("busy")
+    board.ready()
+    board.draw([(20, 20), (20, 100)])
+    assert board.ink()[0] > 500, "the stroke is there at once"
+    expect(board.page.locator(".s2l-saved")).to_have_text(
+        "Kept in this browser; saved once the kernel is free"
+    )
+    assert not board.file.exists()
+    board.file.with_name("go").touch()
+    book.finish("busy")
+    board.saved(**{FLUO: 1})
+
+
+def test_strokes_survive_a_kernel_that_dies_before_saving_them(simple):
+    book, board = simple
+    board.draw([(40, 20), (40, 100)])
+    board.saved(**{FLUO: 1})
+    book.start("die")
+    board.ready()
+    board.draw([(20, 20), (20, 100)])
+    board.draw([(60, 20), (60, 100)])
+    board.file.with_name("go").touch()
+    board.page.locator(
+        ".jp-Dialog button"
+    ).click()  # "The kernel appears to have died. It will restart automatically."
+    assert len(read_strokes(board.file)[FLUO]) == 1, "the kernel that died saved what it never saw"
+    book.ready()
+    book.run("setup", "board")
+    board.ready()
+    board.saved(**{FLUO: 3})
+
+
+def test_a_line_says_what_is_wrong(simple):
+    _, board = simple
+    board.draw([(40, 20), (40, 100)])
+    board.saved(**{FLUO: 1})
+    board.file.write_text("{ damaged")
+    board.draw([(20, 20), (20, 100)])
+    expect(board.page.get_by_role("alert")).to_contain_text("expected a file of strokes")
+    board.file.unlink()
+    board.draw([(60, 20), (60, 100)])
+    expect(board.page.get_by_role("alert")).to_be_hidden()
+    board.saved(**{FLUO: 3})
+
+
+@pytest.fixture(scope="module")
+def script(browser):
+    """A page that has loaded the widget's functions."""
+    page = browser.new_page()
+    text = (ROOT / "s2l_core" / "scribbler.js").read_text()
+    page.evaluate(
+        "async text => { window.s2l = await import(URL.createObjectURL(new Blob([text], {type: 'text/javascript'}))) }",
+        text,
+    )
+    yield page
+    page.close()
+
+
+PIXEL = st.integers(-40, 200).map(lambda quarter: quarter / 4)
+POINTS = st.lists(st.tuples(PIXEL, PIXEL), min_size=1, max_size=5)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    points=POINTS,
+    width=st.integers(1, 12),
+    p=st.tuples(PIXEL, PIXEL),
+    q=st.tuples(PIXEL, PIXEL),
+    radius=st.integers(1, 8),
+)
+def test_nothing_under_the_eraser_keeps_its_ink(script, points, width, p, q, radius):
+    row = _row(Stroke(1, width, tuple(points)))
+    rows = script.evaluate(
+        "([row, p, q, r]) => s2l.erase(s2l.decode(row), p, q, r).map(s2l.encode)",
+        [row, list(p), list(q), radius],
+    )
+    rows = [[int(value) for value in row] for row in rows]  # JavaScript has a -0
+    core = set(
+        zip(*covered(Stroke(1, max(width - 0.75, 0.25), tuple(points)), (60, 60)), strict=True)
+    )
+    after = {
+        pixel
+        for stroke in _decode(rows, "a")
+        for pixel in zip(*covered(stroke, (60, 60)), strict=True)
+    }
+    under = set(
+        zip(*covered(Stroke(0, max(2 * radius - 0.75, 0.25), (p, q)), (60, 60)), strict=True)
+    )
+    assert not after & under, "erased, up to the grid of quarter pixels"
+    near = set(zip(*covered(Stroke(0, 2 * (radius + width) + 1, (p, q)), (60, 60)), strict=True))
+    assert core - near <= after, (
+        "what the eraser did not come near is as it was, up to the same grid"
+    )
+
+
+def test_rows_come_back_as_they_went(script):
+    rows = [[12, 40, 40, 4, 8], [-8, 100, 20, 0, 40], [4, -3, 7], [256, 1, 1, -1, -1, 5, 0]]
+    assert script.evaluate("rows => rows.map(s2l.decode).map(s2l.encode)", rows) == rows
+
+
+TIMER = """
+(() => {
+  const add = EventTarget.prototype.addEventListener;
+  window.handlers = [];
+  EventTarget.prototype.addEventListener = function (type, listener, options) {
+    const counts = ["pointermove", "wheel"].includes(type) && this.classList?.contains("s2l-stage");
+    const timed = !counts ? listener : function (event) {
+      const began = performance.now();
+      listener.call(this, event);
+      window.handlers.push(performance.now() - began);
+    };
+    return add.call(this, type, timed, options);
+  };
+  window.frames_ = [];
+  let last;
+  const tick = (now) => { if (last) window.frames_.push(now - last); last = now; requestAnimationFrame(tick); };
+  requestAnimationFrame(tick);
+})()
+"""
+
+
+LARGE = """
+from pathlib import Path
+import numpy as np
+from s2l_paper.archives import CellImage
+from s2l_paper.datasets import load_dataset
+from s2l_images.widget import Scribbler
+cell = load_dataset("synthetic-fluo", images=1, image_size=512)[0]
+image = np.tile(cell.image, ({side} // 512, {side} // 512, 1))
+board = Scribbler([CellImage("large", image, None)], Path({file!r}))
+board
+"""
+REPORT = """# How fast the drawing widget is
+
+Measured by `tests/test_widget.py` in headless Chromium without a graphics card, on an image of {side} x {side} pixels
+with a prediction over it, in a stage of {stage[0]} x {stage[1]}. The handler is all that an event of pointer or wheel
+costs; the frame is the time between two pictures, on two cores that were doing other work as well.
+
+{table}
+"""
+
+
+def test_large_images_stay_fluid(page, lab, tmp_path):
+    side = 4096
+    code = {"board": LARGE.format(side=side, file=str(tmp_path / "strokes.json"))}
+    code["layer"] = "board.show('large', prediction=(image[..., 0] > 60))"
+    page.add_init_script(TIMER)
+    book = Notebook(page, lab, board_notebook(code), "large.ipynb")
+    book.run("board", "layer")
+    board = Board(book, (side, side), tmp_path / "strokes.json")
+    board.ready()
+    page.wait_for_function("document.querySelector('.s2l-bar select:not(:disabled)')")
+    rng = np.random.default_rng(0)
+
+    def measured(act):
+        page.wait_for_timeout(500)
+        page.evaluate("() => { window.handlers.length = 0; window.frames_.length = 0 }")
+        act()
+        return page.evaluate("[window.handlers, window.frames_]")
+
+    def strokes(count=10):
+        for _ in range(count):
+            start = rng.uniform(200, side - 200, 2)
+            board.draw([start + rng.uniform(-150, 150, 2) for _ in range(5)])
+
+    def move():
+        page.keyboard.down(" ")
+        board.draw([rng.uniform(side * 0.3, side * 0.7, 2) for _ in range(20)])
+        page.keyboard.up(" ")
+
+    def zoom():
+        page.mouse.move(*board.at(side // 2, side // 2))
+        for turn in (-100,) * 15 + (100,) * 15:
+            page.mouse.wheel(0, turn)
+            page.wait_for_timeout(20)
+
+    times = {"at rest": measured(lambda: page.wait_for_timeout(2000)), "drawing": measured(strokes)}
+    board.saved(large=10)
+    board.press("e")
+    times["erasing"] = measured(strokes)
+    times["moving"] = measured(move)
+    times["zooming"] = measured(zoom)
+    lines = [
+        "| what | handler, median (ms) | 95 % | frame, median (ms) | 95 % |",
+        "|---|---|---|---|---|",
+    ]
+    for what, (handlers, frames) in times.items():
+        cells = [
+            f"{f(values):.1f}" if values else ""
+            for values in (handlers, frames)
+            for f in (statistics.median, high)
+        ]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    stage = board.stage.evaluate("e => [e.clientWidth, e.clientHeight]")
+    report = REPORT.format(side=side, stage=stage, table="\n".join(lines))
+    print(report)
+    if folder := os.environ.get("S2L_SCREENSHOTS"):
+        (ROOT / folder / "widget_timing.md").write_text(report)
+    for what in ("drawing", "erasing", "moving", "zooming"):
+        handlers, frames = times[what]
+        assert len(handlers) >= 20 and frames, what
+        assert statistics.median(handlers) < 25, f"{what}: long enough to walk over every pixel"
+
+
+def high(values):
+    return float(np.percentile(values, 95))

@@ -1,0 +1,95 @@
+"""The charts show the numbers they are given: every image, every run, their means."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s2l_core.config import METHODS, RunConfig
+from s2l_paper import charts, results
+
+
+def test_ablation_shows_every_image_the_mean_and_the_paper():
+    rows = [
+        {
+            "data": data,
+            "dataset": name,
+            "method": method,
+            "run_id": f"{name}_{method}",
+            "fold": 0,
+            "seed": 0,
+        }
+        | {
+            "annotator": "0",
+            "variant": "",
+            "checkpoint": c,
+            "shown": c == "best",
+            "image": str(k),
+            "iou": iou,
+            "mdice_official": iou,
+        }
+        for data, name in (("DSB-BF", "dsb-bf"), ("Synthetic BF", "synthetic-bf"))
+        for method in (("s2l", "supervised") if name == "dsb-bf" else ("s2l",))
+        for c, shift in (("best", 0), ("last", 0.1))
+        for k, iou in enumerate((0.2 + shift, 0.6 + shift))
+    ]
+    runs = pd.DataFrame(rows).reindex(
+        columns=[*rows[0], *(s for s in results.SCORES if s not in rows[0])]
+    )
+    figure = charts.ablation_bars(runs.fillna(0.0))
+    iou, mdice, synthetic, _ = figure.axes
+    assert [ax.get_title() for ax in (iou, mdice)] == ["DSB-BF: IoU", "DSB-BF: mDice"]
+    assert sorted(iou.collections[0].get_offsets()[:, 0]) == pytest.approx([0.2, 0.6])
+    marks = {line.get_label(): float(line.get_xdata()[0]) for line in iou.lines[:2]}
+    assert marks == pytest.approx({"mean over folds": 0.4, "paper": 0.8108})
+    assert float(mdice.lines[1].get_xdata()[0]) == 0.6980
+    assert [line.get_label() for line in synthetic.lines] == ["mean over folds"]
+    assert "not run" in [text.get_text() for text in synthetic.texts]
+    assert [label.get_text() for label in iou.get_yticklabels()] == [
+        METHODS[n].label for n in ("s2l", "supervised")
+    ]
+
+
+def test_validation_curves_show_every_run_and_the_mean(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+    wrong = {"s2l": (0.1, 0.3), "supervised": (np.nan, np.nan)}
+    for method, fold, iou in (
+        ("s2l", 0, 0.4),
+        ("s2l", 1, 0.6),
+        ("supervised", 0, 0.8),
+        ("otsu", 0, None),
+    ):
+        right = 1 - wrong.get(method, (0,))[fold]
+        config = RunConfig("dsb-bf", method, fold=fold, profile="cpu")
+        steps = [
+            {"step": 5, "stage": "main", "validation_iou": iou, "accuracy": right},
+            {"step": 6, "stage": "main", "validation_iou": np.nan, "accuracy": np.nan},
+            {"step": 10, "stage": "main", "validation_iou": (iou or 0) + 0.1, "accuracy": right},
+        ]
+        row = dict.fromkeys(results.COLUMNS, 0.5) | {
+            "image": "a",
+            "checkpoint": "best",
+            "n_nuclei": 3,
+        }
+        row |= {
+            "run_id": results.run_id(config),
+            "dataset": "dsb-bf",
+            "method": method,
+            "fold": fold,
+            "seed": 0,
+        }
+        results.write_run(config, [row | {"annotator": "0"}], steps if iou else [], {}, seconds=1)
+    figure = charts.validation_curves(results.load_runs("cpu"), "cpu")
+    validation, errors = figure.axes
+    drawn = {
+        line.get_label(): line.get_ydata().tolist()
+        for line in validation.lines
+        if line.get_label()[:1] != "_"
+    }
+    assert drawn == {
+        METHODS["s2l"].label: pytest.approx([0.5, 0.6]),
+        METHODS["supervised"].label: [0.8, 0.9],
+    }
+    assert len(validation.lines) == 5 and len(figure.run_ids) == 3
+    curves = [line.get_ydata().tolist() for line in errors.lines if len(line.get_ydata())]
+    assert curves == [pytest.approx([share] * 2) for share in (0.1, 0.3, 0.2)]
+    assert validation.get_title() == "DSB-BF"

@@ -1,0 +1,252 @@
+"""Run folders and tables: what is done, what is stale, and that every number follows from per_image.csv."""
+
+import dataclasses
+import html
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
+from s2l_core.files import write_atomically, write_csv, write_text
+from s2l_core.profiles import DATASETS, REAL
+from s2l_paper import paths, results, table1
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+
+
+def fake_run(method, dataset="dsb-bf", fold=0, base=0.5, checkpoints=("best", "last"), **fields):
+    config = RunConfig(dataset, method, fold=fold, profile="cpu", **fields)
+    rows = []
+    for checkpoint in checkpoints:
+        for image in range(3):
+            value = base + 0.1 * image - 0.05 * (checkpoint == "last")
+            rows.append(
+                {
+                    "run_id": results.run_id(config),
+                    "dataset": dataset,
+                    "method": method,
+                    "fold": fold,
+                }
+                | {"seed": config.seed, "annotator": config.annotator, "budget": 0.3}
+                | {"checkpoint": checkpoint, "image": f"i{image}", "n_nuclei": 10}
+                | {
+                    "iou": value,
+                    "mdice": value,
+                    "mdice_official": value + 0.01,
+                    "aji": value,
+                    "f1": value,
+                }
+                | {"false_positives": image, "missed": 1, "merged": 2}
+            )
+    shown = {"i0": np.linspace(0, 1, 64).reshape(8, 8)}
+    results.write_run(
+        config,
+        rows,
+        [{"step": 1, "loss": 0.5}] if checkpoints != ("last",) else [],
+        shown,
+        seconds=1.0,
+    )
+    return config
+
+
+def test_done_until_touched():
+    config = fake_run("s2l")
+    folder = paths.run_folder("cpu", results.run_id(config))
+    assert results.is_done(config)
+    assert not results.is_done(dataclasses.replace(config, max_regions=5))
+    table = (folder / "per_image.csv").read_text()
+    (folder / "per_image.csv").write_text(table.replace("0.5", "0.6", 1))
+    assert not results.is_done(config)
+
+
+@pytest.mark.parametrize("break_it", ["no config", "bad json", "no table", "other hash"])
+def test_half_a_run_is_not_done(break_it):
+    config = fake_run("s2l")
+    folder = paths.run_folder("cpu", results.run_id(config))
+    record = json.loads((folder / "config.json").read_text())
+    if break_it == "no config":
+        (folder / "config.json").unlink()
+    elif break_it == "bad json":
+        (folder / "config.json").write_text("{")
+    elif break_it == "no table":
+        (folder / "per_image.csv").unlink()
+    else:
+        (folder / "config.json").write_text(json.dumps(record | {"hash": "00000000"}))
+    assert not results.is_done(config)
+
+
+def test_hash_covers_config_splits_scribbles_and_numerics(monkeypatch, tmp_path):
+    config = RunConfig("dsb-bf", "s2l", profile="cpu")
+    hashes = {results.run_hash(config), results.run_hash(dataclasses.replace(config, seed=1))}
+    monkeypatch.setattr(results, "NUMERICS_VERSION", 10**6)
+    hashes.add(results.run_hash(config))
+    changed = tmp_path / "changed.json"
+    changed.write_text("{}")
+    monkeypatch.setattr(paths, "scribble_file", lambda *_: changed)
+    hashes.add(results.run_hash(config))
+    unseen = RunConfig("dsb-bf", "supervised", profile="cpu", foreground_crops=0.0)
+    unaffected = results.run_hash(unseen)
+    changed.write_text("[]")
+    assert unaffected == results.run_hash(unseen)  # no crop of its is placed on a scribble
+    monkeypatch.setattr(paths, "split_file", lambda *_: changed)
+    hashes.add(results.run_hash(config))
+    assert len(hashes) == 5
+
+
+def test_methods_share_a_warmup_unless_it_differs():
+    ids = {
+        results.warmup_id(RunConfig("dsb-bf", m, profile="cpu"))
+        for m in ("s2l", "s2l-r1-r4", "scribble-only")
+    }
+    assert len(ids) == 1
+    assert results.warmup_id(RunConfig("dsb-bf", "s2l", profile="cpu", seed=1)) not in ids
+
+
+def test_paper_table_holds_thirty_numbers():
+    values = [value for pair in table1.PAPER_TABLE1.values() for value in pair]
+    assert len(values) == 30 and len(set(table1.PAPER_TABLE1)) == 15
+    assert set(table1.PAPER_TABLE1) == {(m, d) for m in TABLE1_METHODS for d in REAL}
+    assert sum(values) == pytest.approx(23.0925)
+
+
+def test_table1_is_the_mean_over_folds_of_the_mean_over_images():
+    fake_run("s2l", base=0.5)
+    fake_run("s2l", fold=1, base=0.7)
+    fake_run("supervised", base=0.6)
+    fake_run("otsu", base=0.1, checkpoints=("last",))
+    table = table1.table1(results.load_runs("cpu")).set_index(["method", "score"])
+    assert table.loc[("s2l", "IoU"), "ours"] == pytest.approx((0.6 + 0.8) / 2)
+    assert table.loc[("s2l", "IoU"), "spread"] == pytest.approx(
+        np.std([0.6, 0.8], ddof=1), abs=1e-4
+    )
+    assert table.loc[("s2l", "mDice"), "ours"] == pytest.approx(0.71)
+    assert table.loc[("s2l", "IoU"), "difference"] == pytest.approx(0.7 - 0.8108, abs=1e-4)
+    assert np.isnan(table.loc[("supervised", "IoU"), "spread"])
+    assert table.loc[("supervised", "IoU"), "rank"] == 1 and table.loc[("s2l", "IoU"), "rank"] == 2
+    assert "otsu" not in table.index.get_level_values("method")
+    assert set(table1.summary(results.load_runs("cpu")).method) == {"s2l", "supervised", "otsu"}
+
+
+def test_three_images_get_neither_interval_nor_test():
+    fake_run("s2l", base=0.5)
+    fake_run("supervised", base=0.7)
+    table = table1.table1(results.load_runs("cpu"))
+    assert table[["low", "high", "p_holm"]].isna().all(axis=None) and (table.images == 3).all()
+    for text in (table1.table1_markdown(table), table1.table1_html(table)):
+        assert not {"†", "["} & set(
+            html.unescape(text).replace(table1.LEGEND, "").split("</style>")[-1]
+        )
+
+
+def test_a_run_with_settings_of_its_own_is_no_repetition():
+    fake_run("s2l", base=0.5)
+    fake_run("s2l", base=0.6, seed=1)
+    fake_run("s2l", base=0.7, annotator=2)
+    fake_run("s2l", base=0.1, pair_target="or")
+    fake_run("s2l", base=0.1, annotator="skeleton")
+    runs = results.load_runs("cpu")
+    assert runs.run_id.nunique() == 3 and set(runs.variant) == {""}
+    assert table1.table1(runs).set_index("score").loc["IoU", "ours"] == pytest.approx(0.7)
+    runs = results.load_runs("cpu", variants=True)
+    assert set(runs.variant) == {"", "pair_target=or", "annotator=skeleton"}
+    wide = table1.summary(runs).query("checkpoint == 'best'").set_index("variant")
+    assert wide.iou["pair_target=or"] == pytest.approx(0.2) and wide.runs[""] == 3
+
+
+def test_only_variants_count_as_no_run():
+    fake_run("s2l", pair_target="or")
+    with pytest.raises(S2LError, match="make reproduce PROFILE=cpu"):
+        results.load_runs("cpu")
+
+
+def test_wide_table_has_every_score_and_checkpoint():
+    fake_run("s2l")
+    fake_run("s2l", fold=1)
+    wide = table1.summary(results.load_runs("cpu")).set_index("checkpoint")
+    assert set(wide.index) == {"best", "last"}
+    assert (
+        wide.merged["best"] == 2 and wide.missed["last"] == 1 and wide.false_positives["best"] == 1
+    )
+    assert {
+        f"{name}_spread" for name in ("iou", "mdice", "mdice_official", "aji", "f1", "merged")
+    } <= set(wide)
+
+
+def test_images_without_nuclei_are_left_out_of_mdice_only():
+    config = fake_run("s2l")
+    runs = results.load_runs("cpu")
+    runs.loc[runs.image == "i2", ["mdice", "mdice_official"]] = np.nan
+    row = table1.summary(runs).query("checkpoint == 'best'").iloc[0]
+    assert row.mdice == pytest.approx(0.55) and row.iou == pytest.approx(0.6)
+    assert results.run_id(config) in row.run_ids
+
+
+def test_table_as_text_marks_best_and_second_best():
+    fake_run("s2l", base=0.5)
+    fake_run("s2l-r1", base=0.6)
+    fake_run("supervised", base=0.4)
+    table = table1.table1(results.load_runs("cpu"))
+    markdown, page = table1.table1_markdown(table), table1.table1_html(table)
+    assert "**0.700** (paper 0.815, -0.115)" in markdown and "<u>0.600</u>" in markdown
+    assert markdown.count("**") == 4 and markdown.count("<u>") == 2 and "not run" not in markdown
+    looks = {name: rules for names, rules in re.findall(r"((?:#\w+(?:, )?)+) {(.*?)}", page, re.DOTALL)
+             for name in re.findall(r"\w+", names)}  # fmt: skip
+    values = re.findall(r'<td id="(\w+)"[^>]*>([\d.]+)', page)
+    seen = [
+        {value for name, value in values if colour in looks.get(name, "") and mark in looks[name]}
+        for colour, mark in (
+            ("color: #c1121f", "font-weight: bold"),
+            ("color: #1d4ed8", "underline"),
+        )
+    ]
+    assert seen == [{"0.710", "0.700"}, {"0.610", "0.600"}] and "S2L + R1x1" in page
+
+
+def test_subset_is_labelled_everywhere():
+    fake_run("s2l", dataset="dsb-fluo", subset=True)
+    runs = results.load_runs("cpu", variants=True)
+    assert set(runs.data) == {"DSB-Fluo (subset)"}
+    assert "DSB-Fluo (subset)" in table1.table1_markdown(table1.table1(runs))
+    assert (
+        results.data_label(RunConfig("dsb-fluo", "s2l", profile="paper")) == DATASETS["dsb-fluo"][0]
+    )
+
+
+def test_no_runs_names_the_command():
+    with pytest.raises(S2LError, match="make reproduce PROFILE=demo"):
+        results.load_runs("demo")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    (tmp_path / "kept.txt").write_text("old")
+    with pytest.raises(OSError):
+        write_atomically(tmp_path / "kept.txt", fail)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
+    assert (tmp_path / "kept.txt").read_text() == "old"
+
+
+def test_current_tables_are_those_made_from_the_finished_runs():
+    fake_run("s2l")
+    assert not results.tables_are_current("cpu")
+    write_csv(paths.results("cpu") / "table1.csv", table1.table1(results.load_runs("cpu")))
+    write_text(paths.figures("cpu") / "figure2.png", "")
+    assert results.tables_are_current("cpu")
+    fake_run("s2l-r1")
+    assert not results.tables_are_current("cpu")
+
+
+def test_rival_has_no_steps():
+    config = fake_run("otsu", checkpoints=("last",))
+    per_image, steps = results.read_run(paths.run_folder("cpu", results.run_id(config)))
+    assert steps.empty and len(per_image) == 3
+    assert isinstance(per_image, pd.DataFrame)

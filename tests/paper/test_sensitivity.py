@@ -1,0 +1,150 @@
+"""Readings of the paper and budgets of scribbles: what is planned, and that tables say what the runs say."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from s2l_core.config import RunConfig
+from s2l_core.profiles import PROFILES
+from s2l_paper import charts, results, sensitivity
+from s2l_paper.results import run_id, variant, warmup_id
+
+IMAGES = 12
+
+
+def finish(config, iou):
+    """A finished run whose best weights score `iou` (one number an image) and whose last are .02 below."""
+    rows = [
+        {
+            "run_id": run_id(config),
+            "dataset": config.dataset,
+            "method": config.method,
+            "fold": 0,
+            "seed": 0,
+        }
+        | {
+            "annotator": 0,
+            "budget": config.budget,
+            "checkpoint": checkpoint,
+            "image": f"i{n:02}",
+            "n_nuclei": 9,
+        }
+        | dict.fromkeys(
+            ("iou", "mdice", "mdice_official", "aji", "f1"), value - 0.02 * (checkpoint == "last")
+        )
+        | {"false_positives": 0, "missed": 0, "merged": 0}
+        for checkpoint in ("best", "last")
+        for n, value in enumerate(iou)
+    ]
+    results.write_run(config, rows, [{"step": 1, "loss": 0.5}], {}, seconds=1.0)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def base():
+    return np.linspace(0.4, 0.8, IMAGES)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_reading_changes_one_thing_and_no_run_is_in_table_1(profile):
+    usual, runs = sensitivity.default(profile), sensitivity.readings(profile)
+    assert (
+        usual.total_steps
+        <= (RunConfig(usual.dataset, usual.method, profile=profile).total_steps + 1) // 2 + 1
+    )
+    for label, config in runs.items():
+        own, default = config.to_dict(), usual.to_dict()
+        changed = {name for name in own if own[name] != default[name]}
+        assert changed == set(sensitivity.READINGS.get(label, ())), label
+        assert variant(config), label
+    assert len({run_id(config) for config in runs.values()}) == len(runs)
+    assert len({warmup_id(config) for config in runs.values()}) == 1
+
+
+def test_the_issue_of_scales_is_asked_as_the_paper_does():
+    scales = sensitivity.readings("cpu")["all five blocks"].scales
+    assert sorted(scale.block for scale in scales) == [1, 2, 3, 4, 5]
+
+
+def test_budgets_cover_every_effort_and_share_the_default():
+    plan = sensitivity.budgets("cpu")
+    assert {method for method, _ in plan} == {*sensitivity.DRAWN, "supervised"}
+    assert [budget for method, budget in plan if method == "s2l"] == list(sensitivity.BUDGETS)
+    assert plan["s2l-r1-r4", 0.3] == sensitivity.default("cpu")
+    assert plan["s2l", 0.3] == sensitivity.readings("cpu")["no contrast (S2L)"]
+
+
+def test_the_table_has_the_differences_of_the_runs(home, base):
+    runs = sensitivity.readings("cpu")
+    wobble = np.tile([0.01, -0.01], IMAGES // 2)
+    finish(runs[sensitivity.DEFAULT], base)
+    finish(runs["D1: target or"], base + 0.05 + wobble)
+    finish(runs["D3: 500 regions"], base + wobble)
+    finish(
+        RunConfig("dsb-fluo", "s2l-r1-r4", profile="cpu"), base + 0.3
+    )  # the usual run is not one of them
+    table = sensitivity.reading_table("cpu", results.load_runs("cpu", variants=True))
+    table = table[table.score == "IoU"].set_index("reading")
+    assert list(table.index) == [
+        sensitivity.DEFAULT,
+        "D1: target or",
+        "D3: 500 regions",
+        sensitivity.LAST,
+    ]
+    assert table.difference.iloc[1:].tolist() == pytest.approx([0.05, 0, -0.02])
+    assert np.isnan(table.difference.iloc[0]) and table["mean"].iloc[0] == pytest.approx(
+        base.mean(), abs=1e-4
+    )
+    assert table.low["D1: target or"] > 0 > table.low["D3: 500 regions"]
+    assert table.p_holm["D1: target or"] < 0.05 < table.p_holm["D3: 500 regions"]
+    assert set(table.images) == {IMAGES}
+
+
+def test_few_images_get_no_interval(home, base):
+    runs = sensitivity.readings("cpu")
+    finish(runs[sensitivity.DEFAULT], base[:3])
+    finish(runs["D1: target or"], base[:3] + 0.1)
+    table = sensitivity.reading_table("cpu", results.load_runs("cpu", variants=True))
+    assert table[["low", "high", "p_holm"]].isna().all(axis=None)
+
+
+def test_budget_table_and_pictures(home, base):
+    plan = sensitivity.budgets("cpu")
+    for (method, budget), config in plan.items():
+        finish(config, base + 0.1 * budget + 0.05 * (method == "supervised"))
+    runs = results.load_runs("cpu", variants=True)
+    curve = sensitivity.budget_table("cpu", runs)
+    part = curve[(curve.method == "s2l") & (curve.score == "IoU")]
+    assert part["mean"].tolist() == pytest.approx(
+        [base.mean() + 0.1 * budget for budget in sensitivity.BUDGETS], abs=1e-4
+    )
+    assert ((part.low < part["mean"]) & (part["mean"] < part.high)).all()
+    picture = charts.budget_picture(curve)
+    labels = {line.get_label() for line in picture.axes[0].lines}
+    assert {"S2L", "S2L + R1x1 + R4x4", "Random forest", "Supervised (full masks)"} <= labels
+    assert set(picture.run_ids) == set(curve.run_id)
+    effects = charts.reading_picture(sensitivity.reading_table("cpu", runs))
+    assert [text.get_text() for text in effects.axes[0].get_yticklabels()] == [
+        "no contrast (S2L)",
+        sensitivity.LAST,
+    ]
+    assert set(sensitivity.tables("cpu", runs)) == set(sensitivity.PRODUCTS)
+
+
+def test_no_such_run_gives_no_table(home, base):
+    finish(RunConfig("dsb-fluo", "s2l-r1-r4", profile="cpu"), base)
+    runs = results.load_runs("cpu", variants=True)
+    assert sensitivity.tables("cpu", runs) == {} and isinstance(
+        sensitivity.reading_table("cpu", runs), pd.DataFrame
+    )
+
+
+def test_a_label_names_its_switch_of_the_configuration():
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    assert all(set(change) <= fields for change in sensitivity.READINGS.values())

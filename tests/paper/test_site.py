@@ -1,0 +1,97 @@
+"""The site builds offline without a warning, and every link inside it leads somewhere."""
+
+import re
+import subprocess
+import sys
+from html import unescape
+from urllib.parse import unquote
+
+import pytest
+
+from conftest import ROOT
+from hands import CHROMIUM, REASON
+
+pytest_plugins = ["browsing"]  # a browser
+
+LINK = re.compile(r'(?:href|src)="([^"]+)"')
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-b",
+        "html",
+        "docs",
+        str(folder),
+    ]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_no_link_is_broken(site):
+    broken, seen = [], 0
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        for link in map(unescape, LINK.findall(text)):
+            target, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:", link):
+                continue
+            seen += 1
+            file = page if not target else page.parent / unquote(target).split("?")[0]
+            if not file.is_file():
+                broken.append(f"{page.relative_to(site)}: {link}")
+            elif (
+                anchor
+                and file.suffix == ".html"
+                and not re.search(rf'id="{re.escape(unquote(anchor))}"', file.read_text())
+            ):
+                broken.append(f"{page.relative_to(site)}: {link}")
+    assert seen > 500 and not broken, "\n".join(sorted(set(broken))[:20])
+
+
+@pytest.mark.slow
+def test_every_notebook_room_and_document_has_its_page(site):
+    index = (site / "index.html").read_text()
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"read/{notebook.stem}.html" in index, f"docs/index.md does not list {notebook.stem}"
+    reference = (site / "read/api.html").read_text()
+    for room in (ROOT / "s2l_core").glob("[a-z]*.py"):
+        assert f'id="module-s2l_core.{room.stem}"' in reference, room.name
+
+
+@pytest.mark.slow
+def test_nothing_is_loaded_from_the_network(site):
+    loaded = re.compile(r'<(?:script|img|iframe|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"')
+    found = {match for page in site.rglob("*.html") for match in loaded.findall(page.read_text())}
+    assert not found, "\n".join(sorted(found)[:20])
+    method = (site / "read/03_method.html").read_text()
+    assert method.count("<math ") > 15 and "\\frac" not in method, (
+        "formulas are drawn by the browser itself"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason=REASON)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone_by_day_and_by_night(site, browser, scheme):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page, wide = context.new_page(), []
+    for file in sorted(site.rglob("*.html")):
+        page.goto(file.as_uri())
+        if page.evaluate("document.documentElement.scrollWidth") > 390:
+            wide.append(file.name)
+        shade = page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+        )
+        assert (sum(shade) < 3 * 128) == (scheme == "dark"), (file.name, shade)
+    context.close()
+    assert not wide, "these must be scrolled sideways"

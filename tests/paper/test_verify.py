@@ -1,0 +1,275 @@
+"""`make verify` passes on what the runs say, and names the place wherever a digit or a run is not that."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from made_up import write_run
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from conftest import ROOT
+from s2l_core.config import RunConfig, digest
+from s2l_core.files import write_json
+from s2l_paper import paths, provenance, results, verify
+from s2l_paper.table1 import image_scores
+
+README = "# Ours\n\n<!-- table1 -->\n<!-- /table1 -->\nand\n<!-- claims cpu -->\nold\n<!-- /claims -->\nend\n"
+
+
+def figure2(scores=None, ids=None):
+    """A picture that carries what notebook 07 writes into it."""
+    runs = results.load_runs("cpu")
+    shown = runs[runs.shown & (runs.fold == 0) & (runs.image == "image1")]
+    scores = scores or {
+        f"{row.run_id}/{row.image}": image_scores(row) for _, row in shown.iterrows()
+    }
+    ids = sorted(ids or shown.run_id)
+    info = PngInfo()
+    for name, text in {
+        "RunIds": " ".join(ids),
+        "Hash": digest(ids),
+        "Scores": json.dumps(scores),
+    }.items():
+        info.add_text(name, text)
+    paths.figures("cpu").mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4)).save(paths.figures("cpu") / "figure2.png", pnginfo=info)
+
+
+def notebook():
+    """An executed notebook 06 that shows the tables as they are."""
+    texts = [(paths.results("cpu") / name).read_text() for name in ("table1.md", "claims.md")]
+    cells = [
+        {"outputs": [{"data": {"text/markdown": text.splitlines(keepends=True)}}]} for text in texts
+    ]
+    write_json(
+        paths.executed("cpu") / "06_table1.ipynb", {"cells": [{"cell_type": "markdown"}, *cells]}
+    )
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Three runs and everything that is made from them."""
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+    monkeypatch.delenv("S2L_DATA", raising=False)
+    for method, fold, iou in (("s2l", 0, 0.5), ("s2l", 1, 0.6), ("supervised", 0, 0.7)):
+        write_run(method, fold=fold, iou=iou)
+    (tmp_path / "README.md").write_text(README)
+    verify.write(["cpu"])
+    figure2()
+    notebook()
+    return tmp_path
+
+
+def check():
+    return verify.faults(verify.profiles())
+
+
+def alter(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def run_of(method):
+    return paths.run_folder("cpu", results.run_id(RunConfig("dsb-bf", method, profile="cpu")))
+
+
+def test_what_was_written_from_the_runs_passes(home, capsys):
+    assert check() == []
+    (paths.results("cpu") / "recipe.csv").write_text("by hand\n")
+    with pytest.raises(SystemExit) as end:
+        verify.main([])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert "cpu: 3 runs, 6 tables" in said and "every number follows" in said
+    assert "not made from runs, not checked: recipe.csv" in said
+
+
+@pytest.mark.parametrize("name", verify.PRODUCTS)
+def test_any_altered_digit_is_found(home, name):
+    file = paths.results("cpu") / name
+    found = re.search(r"0\.\d*[1-8](?=\D)", file.read_text())  # a last digit
+    at = found.end() - 1
+    text = file.read_text()
+    file.write_text(text[:at] + str(int(text[at]) + 1) + text[at + 1 :])
+    faults = [fault for fault in check() if f"results/cpu/{name}, line" in fault]
+    assert len(faults) == 1 and found[0] in faults[0] and "--write" in faults[0]
+
+
+def test_documents_and_executed_notebook_are_held_to_the_tables(home):
+    alter(home / "README.md", "0.580", "0.581")
+    alter(home / "REPRODUCIBILITY.md", "| 1.0 |", "| 1.1 |")
+    alter(paths.executed("cpu") / "06_table1.ipynb", "0.580", "0.581")
+    faults = check()
+    assert [fault.split(",")[0].split(":")[0] for fault in faults] == [
+        "results/cpu/executed/06_table1.ipynb",
+        "REPRODUCIBILITY.md",
+        "README.md",
+    ]
+    assert "does not show table1.md" in faults[0] and "0.581" in faults[2] and "0.580" in faults[2]
+
+
+def test_readme_blocks_are_filled_and_the_rest_is_left(home):
+    text = (home / "README.md").read_text()
+    table, ledger = (
+        (paths.results("cpu") / name).read_text() for name in ("table1.md", "claims.md")
+    )
+    assert text == README.replace("<!-- table1 -->\n", f"<!-- table1 -->\n{table}").replace(
+        "old\n", ledger
+    )
+
+
+def test_an_altered_score_of_an_image_is_found(home):
+    folder = run_of("supervised")
+    alter(folder / "per_image.csv", "0.74", "0.75")
+    faults = check()
+    assert f"{folder.name}/per_image.csv: altered since the run wrote it" in faults[0]
+    assert any("table1.csv" in fault for fault in faults[1:])  # the run no longer counts
+    record = json.loads((folder / "config.json").read_text())
+    record["per_image"] = digest((folder / "per_image.csv").read_bytes(), 16)
+    write_json(folder / "config.json", record)
+    assert any("table1.csv, line" in fault for fault in check())  # nor does a forged record help
+
+
+def test_each_input_of_a_run_is_compared(home, monkeypatch, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    expected = {"splits": ("split_file", 3), "scribbles": ("scribble_file", 3)}
+    for name, (owner, runs) in expected.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(paths, owner, lambda *_: other)
+            faults = [fault for fault in check() if "stale" in fault]
+            assert len(faults) == runs and all(f"{name} changed now" in fault for fault in faults)
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "NUMERICS_VERSION", 10**6)
+        faults = check()
+    assert all("stale: numerics changed now. Delete it" in fault for fault in faults[:3])
+    assert "no finished run" in faults[3] and "make reproduce PROFILE=cpu" in faults[3]
+
+
+def test_an_altered_configuration_is_stale(home):
+    alter(run_of("s2l") / "config.json", '"max_regions": 2000', '"max_regions": 2001')
+    (fault,) = [fault for fault in check() if "stale" in fault]
+    assert f"{run_of('s2l').name}: stale: its configuration gives dsb-bf_s2l_f0_s0_" in fault
+
+
+def test_a_field_that_was_not_recorded_is_named_unless_nothing_depends_on_it(home):
+    file = run_of("s2l") / "config.json"
+    record = json.loads(file.read_text())
+    usual = record["config"].pop("pair_target")  # the paper's value: the hash leaves it out
+    write_json(file, record)
+    assert check() == [] and usual == "same"
+    record["config"].pop("max_regions")
+    record["hash"] = "00000000"
+    write_json(file, record)
+    assert any(
+        "stale: max_regions is 2000, pair_target is 'same' now" in fault for fault in check()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", "{"), ("config.json", '{"config": {"no_such_field": 1}}'), ("env.json", None)],
+)
+def test_an_unreadable_run_is_named(home, name, content):
+    file = run_of("s2l") / name
+    file.unlink() if content is None else file.write_text(content)
+    (fault,) = check()
+    assert f"{run_of('s2l').name}: cannot be read" in fault and "run it again" in fault
+
+
+def test_numbers_and_runs_of_figures_are_checked(home):
+    place = f"{run_of('s2l').name}/image1"
+    figure2(scores={place: "IoU 0.99   mDice 0.53"})
+    (fault,) = check()
+    assert "'IoU 0.99   mDice 0.53'" in fault and "computed 'IoU 0.52   mDice 0.53'" in fault
+    figure2(scores={"gone/image1": "IoU 0.52   mDice 0.53"})
+    assert "computed 'nothing'" in check()[0]
+    figure2(ids=[run_of("s2l").name])
+    assert "shows 1 of 2 runs" in check()[0]
+    figure2(ids=["dsb-bf_s2l_f0_s0_00000000"])
+    assert "made from other runs" in check()[0]
+
+
+def test_a_new_run_makes_everything_stale_until_written(home, capsys):
+    write_run("s2l-r1", iou=0.65)
+    assert {fault.split(",")[0].split(":")[0] for fault in check()} >= {
+        "results/cpu/table1.csv",
+        "results/cpu/claims.csv",
+        "REPRODUCIBILITY.md",
+    }
+    figure2()
+    with pytest.raises(SystemExit) as end:
+        verify.main(["--write"])
+    assert (
+        end.value.code == 1
+        and "06_table1.ipynb: does not show table1.md" in capsys.readouterr().out
+    )
+    notebook()
+    assert check() == []
+
+
+def test_a_missing_table_is_named(home):
+    (paths.results("cpu") / "claims.md").unlink()
+    faults = check()
+    assert "results/cpu/claims.md: missing" in faults[0]
+
+
+def test_reproducibility_names_what_made_a_number(home):
+    write_run("s2l", fold=1, annotator=2)
+    write_run("s2l", pair_target="or")
+    text = provenance.reproducibility(["cpu"])
+    assert 'make reproduce PROFILE=cpu DATASETS=dsb-bf METHODS=s2l FOLDS="0 1" SEEDS="0"' in text
+    assert (
+        "`python -m s2l_paper.notebooks train dataset=dsb-bf method=s2l profile=cpu fold=1 annotator=2`"
+        in text
+    )
+    assert "profile=cpu 'pair_target='\"'\"'or'\"'\"''`" in text
+    inputs = results.run_inputs(RunConfig("dsb-bf", "s2l", profile="cpu"))
+    assert (
+        f"| DSB-BF | {inputs['splits']} | {inputs['scribbles']} | {inputs['numerics']} | 4 |"
+        in text
+    )
+    env = json.loads((run_of("s2l") / "env.json").read_text())
+    assert (
+        f"{env['cores']} cores, {env['memory_gib']} GiB" in text
+        and f"numpy {env['packages']['numpy']}" in text
+    )
+    assert "5 runs, 0.1 hours" in text and "| 1.0 | 0.5 |" in text
+    assert provenance.reproducibility([]) == provenance.INTRODUCTION
+
+
+def test_the_command_of_a_run_makes_that_run(home):
+    config = RunConfig(
+        "dsb-bf", "s2l-r1", profile="cpu", fold=2, seed=3, annotator="skeleton", rate_heads=0.001
+    )
+    words = [word.split("=", 1) for word in shlex.split(provenance.command(config)) if "=" in word]
+    texts = ("dataset", "method", "profile")
+    values = {name: text if name in texts else ast.literal_eval(text) for name, text in words}
+    assert RunConfig.from_dict(values) == config
+
+
+def test_profiles_made_anew_are_not_asked_for(home):
+    write_run("otsu", "synthetic-fluo", profile="demo")
+    assert verify.profiles() == ["cpu"]
+
+
+def test_nothing_loads_torch(home):
+    code = "import sys; from s2l_core import verify; print(verify.faults(verify.profiles()), 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"S2L_HOME": str(home)}, cwd=ROOT
+    )
+    assert done.stdout.strip() == "[] False", done.stderr
+
+
+def test_every_committed_number_follows_from_the_runs(monkeypatch):
+    monkeypatch.delenv("S2L_HOME", raising=False)
+    assert verify.profiles(), "no committed results"
+    assert verify.faults(verify.profiles()) == []
