@@ -17,7 +17,7 @@ from s2l_core.batches import Prefetcher
 from s2l_core.checkpoints import save_model
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
 from s2l_core.objective import loss_terms, rate_factor, scale_labels
-from s2l_paper import annotators, paths, results
+from s2l_paper import annotators, paths, results, runs
 from s2l_paper.runs import new_trainer, train, warm_up
 
 CPU = torch.device("cpu")
@@ -251,7 +251,7 @@ def test_not_a_number_stops_the_run_and_says_where(monkeypatch):
 
 def test_weights_that_overflow_stop_the_run_before_they_are_averaged(monkeypatch):
     monkeypatch.setattr(
-        runs, "predict", lambda model, image: np.full(image.shape[:2], np.nan, np.float32)
+        trainer, "predict", lambda model, image: np.full(image.shape[:2], np.nan, np.float32)
     )
     with pytest.raises(S2LError, match="step 2: a prediction is not finite. Lower rate_encoder"):
         train(smoke("s2l"), progress=False)
