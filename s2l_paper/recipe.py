@@ -1,0 +1,190 @@
+"""Experiments behind profile `pretrained` (notebook 10): what each choice of the recipe is worth.
+
+Only validation images decide: nothing here can reach a test image. A trial is one training with one seed; it is kept as
+a row of `recipe.csv` and, with the same settings, never made again.
+"""
+
+import dataclasses
+import itertools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from s2l_core import checkpoints
+from s2l_core.config import IGNORE, R1, R4, RunConfig, S2LError
+from s2l_core.files import alone, write_csv
+from s2l_core.pseudo_labels import PseudoLabels
+from s2l_paper import paths, results
+from s2l_paper.runs import new_trainer, warm_up
+
+FULL = "s2l-r1-r4"
+SEEDS = (0, 1, 2)
+COLUMNS = ["experiment", "choice", "dataset", "method", "annotator", "budget", "seed"]
+COLUMNS += ["validation_iou", "best_iou", "coverage", "accuracy", "predictions", "curve", "cpu_seconds", "run"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice of an experiment.
+
+    Attributes:
+        label: what it is called in tables.
+        method: a name in METHODS.
+        fields: what it sets otherwise than the profile.
+        truth: the covered pixels are labelled by the masks: pseudo-labels that make no mistake.
+        seeds: of its trials.
+    """
+
+    label: str
+    method: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    truth: bool = False
+    seeds: tuple[int, ...] = SEEDS
+
+
+def _coarse(weight: float) -> tuple:
+    return (R1, dataclasses.replace(R4, weight=weight))
+
+
+LABELS_OF = {"blind, 30 %": {"annotator": 0, "budget": 0.3}, "blind, 100 %": {"annotator": 0, "budget": 1.0}}
+LABELS_OF |= {
+    "attentive, 30 %": {"annotator": "attentive-0", "budget": 0.3},
+    "attentive, 100 %": {"annotator": "attentive-0", "budget": 1.0},
+}
+
+COARSE_TERM = {  # ways to weigh R4x4 and to bring it in
+    "lambda 10 (paper)": {},
+    "lambda 1": {"scales": _coarse(1.0)},
+    "lambda 0.3": {"scales": _coarse(0.3)},
+    "balanced mean": {"pair_reduction": "balanced", "equalise": True},
+    "ramp over 100 steps": {"contrast_ramp": 100},
+    "heads alone for 50 steps": {"heads_alone": 50},
+    "heads three times as fast": {"rate_heads": 9e-3},
+}
+
+
+def experiments() -> dict[str, list[Choice]]:
+    """The five experiments, each an answer to one question of the docs."""
+    labels = [
+        Choice("scribbles alone", "scribble-only"),
+        Choice("one snapshot", "s2l", {"average_every": 200, "averaging": 1.0}),
+        Choice("six averaged", "s2l"),
+        Choice("truth where labelled", "s2l", truth=True),
+    ]
+    coarse = []
+    for budget, (label, change) in itertools.product((0.3, 1.0), COARSE_TERM.items()):
+        coarse.append(Choice(f"{label}, {budget:.0%}", FULL, {"budget": budget} | change))
+    coarse += [Choice(f"without (S2L), {budget:.0%}", "s2l", {"budget": budget}) for budget in (0.3, 1.0)]
+    annotator = []
+    for (label, fields), method in itertools.product(LABELS_OF.items(), ("scribble-only", "s2l", FULL)):
+        annotator.append(Choice(f"{label}: {method}", method, fields))
+    scratch = {"encoder_weights": None, "frozen_statistics": False}
+    scratch |= {"rate_encoder": 3e-3, "rate_decoder": 9e-3}
+    pretraining = []
+    for method in ("supervised", "s2l", FULL):
+        pretraining.append(Choice(f"pretrained: {method}", method))
+        pretraining.append(Choice(f"from scratch: {method}", method, scratch))
+    noise = [Choice(method, method, seeds=(0, 1, 2, 3)) for method in ("s2l", "scribble-only")]
+    return {
+        "labels": labels,
+        "coarse term": coarse,
+        "annotator and budget": annotator,
+        "pretraining": pretraining,
+        "noise": noise,
+    }
+
+
+def configuration(choice: Choice, seed: int, *, profile: str, dataset: str) -> RunConfig:
+    """The run of one trial, on fold 0."""
+    return RunConfig(dataset, choice.method, profile=profile, seed=seed, **choice.fields)
+
+
+class TruthfulLabels(PseudoLabels):
+    """Averages whose pseudo-labels are right: what is covered stays, what it says comes from the masks."""
+
+    def __init__(self, like: PseudoLabels, truth: dict[str, Any], confidence: float):
+        super().__init__(like.averaging, like.start)
+        self.truth, self.confidence = truth, confidence
+
+    def average(self, id: str, shape: tuple[int, int] | None = None):
+        """0 or 1 as the mask says where the average is sure, one half elsewhere; (H, W) float32."""
+        averaged = super().average(id, shape)
+        covered = super().labels(id, 1 - self.confidence, self.confidence, shape) != IGNORE
+        return averaged.new_tensor(self.truth[id]).where(covered, averaged.new_tensor(0.5))
+
+    def labels(self, id: str, low: float, high: float, shape: tuple[int, int] | None = None):
+        """Pseudo-labels (H, W) uint8 of the truthful average."""
+        labels = super().labels(id, low, high, shape)
+        right = labels.new_tensor(self.truth[id])
+        return right.where(labels != IGNORE, labels)
+
+
+def table_file(profile: str) -> Path:
+    """Where the trials of a profile are kept."""
+    return paths.results(profile) / "recipe.csv"
+
+
+def kept_trials(profile: str) -> pd.DataFrame:
+    """The trials made so far; empty before the first."""
+    file = table_file(profile)
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+
+
+def trials(profile: str, dataset: str, names: list[str] | None = None) -> list[tuple[str, Choice, int]]:
+    """(experiment, choice, seed) of every trial, one seed of all choices after the other.
+
+    Raises:
+        S2LError: an experiment that does not exist.
+    """
+    known = experiments()
+    for name in names or []:
+        if name not in known:
+            raise S2LError(f"experiment = {name!r} is not known. Choose one of: {', '.join(known)}.")
+    plan = [(name, choice, seed) for name in names or known for choice in known[name] for seed in choice.seeds]
+    return sorted(plan, key=lambda trial: trial[2])
+
+
+def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, dataset: str) -> None:
+    """Trains one trial, unless it is kept already, and keeps its row; another process at work on it is waited for."""
+    config = configuration(choice, seed, profile=profile, dataset=dataset)
+    trial = results.run_id(config) + ("_truth" if choice.truth else "")
+    folder = paths.results(profile) / "warmups" / f"trial_{trial}"
+    with alone(folder):
+        kept = kept_trials(profile)
+        if ((kept.run == trial) & (kept.experiment == experiment) & (kept.choice == choice.label)).any():
+            return
+        same = kept[kept.run == trial]
+        if len(same):  # the same training answers two questions
+            row = same.iloc[0].to_dict() | {"experiment": experiment, "choice": choice.label}
+        else:
+            row = _train(config, choice) | {"experiment": experiment, "choice": choice.label, "run": trial}
+        with alone(table_file(profile)):
+            table = pd.concat([kept_trials(profile), pd.DataFrame([row], columns=COLUMNS)])
+            write_csv(table_file(profile), table)
+
+
+def _train(config: RunConfig, choice: Choice) -> dict[str, Any]:
+    """One training from the shared warm-up; its last and best validation IoU, and what its labels were worth."""
+    started = time.process_time()
+    trainer = new_trainer(config)
+    if trainer.method.forks:
+        checkpoints.restore(trainer, warm_up(config))
+    if choice.truth:
+        truth = {image.id: (image.instances > 0).astype("uint8") for image in trainer.data.images}
+        truthful = TruthfulLabels(trainer.pseudo, truth, config.confidence)
+        truthful.load_state_dict(trainer.pseudo.state_dict())
+        trainer.pseudo = truthful
+    trainer.fit()
+
+    history = pd.DataFrame(trainer.history).set_index("step")
+    curve = history.validation_iou.dropna()
+    labels = history.reindex(columns=["coverage", "accuracy", "predictions"]).dropna(how="all")
+    row = {name: getattr(config, name) for name in ("dataset", "method", "annotator", "budget", "seed")}
+    row |= {"validation_iou": round(curve.iloc[-1], 4), "best_iou": round(curve.max(), 4)}
+    row |= {name: round(float(labels[name].iloc[-1]), 4) for name in labels if len(labels)}
+    row["curve"] = " ".join(f"{step}:{value:.4f}" for step, value in curve.items())
+    row["cpu_seconds"] = round(time.process_time() - started)
+    return row
