@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from conftest import ROOT
+from s2l_core.weights import PACKAGED
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {
@@ -160,6 +161,7 @@ def test_every_dependency_is_used():
     profiles = "".join(file.read_text() for file in (ROOT / "workflow").glob("profiles/*/*.yaml"))
     executors = {f"snakemake_executor_plugin_{name}" for name in re.findall(r"(?m)^executor: (\w+)", profiles)}
     used = imported_modules() | tools | drawn | executors
+    used |= {source.package.replace("-", "_") for source in PACKAGED.values()}  # read, never imported
     idle = [name for name in RUNTIME | DEVELOPMENT if IMPORT_NAMES.get(name, name.replace("-", "_")) not in used]
     assert not idle, f"no one imports or calls {idle}: drop them from pyproject.toml and environment.yml"
 
