@@ -1,38 +1,35 @@
-"""The network: an untouched `smp.Unet`, its decoder blocks tapped, and a projection head for each tapped block."""
+"""The network: an untouched `smp.Unet`, its decoder blocks tapped, a head for each tapped block."""
 
 import os
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 import segmentation_models_pytorch as smp
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from s2l_core.config import S2LError, ScaleTerm, seed_for
+from s2l_core.config import ScaleTerm, seed_for
+from s2l_core.weights import load_encoder_weights, normalisation, smp_name, unknown_encoder
 
-DECODER_CHANNELS = (
-    256,
-    128,
-    64,
-    32,
-    16,
-)  # of decoder blocks 1 (1/16 of the resolution) to 5 (all of it)
+# of decoder blocks 1 (1/16 of the resolution) to 5 (all of it)
+DECODER_CHANNELS = (256, 128, 64, 32, 16)
 EMBEDDING_CHANNELS = 32
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ScribbleUNet(nn.Module):
     """U-Net of Sec. 3.2 with projection heads f_phi of Sec. 2.2 (D15) on any decoder blocks.
 
     Args:
-        encoder: an encoder's name in segmentation_models_pytorch.
-        scales: contrastive terms; scales on the same block share its head. More can follow by `add_heads`.
-        encoder_weights: None for random weights, "imagenet" for those of the hub, or a local `.safetensors` or `.pth`
-            file with the keys of smp's encoder (torchvision's names for a ResNet; its `fc` is dropped) (D13).
+        encoder: "efficientnet-lite0" to "-lite2", or a name in segmentation_models_pytorch.
+        scales: contrastive terms; scales on the same block share its head. More can follow by
+            `add_heads`.
+        encoder_weights: None for random weights, "imagenet", or a local `.safetensors` or `.pth`
+            file (D13); `weights.load_encoder_weights` says where each comes from.
         intensity: kept for `predict`, which prepares images by it (D20).
-        seed: of the initial weights. Neither they nor a head's depend on which heads there are; no global generator
-            is touched.
+        seed: of the initial weights. Neither they nor a head's depend on which heads there are; no
+            global generator is touched.
+        frozen_statistics: the encoder's batch norm keeps the means and deviations that came with
+            its weights, in training too; its scales and shifts are learned. From random weights
+            this leaves nothing normalised: it is meant for pretrained ones.
 
     Raises:
         S2LError: unknown encoder; weights missing, unreadable or of another encoder.
@@ -46,77 +43,118 @@ class ScribbleUNet(nn.Module):
         *,
         intensity: str = "imagenet",
         seed: int = 0,
+        frozen_statistics: bool = False,
     ):
         super().__init__()
+
+        # every layer draws random weights first, pretrained or not: so the decoder's are the same
         with _seeded(seed, "model"):
-            try:
-                self.unet = smp.Unet(
-                    encoder, encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1
-                )
-            except KeyError as error:
-                known = ", ".join(
-                    name for name in smp.encoders.get_encoder_names() if name.startswith("resnet")
-                )
-                raise S2LError(
-                    f"encoder = {encoder!r} is not known. Choose one of smp's, as {known}."
-                ) from error
+            self.unet = _plain_unet(encoder)
             if encoder_weights is not None:
-                _load_encoder(self.unet.encoder, encoder, encoder_weights)
-        # normalisation belongs to the weights, so that they are never used without it
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+                load_encoder_weights(self.unet.encoder, encoder, encoder_weights)
+
+        # normalisation is saved with the weights, so that they are never used without it
+        mean, std = normalisation(encoder)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
         self.intensity = intensity
+        self.frozen_statistics = frozen_statistics
         self.scales: tuple[ScaleTerm, ...] = ()
         self.heads = nn.ModuleDict()
         self.add_heads(scales, seed)
 
+        # a new module is in training mode without being asked, and then nothing would be frozen
+        self.train()
+
     def add_heads(self, scales: tuple[ScaleTerm, ...], seed: int = 0) -> None:
-        """Appends scales; heads that are missing are made, with weights that depend on the seed and the block only."""
+        """Appends scales; a missing head is made, its weights depending on seed and block only."""
         for scale in scales:
-            if str(scale.block) not in self.heads:
-                with _seeded(seed, "head", scale.block):
-                    self.heads[str(scale.block)] = _head(DECODER_CHANNELS[scale.block - 1]).to(
-                        self.mean.device
-                    )
+            block = str(scale.block)
+            if block in self.heads:
+                continue
+            with _seeded(seed, "head", scale.block):
+                head = _head(DECODER_CHANNELS[scale.block - 1])
+            self.heads[block] = head.to(self.mean.device)
         self.scales += tuple(scales)
+
+    def train(self, mode: bool = True) -> "ScribbleUNet":
+        """As in PyTorch; `frozen_statistics` keeps the encoder's batch norm in evaluation mode."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for layer in self.unet.encoder.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        return self
 
     def logits(self, image: Tensor) -> Tensor:
         """Foreground logits (B, H, W) of images (B, 3, H, W) in [0, 1]; no head runs."""
-        return self.unet((image - self.mean) / self.std).squeeze(1)
+        normalised = (image - self.mean) / self.std
+        return self.unet(normalised).squeeze(1)  # (B, 1, H, W) -> (B, H, W)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, image: Tensor, *, detach: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Logits and, for each scale, the embeddings of its regions.
 
         Args:
             image: (B, 3, H, W) float in [0, 1], H and W multiples of 32.
+            detach: heads see the features without their history: what is learned from embeddings
+                moves the heads alone, and the U-Net learns from the logits only.
 
         Returns:
-            logits (B, H, W) and a list of embeddings (B, 32, H / factor, W / factor) in the order of `scales`.
+            logits (B, H, W) and a list of embeddings (B, 32, H / factor, W / factor) in the order
+            of `scales`.
         """
-        features = {}
-        # hooks that live for this call only: the U-Net stays smp's own and keeps no feature map alive
-        hooks = [
-            self.unet.decoder.blocks[int(block) - 1].register_forward_hook(
-                lambda module, inputs, output, block=block: features.update({block: output})
-            )
-            for block in self.heads
-        ]
-        try:
-            logits = self.logits(image)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        embeddings = {block: head(features[block]) for block, head in self.heads.items()}
+        with self._tapped() as features:
+            logits = self.logits(image)  # (B, H, W)
+
+        embeddings = {}
+        for block, head in self.heads.items():
+            feature = features[block]  # (B, DECODER_CHANNELS[block - 1], H / factor, W / factor)
+            if detach:
+                feature = feature.detach()
+            embeddings[block] = head(feature)  # (B, 32, H / factor, W / factor)
         return logits, [embeddings[str(scale.block)] for scale in self.scales]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by learning rate (D9): "encoder", "decoder" (segmentation head included) and "heads"."""
+        """Parameters by learning rate (D9): "encoder", "decoder" with its last layer, "heads"."""
         unet = self.unet
         return {
             "encoder": list(unet.encoder.parameters()),
             "decoder": [*unet.decoder.parameters(), *unet.segmentation_head.parameters()],
             "heads": list(self.heads.parameters()),
         }
+
+    @contextmanager
+    def _tapped(self):
+        """A dict that a forward pass inside fills with the features of every block that has a head.
+
+        Hooks live for this one call: the U-Net stays smp's own and keeps no feature map alive.
+        """
+        features: dict[str, Tensor] = {}
+
+        def keep(block: str):
+            def hook(module, inputs, output):
+                features[block] = output
+
+            return hook
+
+        with ExitStack() as hooks:
+            for block in self.heads:
+                layer = self.unet.decoder.blocks[int(block) - 1]
+                hooks.enter_context(layer.register_forward_hook(keep(block)))
+            yield features
+
+
+def _plain_unet(encoder: str) -> smp.Unet:
+    try:
+        return smp.Unet(
+            smp_name(encoder),
+            encoder_weights=None,
+            decoder_channels=DECODER_CHANNELS,
+            classes=1,
+        )
+    except (KeyError, RuntimeError) as error:  # smp's and timm's, for a name they do not know
+        raise unknown_encoder(encoder) from error
 
 
 def _head(channels: int) -> nn.Sequential:
@@ -132,59 +170,10 @@ def _head(channels: int) -> nn.Sequential:
 
 @contextmanager
 def _seeded(*purpose):
-    """Weights made inside come from seed_for(*purpose). `torch.manual_seed` would also reseed every accelerator."""
+    """Weights made inside come from seed_for(*purpose).
+
+    `torch.manual_seed` would also reseed every accelerator.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_for(*purpose))
         yield
-
-
-def _load_encoder(module: nn.Module, encoder: str, weights: str | os.PathLike) -> None:
-    """Fills the encoder from the hub or from a file, completely or not at all."""
-    state = (
-        _hub_state(encoder) if weights == "imagenet" else _file_state(Path(weights).expanduser())
-    )
-    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise S2LError(
-            f"encoder_weights = {str(weights)!r} do not fit encoder {encoder!r}: expected exactly the keys and shapes "
-            f"of smp's {encoder} encoder (torchvision's, for a ResNet). Found: {reason}. Use that encoder's file."
-        ) from error
-
-
-def _hub_state(encoder: str) -> dict[str, Tensor]:
-    try:
-        return smp.encoders.get_encoder(encoder, weights="imagenet").state_dict()
-    except (
-        Exception
-    ) as error:  # the hub's client raises its own, its HTTP library's and the system's errors
-        raise S2LError(
-            f"encoder_weights = 'imagenet' of {encoder!r} could not be had: neither in the hub's cache nor over the "
-            f"network ({type(error).__name__}). Either give the path of a local .safetensors or .pth file as "
-            "encoder_weights, or run once on a machine with network and copy its Hugging Face cache (HF_HOME) here."
-        ) from error
-
-
-def _file_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise S2LError(
-            f"encoder_weights = {str(path)!r}: no such file. Expected None, 'imagenet', or the path of a .safetensors "
-            "or .pth file. Correct the path."
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader has its own errors for a file cut short
-        raise S2LError(
-            f"encoder_weights = {str(path)!r} cannot be read ({type(error).__name__}): expected a whole .safetensors "
-            "file, or a .pth file that holds tensors only. Fetch it again."
-        ) from error
-    if not isinstance(state, dict):
-        raise S2LError(
-            f"encoder_weights = {str(path)!r} holds a {type(state).__name__}: expected a state dict of tensors. "
-            "Save it with torch.save(encoder.state_dict(), path)."
-        )
-    return state

@@ -244,3 +244,117 @@ def test_imagenet_takes_the_hubs_weights(tmp_path, monkeypatch):
 def test_an_unknown_encoder_is_named():
     with pytest.raises(S2LError, match="encoder = 'resnet35' is not known.*resnet34"):
         ScribbleUNet("resnet35")
+
+
+LITE = "efficientnet-lite0"
+
+
+@pytest.mark.parametrize(
+    "encoder", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
+)
+def test_lite_encoders_feed_the_same_decoder_and_heads(encoder):
+    model = ScribbleUNet(encoder, BLOCKS).eval()
+    features = []
+    for block in model.unet.decoder.blocks:
+        block.register_forward_hook(lambda module, inputs, output: features.append(output))
+    with torch.no_grad():
+        logits, embeddings = model(images())
+
+    assert logits.shape == (2, 64, 64)
+    sides = [64 // scale.factor for scale in BLOCKS]
+    assert sides == [4, 8, 16, 32, 64]
+    shapes = [tuple(feature.shape) for feature in features]
+    assert shapes == [(2, c, s, s) for c, s in zip(DECODER_CHANNELS, sides, strict=True)]
+    assert [tuple(e.shape) for e in embeddings] == [(2, 32, s, s) for s in sides]
+
+
+@pytest.mark.parametrize(("encoder", "millions"), [(LITE, 5.2), ("resnet34", 24.4)])
+def test_number_of_parameters(encoder, millions):
+    count = sum(parameter.numel() for parameter in ScribbleUNet(encoder).parameters())
+    assert round(count / 1e6, 1) == millions
+
+
+def test_a_lite_network_draws_nothing_of_its_own_while_it_trains():
+    """Blocks dropped at random would come from the global generator, and no resumed run would be the same."""
+    first, second = ScribbleUNet(LITE, (R4,), seed=3), ScribbleUNet(LITE, (R4,), seed=3)
+    assert same(first.state_dict(), second.state_dict())
+    assert not same(first.state_dict(), ScribbleUNet(LITE, (R4,), seed=4).state_dict())
+
+    before = torch.get_rng_state()
+    logits, embeddings = first(images())
+    again, embeddings_again = second(images())
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(logits, again)
+    assert torch.equal(embeddings[0], embeddings_again[0])
+
+
+def test_every_parameter_of_a_lite_network_learns():
+    model = ScribbleUNet(LITE, (R1, R4))
+    logits, embeddings = model(images(side=96))
+    (logits.square().mean() + sum(e[:, :, 0, 0].square().mean() for e in embeddings)).backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not idle
+
+
+def test_normalisation_belongs_to_the_encoder_and_is_saved_with_it():
+    lite, resnet = ScribbleUNet(LITE), unet()
+    assert lite.mean.flatten().tolist() == lite.std.flatten().tolist() == [0.5, 0.5, 0.5]
+    assert torch.equal(resnet.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+    assert torch.equal(resnet.std.flatten(), torch.tensor([0.229, 0.224, 0.225]))
+
+    # what an older version saved keeps the values that it was trained with
+    lite.load_state_dict(lite.state_dict() | {"mean": resnet.mean, "std": resnet.std})
+    assert torch.equal(lite.mean, resnet.mean) and torch.equal(lite.std, resnet.std)
+
+
+def batch_norms(module):
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, LITE])
+def test_frozen_statistics_stay_while_everything_else_trains(encoder):
+    model = ScribbleUNet(encoder, (R1,), frozen_statistics=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    logits, embeddings = model(images())
+    (logits.square().mean() + embeddings[0][:, :, 0, 0].square().mean()).backward()
+
+    moved = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert moved and not any(name.startswith("unet.encoder.") for name in moved)
+    for part in (model.unet.decoder, model.heads):
+        assert batch_norms(part) and all(layer.training for layer in batch_norms(part))
+    learned = [layer.weight.grad for layer in batch_norms(model.unet.encoder)]
+    assert learned and all(gradient is not None for gradient in learned)
+
+
+def test_frozen_statistics_outlast_changes_of_mode_and_are_off_unless_asked_for():
+    frozen, usual = unet(frozen_statistics=True), unet()
+    for model in (frozen, usual):
+        assert model.eval() is model and not any(layer.training for layer in batch_norms(model))
+        assert model.train() is model and model.unet.encoder.training
+    assert not any(layer.training for layer in batch_norms(frozen.unet.encoder))
+    assert all(layer.training for layer in batch_norms(usual.unet.encoder))
+    assert same(frozen.state_dict(), usual.state_dict())
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, LITE])
+def test_heads_on_a_detached_trunk_learn_alone(encoder):
+    model = ScribbleUNet(encoder, (R1, R4))
+    logits, embeddings = model(images(), detach=True)
+    sum(e[:, :, 0, 0].square().mean() for e in embeddings).backward()
+    assert all(p.grad is None for p in model.unet.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in model.heads.parameters())
+
+    # the segmentation loss still reaches the whole trunk
+    logits.square().mean().backward()
+    assert all(p.grad is not None for p in model.unet.parameters())
+
+
+def test_detaching_changes_no_value():
+    first, second = unet((R1, R4)), unet((R1, R4))
+    logits, embeddings = first(images())
+    detached_logits, detached = second(images(), detach=True)
+    assert torch.equal(logits, detached_logits)
+    assert all(torch.equal(a, b) for a, b in zip(embeddings, detached, strict=True))
+    assert same(first.state_dict(), second.state_dict())

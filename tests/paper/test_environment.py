@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from conftest import ROOT
+from s2l_core.weights import PACKAGED
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {
@@ -184,6 +185,9 @@ def test_every_dependency_is_used():
         for name in re.findall(r"(?m)^executor: (\w+)", profiles)
     }
     used = imported_modules() | tools | drawn | executors
+    used |= {
+        source.package.replace("-", "_") for source in PACKAGED.values()
+    }  # read, never imported
     idle = [
         name
         for name in RUNTIME | DEVELOPMENT
