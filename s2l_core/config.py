@@ -161,6 +161,9 @@ class RunConfig:
     average_every: int = _paper(
         0, within=STEPS
     )  # steps between two updates of the averaged predictions
+    average_every_main: int = _paper(
+        0, main=True, within=(0, 10**7)
+    )  # the same in the main stage; 0: as before it
     validate_every: int = _paper(0, within=STEPS)
 
     # S2L

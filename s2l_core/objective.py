@@ -27,7 +27,8 @@ def loss_terms(
     """
     regions = batch["regions"] if "regions" in batch else scale_labels(batch, config, step)
     main_step = step - config.warmup_steps
-    logits, embeddings = model(batch["image"])
+    heads_learn_alone = main_step < config.heads_alone  # D24: they start untrained
+    logits, embeddings = model(batch["image"], detach=heads_learn_alone)
     labels = batch["mask" if METHODS[config.method].masks else "scribbles"]
 
     # Eq. 1, or full supervision

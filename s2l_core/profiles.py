@@ -119,6 +119,30 @@ PROFILES = {
             "monuseg": {"average_every": 75},
         },
     ),
+    # Real images, an encoder with ImageNet weights that a Python package brings, two processor cores. Every value
+    # was chosen on validation images (notebook 10).
+    "pretrained": Profile(
+        datasets=REAL,
+        folds=1,
+        settings={
+            "encoder": "efficientnet-lite0",
+            "encoder_weights": "imagenet",
+            "schedule": "cosine",
+            "intensity": "stretch",
+            "foreground_crops": 0.5,
+            "rate_encoder": 5e-4,
+            "rate_decoder": 5e-3,
+            "rate_heads": 3e-3,
+            "batch": 4,
+            "crop": 160,
+            "max_regions": 2000,
+            "warmup_steps": 150,
+            "main_steps": 300,
+            "average_every": 25,  # six predictions a label at the fork
+            "average_every_main": 75,
+            "validate_every": 50,
+        },
+    ),
     # The paper's settings.
     "paper": Profile(datasets=REAL, folds=None, settings={}, per_dataset=PAPER_LENGTHS),
     # The same with the values of the released code where they differ.

@@ -73,7 +73,11 @@ class Trainer:
             )
 
         self.model = ScribbleUNet(
-            config.encoder, (), config.encoder_weights, intensity=config.intensity, seed=config.seed
+            config.encoder,
+            encoder_weights=config.encoder_weights,
+            intensity=config.intensity,
+            seed=config.seed,
+            frozen_statistics=config.frozen_statistics,
         ).to(self.device)
         groups = self.model.parameter_groups()
         self.optimiser = torch.optim.RAdam(
@@ -182,10 +186,24 @@ class Trainer:
         self.on_pause()
 
     def _averages_are_due(self, step: int, stage: str) -> bool:
-        """Every `average_every` steps, but for the last one, after which nobody learns from them."""
+        """Every so many steps, but for the last one, after which nobody learns from them."""
         # The warm-up averages for whichever method goes on from it.
         learns = self.method.pseudo or (self.method.forks and stage == "warm-up")
-        return learns and step % self.config.average_every == 0 and step < self.config.total_steps
+        period = self._main_period if stage == "main" else self.config.average_every
+        return learns and step % period == 0 and step < self.config.total_steps
+
+    @property
+    def _main_period(self) -> int:
+        """Steps between two updates of the averages in the main stage."""
+        return self.config.average_every_main or self.config.average_every
+
+    def _updates_due(self) -> int:
+        """How many predictions of each image the averages should rest on after this step."""
+        warmup = self.config.warmup_steps
+        if self.step <= warmup:
+            return self.step // self.config.average_every
+        in_main = self.step // self._main_period - warmup // self._main_period
+        return warmup // self.config.average_every + in_main
 
     def _optimise(self, batch: dict[str, Any]) -> dict[str, float]:
         """One step of the optimiser, the same for every method and stage; returns the loss and its terms."""
@@ -213,7 +231,7 @@ class Trainer:
 
     def _update_averages(self) -> dict[str, float]:
         """Predicts every training image, and says what pseudo-labels this gives."""
-        due = self.step // self.config.average_every
+        due = self._updates_due()
         for image in self.data.images:
             if self.pseudo.count(image.id) < due:  # the others were updated before a cut
                 self.pseudo.update(image.id, self.predict(image.image))

@@ -23,7 +23,16 @@ from s2l_paper.runs import new_trainer, warm_up
 FULL = "s2l-r1-r4"
 SEEDS = (0, 1, 2)
 COLUMNS = ["experiment", "choice", "dataset", "method", "annotator", "budget", "seed"]
-COLUMNS += ["validation_iou", "best_iou", "coverage", "accuracy", "predictions", "curve", "cpu_seconds", "run"]
+COLUMNS += [
+    "validation_iou",
+    "best_iou",
+    "coverage",
+    "accuracy",
+    "predictions",
+    "curve",
+    "cpu_seconds",
+    "run",
+]
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,10 @@ def _coarse(weight: float) -> tuple:
     return (R1, dataclasses.replace(R4, weight=weight))
 
 
-LABELS_OF = {"blind, 30 %": {"annotator": 0, "budget": 0.3}, "blind, 100 %": {"annotator": 0, "budget": 1.0}}
+LABELS_OF = {
+    "blind, 30 %": {"annotator": 0, "budget": 0.3},
+    "blind, 100 %": {"annotator": 0, "budget": 1.0},
+}
 LABELS_OF |= {
     "attentive, 30 %": {"annotator": "attentive-0", "budget": 0.3},
     "attentive, 100 %": {"annotator": "attentive-0", "budget": 1.0},
@@ -70,16 +82,20 @@ def experiments() -> dict[str, list[Choice]]:
     """The five experiments, each an answer to one question of the docs."""
     labels = [
         Choice("scribbles alone", "scribble-only"),
-        Choice("one snapshot", "s2l", {"average_every": 200, "averaging": 1.0}),
+        Choice("one snapshot", "s2l", {"average_every": 150, "averaging": 1.0}),
         Choice("six averaged", "s2l"),
         Choice("truth where labelled", "s2l", truth=True),
     ]
     coarse = []
     for budget, (label, change) in itertools.product((0.3, 1.0), COARSE_TERM.items()):
         coarse.append(Choice(f"{label}, {budget:.0%}", FULL, {"budget": budget} | change))
-    coarse += [Choice(f"without (S2L), {budget:.0%}", "s2l", {"budget": budget}) for budget in (0.3, 1.0)]
+    coarse += [
+        Choice(f"without (S2L), {budget:.0%}", "s2l", {"budget": budget}) for budget in (0.3, 1.0)
+    ]
     annotator = []
-    for (label, fields), method in itertools.product(LABELS_OF.items(), ("scribble-only", "s2l", FULL)):
+    for (label, fields), method in itertools.product(
+        LABELS_OF.items(), ("scribble-only", "s2l", FULL)
+    ):
         annotator.append(Choice(f"{label}: {method}", method, fields))
     scratch = {"encoder_weights": None, "frozen_statistics": False}
     scratch |= {"rate_encoder": 3e-3, "rate_decoder": 9e-3}
@@ -133,7 +149,9 @@ def kept_trials(profile: str) -> pd.DataFrame:
     return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
 
 
-def trials(profile: str, dataset: str, names: list[str] | None = None) -> list[tuple[str, Choice, int]]:
+def trials(
+    profile: str, dataset: str, names: list[str] | None = None
+) -> list[tuple[str, Choice, int]]:
     """(experiment, choice, seed) of every trial, one seed of all choices after the other.
 
     Raises:
@@ -142,8 +160,15 @@ def trials(profile: str, dataset: str, names: list[str] | None = None) -> list[t
     known = experiments()
     for name in names or []:
         if name not in known:
-            raise S2LError(f"experiment = {name!r} is not known. Choose one of: {', '.join(known)}.")
-    plan = [(name, choice, seed) for name in names or known for choice in known[name] for seed in choice.seeds]
+            raise S2LError(
+                f"experiment = {name!r} is not known. Choose one of: {', '.join(known)}."
+            )
+    plan = [
+        (name, choice, seed)
+        for name in names or known
+        for choice in known[name]
+        for seed in choice.seeds
+    ]
     return sorted(plan, key=lambda trial: trial[2])
 
 
@@ -154,13 +179,19 @@ def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, datas
     folder = paths.results(profile) / "warmups" / f"trial_{trial}"
     with alone(folder):
         kept = kept_trials(profile)
-        if ((kept.run == trial) & (kept.experiment == experiment) & (kept.choice == choice.label)).any():
+        if (
+            (kept.run == trial) & (kept.experiment == experiment) & (kept.choice == choice.label)
+        ).any():
             return
         same = kept[kept.run == trial]
         if len(same):  # the same training answers two questions
             row = same.iloc[0].to_dict() | {"experiment": experiment, "choice": choice.label}
         else:
-            row = _train(config, choice) | {"experiment": experiment, "choice": choice.label, "run": trial}
+            row = _train(config, choice) | {
+                "experiment": experiment,
+                "choice": choice.label,
+                "run": trial,
+            }
         with alone(table_file(profile)):
             table = pd.concat([kept_trials(profile), pd.DataFrame([row], columns=COLUMNS)])
             write_csv(table_file(profile), table)
@@ -182,7 +213,9 @@ def _train(config: RunConfig, choice: Choice) -> dict[str, Any]:
     history = pd.DataFrame(trainer.history).set_index("step")
     curve = history.validation_iou.dropna()
     labels = history.reindex(columns=["coverage", "accuracy", "predictions"]).dropna(how="all")
-    row = {name: getattr(config, name) for name in ("dataset", "method", "annotator", "budget", "seed")}
+    row = {
+        name: getattr(config, name) for name in ("dataset", "method", "annotator", "budget", "seed")
+    }
     row |= {"validation_iou": round(curve.iloc[-1], 4), "best_iou": round(curve.max(), 4)}
     row |= {name: round(float(labels[name].iloc[-1]), 4) for name in labels if len(labels)}
     row["curve"] = " ".join(f"{step}:{value:.4f}" for step, value in curve.items())
