@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from s2l_core.config import S2LError
+from s2l_core.config import S2LError, digest
 
 if TYPE_CHECKING:  # planning a batch needs no pandas
     import pandas as pd
@@ -95,21 +95,27 @@ def write_csv(file: Path, table: "pd.DataFrame") -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Inside, nobody else works on this folder; another process at work on it is waited for.
+def alone(path: Path, *, across_machines: bool = True) -> Iterator[None]:
+    """Inside, nobody else works on this file or folder; another process at work on it is waited for.
 
     The lock dies with its process, so a killed one never blocks the next. Where the file system has no locks, or
     nothing can be written, there is no protection: the first to write there says what is wrong.
+
+    Args:
+        path: of the file or folder.
+        across_machines: the lock lies beside it, where a cluster's other nodes see it; False: among this machine's
+            temporary files, so that a person's folder stays free of it.
     """
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    place = path.parent / f".{path.name}.lock"
+    if not across_machines:
+        place = Path(tempfile.gettempdir()) / f"s2l-{digest(str(path.resolve()), 16)}.lock"
+    lock = FileLock(place)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(
-                f"{folder.name}: another process is at work on it; waiting for its end", flush=True
-            )
+            print(f"{path.name}: another process is at work on it; waiting for its end", flush=True)
             lock.acquire()
     except (OSError, NotImplementedError):
         pass

@@ -31,7 +31,9 @@ class Split:
         for name in ("spacing", "smoothing"):
             value = getattr(self, name)
             if not 0 < value <= 2:
-                raise S2LError(f"{name} = {value}: expected a share of a diameter, above 0 and at most 2.")
+                raise S2LError(
+                    f"{name} = {value}: expected a share of a diameter, above 0 and at most 2."
+                )
 
 
 def split(
@@ -58,9 +60,13 @@ def split(
         S2LError: objects fall into more than five pieces each, or the diameter is no length.
     """
     if not np.isfinite(diameter) or diameter < 2:
-        raise S2LError(f"diameter = {diameter}: expected the width of a nucleus in pixels, 2 or more.")
+        raise S2LError(
+            f"diameter = {diameter}: expected the width of a nucleus in pixels, 2 or more."
+        )
     settings = settings or Split()
-    objects = instances(probability, threshold=threshold, min_size=min_size)  # (H, W), connected pieces
+    objects = instances(
+        probability, threshold=threshold, min_size=min_size
+    )  # (H, W), connected pieces
 
     # A pixel deep in a nucleus is far from the background; between two that touch, the distance has a waist.
     depth = ndimage.distance_transform_edt(objects > 0)

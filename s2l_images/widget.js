@@ -150,6 +150,18 @@ export class Drawing {
     return this.undo(this.future, this.past);
   }
 
+  /** Takes over what is on disk. Strokes of others join every step of the history, so that no undo takes them away. */
+  join(rows) {
+    const own = new Set(this.strokes.map((stroke) => String(encode(stroke))));
+    const there = new Set(rows.map(String));
+    const foreign = rows.filter((row) => !own.has(String(row))).map(decode);
+    if (!foreign.length && own.size === there.size) return;
+    const joined = (strokes) => [...strokes, ...foreign];
+    this.past = this.past.map(joined);
+    this.future = this.future.map(joined);
+    this.strokes = rows.map(decode);
+  }
+
   counts() {
     const foreground = this.strokes.filter((stroke) => stroke.label).length;
     return { foreground, background: this.strokes.length - foreground };
@@ -163,9 +175,11 @@ class Store {
     this.model = model;
     this.entries = new Map(); // id -> what the kernel sent of an image; the one used last comes last
     this.drawings = new Map(); // id -> Drawing, kept when the pixels are dropped
-    this.waiting = new Map(); // id -> number of the edit that is not on disk yet
+    this.waiting = new Map(); // id -> name of the edit that is not on disk yet
+    this.known = new Map(); // id -> rows of the strokes that were on disk when this page last heard of them
     this.views = new Set();
     this.edits = 0;
+    this.page = Math.random().toString(36).slice(2); // two pages on one kernel hear each other's answers
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
     model.on("change:index change:images change:message", () => this.tell("state"));
     this.rescue();
@@ -210,15 +224,16 @@ class Store {
 
   async receive(message, buffers) {
     if (message.kind === "saved") {
-      if (this.waiting.get(message.id) === message.edit) this.waiting.delete(message.id);
+      this.saved(message);
       this.keep();
-      return this.tell("state");
+      return this.tell("ink");
     }
     const entry = this.entries.get(message.id);
     if (!entry) return; // dropped while it was on its way
     if (message.kind === "image") {
       Object.assign(entry, { size: message.size, colour: message.colour, limits: message.limits });
       if (!this.drawings.has(message.id)) this.drawings.set(message.id, new Drawing(message.strokes.map(decode)));
+      if (!this.waiting.has(message.id)) this.known.set(message.id, message.strokes);
       entry.levels = await pyramid(buffers[0]);
       buffers = buffers.slice(1);
       this.tell("image");
@@ -234,14 +249,27 @@ class Store {
 
   /** The strokes of an image have changed: to the kernel, and into the browser's copy until they are on disk. */
   commit(id) {
-    this.waiting.set(id, ++this.edits);
+    this.waiting.set(id, this.nextEdit());
     this.keep();
     this.send(id, this.drawings.get(id).strokes.map(encode));
     this.tell("state");
   }
 
+  nextEdit() {
+    return `${this.page}-${++this.edits}`;
+  }
+
   send(id, strokes) {
-    this.model.send({ kind: "strokes", id, edit: this.waiting.get(id), strokes });
+    this.model.send({ kind: "strokes", id, edit: this.waiting.get(id), strokes, known: this.known.get(id) });
+  }
+
+  /** What is on disk now: this page's own edit, or one of another page or notebook, whose strokes join ours. */
+  saved({ id, edit, strokes }) {
+    const waiting = this.waiting.get(id);
+    if (waiting !== undefined && waiting !== edit) return; // a later edit of ours is on its way
+    this.waiting.delete(id);
+    this.known.set(id, strokes);
+    this.drawings.get(id)?.join(strokes);
   }
 
   get shelf() {
@@ -249,7 +277,8 @@ class Store {
   }
 
   keep() {
-    const unsaved = [...this.waiting.keys()].map((id) => [id, this.drawings.get(id)?.strokes.map(encode)]);
+    const rows = (id) => this.drawings.get(id)?.strokes.map(encode);
+    const unsaved = [...this.waiting.keys()].map((id) => [id, rows(id), this.known.get(id)]);
     try {
       if (unsaved.length) localStorage.setItem(this.shelf, JSON.stringify(unsaved));
       else localStorage.removeItem(this.shelf);
@@ -266,10 +295,11 @@ class Store {
     } catch {
       return;
     }
-    for (const [id, strokes] of unsaved) {
+    for (const [id, strokes, known] of unsaved) {
       if (!strokes || !this.ids.includes(id)) continue;
       this.drawings.set(id, new Drawing(strokes.map(decode)));
-      this.waiting.set(id, ++this.edits);
+      if (known) this.known.set(id, known);
+      this.waiting.set(id, this.nextEdit());
       this.send(id, strokes);
     }
   }
@@ -846,6 +876,7 @@ function panel(store, element) {
       store.open(store.ids[store.model.get("index") + 1]); // the next one, in advance
       store.open(store.current);
     }
+    if (what === "ink") surface.redraw("ink");
     if (what === "layers" || what === "image") {
       listLayers();
       surface.redraw();

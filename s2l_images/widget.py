@@ -14,6 +14,7 @@ from PIL import Image
 from s2l_core.augment import intensity_range
 from s2l_core.batches import CellImage
 from s2l_core.config import IGNORE, S2LError, digest
+from s2l_core.files import alone
 from s2l_images.strokes import UNIT, Stroke, read_strokes, render, write_strokes
 
 LARGEST = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably
@@ -134,27 +135,31 @@ class Scribbler(anywidget.AnyWidget):
             self._open(image)
             return
         try:
-            strokes = _decode(content["strokes"], image)
-            with SAVING:
-                on_disk = (
-                    read_strokes(self.file) if self.file.exists() else {}
-                )  # another widget may have drawn, too
+            drawn = _decode(content["strokes"], image)
+            known = self.strokes[image]  # what this page had seen before it drew
+            if "known" in content:
+                known = _decode(content["known"], image)
+
+            # Another notebook may have drawn on the same folder: its strokes are read and kept.
+            with SAVING, alone(self.file, across_machines=False):
+                on_disk = read_strokes(self.file) if self.file.exists() else {}
                 self.file.parent.mkdir(parents=True, exist_ok=True)
-                write_strokes(self.file, on_disk | {image: strokes}, {"annotator": "hand"})
+                merged = _merge(on_disk.get(image, []), known, drawn)
+                write_strokes(self.file, on_disk | {image: merged}, {"annotator": "hand"})
         except (S2LError, OSError) as error:
-            reason = (
-                error
-                if isinstance(error, S2LError)
-                else f"{self.file} cannot be written ({error}). Make room."
-            )
+            reason: object = error
+            if not isinstance(error, S2LError):
+                reason = f"{self.file} cannot be written ({error}). Make room."
             self.message = (
                 f"Not saved: {reason} The strokes stay in this browser; the next one tries again."
             )
             return
-        self.strokes |= on_disk | {image: strokes}
+
+        self.strokes |= on_disk | {image: merged}
         for name, value in self._summary().items():
             self.set_trait(name, value)
-        self.send({"kind": "saved", "id": image, "edit": content.get("edit")})
+        rows = [_row(stroke) for stroke in merged]
+        self.send({"kind": "saved", "id": image, "edit": content.get("edit"), "strokes": rows})
 
     def _open(self, image: str) -> None:
         pixels, layers = self.cells[image], self._layers[image]
@@ -200,6 +205,25 @@ def _decode(rows: list, image: str) -> list[Stroke]:
             Stroke(int(width > 0), abs(width) * UNIT, tuple(map(tuple, points.tolist())))
         )
     return strokes
+
+
+def _merge(on_disk: list[Stroke], known: list[Stroke], drawn: list[Stroke]) -> list[Stroke]:
+    """The strokes of an image, where two pages or notebooks may have drawn on it.
+
+    Args:
+        on_disk: what is there now.
+        known: what the page had seen there before.
+        drawn: what the page shows now: it drew what is not in `known`, and erased what is missing from it.
+
+    Returns:
+        `drawn` as it is where nobody else drew; else what is on disk without what was erased, then what was drawn.
+    """
+    if on_disk in (known, drawn):
+        return drawn
+    erased = set(known) - set(drawn)
+    kept = [stroke for stroke in on_disk if stroke not in erased]
+    there = set(kept) | set(known)
+    return kept + [stroke for stroke in drawn if stroke not in there]
 
 
 def _row(stroke: Stroke) -> list[int]:

@@ -78,7 +78,7 @@ def test_a_new_widget_shows_what_is_left_to_do(board, file):
 
 def test_a_finished_stroke_is_on_disk_before_it_is_acknowledged(board, browser, file):
     ((reply, _),) = browser.draws(edit=7)
-    assert reply == {"kind": "saved", "id": "a", "edit": 7}
+    assert reply == {"kind": "saved", "id": "a", "edit": 7, "strokes": DRAWN}
     assert read_strokes(file) == {"a": EXPECTED}
     assert board.images[0] == {"id": "a", "foreground": 1, "background": 1}
     assert np.array_equal(board.scribbles()["a"], render(EXPECTED, (48, 64)))
@@ -112,6 +112,33 @@ def test_two_widgets_on_one_file_lose_nothing(file, monkeypatch):
     second.draws("b")
     first.draws("a", DRAWN[:1])
     assert read_strokes(file) == {"a": EXPECTED[:1], "b": EXPECTED}
+
+
+def test_two_notebooks_on_one_image_keep_each_others_strokes(file, monkeypatch):
+    """Both begin with the same two strokes; one draws a third, then the other draws one that it does not know of."""
+    start = Browser(Scribbler(images("a"), file), monkeypatch)
+    start.draws()
+    first, second = (Browser(Scribbler(images("a"), file), monkeypatch) for _ in range(2))
+    third, fourth = [12, 40, 40], [-12, 80, 80]
+    first.draws(rows=[*DRAWN, third])
+    ((reply, _),) = second.draws(rows=[*DRAWN, fourth])
+    assert reply["strokes"] == [*DRAWN, third, fourth], "the page is told what the other one drew"
+    assert len(read_strokes(file)["a"]) == 4
+
+    # the first page, which does not know the fourth stroke, erases the very first one
+    ((reply, _),) = first.draws(rows=[*DRAWN[1:], third], edit=2)
+    assert reply["strokes"] == [*DRAWN[1:], third, fourth]
+
+
+def test_strokes_that_were_kept_in_the_browser_are_not_saved_twice(file, monkeypatch):
+    """A page that never heard of its save sends the same strokes again, to a kernel that has read them."""
+    before = Browser(Scribbler(images("a"), file), monkeypatch)
+    before.draws()
+    again = Browser(Scribbler(images("a"), file), monkeypatch)
+    third = [12, 40, 40]
+    before.draws(rows=[*DRAWN, third], edit=2)
+    ((reply, _),) = again.says(kind="strokes", id="a", edit=1, strokes=DRAWN, known=[])
+    assert reply["strokes"] == [*DRAWN, third]
 
 
 def test_a_failed_write_keeps_the_file_and_is_said(board, browser, file, monkeypatch):
