@@ -1,7 +1,8 @@
-"""Scribble-supervised cell segmentation with multiscale contrastive regularisation (Oh, Lee, Jeong, ISBI 2022).
+"""Scribble-supervised cell segmentation with multiscale contrastive regularisation (Oh, Lee, Jeong,
+ISBI 2022).
 
-The method, and nothing beside it: hand a `Trainer` images and scribbles, and let it `fit`. Names are loaded when they
-are first used, so that planning a batch of runs never waits for PyTorch.
+The method, and nothing beside it: hand a `Trainer` images and scribbles, and let it `fit`. Names
+are loaded when they are first used, so that planning a batch of runs never waits for PyTorch.
 """
 
 from importlib import import_module

@@ -18,9 +18,11 @@ from s2l_core.pseudo_labels import PseudoLabels
 
 @dataclass(frozen=True, eq=False)
 class CellImage:
-    """One image: `image` (H, W, 3) uint8; `instances` (H, W) int32, 0 is background; `scribbles` 0, 1, IGNORE.
+    """One image: `image` (H, W, 3) uint8; `instances` (H, W) int32, 0 is background; `scribbles` 0,
+    1, IGNORE.
 
-    `instances` and `scribbles` (H, W) uint8 are None where there are none. A pixel belongs to one nucleus only.
+    `instances` and `scribbles` (H, W) uint8 are None where there are none. A pixel belongs to one
+    nucleus only.
     """
 
     id: str
@@ -34,7 +36,8 @@ class TrainingSet:
 
     Args:
         images: CellImages to learn from.
-        scribbles: id -> (H, W) uint8 {0, 1, IGNORE}: what is learned from, and where crops are placed (D21).
+        scribbles: id -> (H, W) uint8 {0, 1, IGNORE}: what is learned from, and where crops are
+            placed (D21).
         config: crop, batch, seed, foreground_crops and intensity count.
         masks: leave the scribbles out of the batches: for a method that learns from masks.
     """
@@ -86,7 +89,8 @@ class TrainingSet:
             cut: `map`, or one that works in threads: crops do not depend on each other.
 
         Returns:
-            image (B, 3, S, S) float32 in [0, 1]; scribbles, mask (B, S, S) uint8; averaged (B, S, S) float32.
+            image (B, 3, S, S) float32 in [0, 1]; scribbles, mask (B, S, S) uint8; averaged (B, S,
+            S) float32.
         """
         crops = list(cut(partial(self._crop, step, pseudo), range(self.size), self.images_at(step)))
         return {name: torch.stack([crop[name] for crop in crops]) for name in crops[0]}
@@ -105,7 +109,9 @@ class TrainingSet:
         return random_crop(image.image, scribbles, averaged, image.instances, **options)
 
     def _target(self, image: str, step: int, place: int) -> list[int] | None:
-        """A pixel of a foreground scribble that the crop shall hold, for the share `foreground_crops` of crops."""
+        """A pixel of a foreground scribble that the crop shall hold, for the share
+        `foreground_crops` of crops.
+        """
         rng = np.random.default_rng(seed_for(self.seed, "target", step, place))
         strokes = self.strokes.get(image, ())
         if not self.held or rng.random() >= self.held or not len(strokes):
@@ -114,7 +120,9 @@ class TrainingSet:
 
 
 def _check_both_classes(name: str, scribbles: Sequence[np.ndarray]) -> None:
-    """Raises an S2LError unless some image carries a foreground and some image a background stroke."""
+    """Raises an S2LError unless some image carries a foreground and some image a background
+    stroke.
+    """
     for label, kind in enumerate(("background", "foreground")):
         if not any((drawn == label).any() for drawn in scribbles):
             raise S2LError(
@@ -131,7 +139,8 @@ class Prefetcher:
         pseudo: averaged predictions to cut along, or None.
         device: where batches go.
         regions: (batch, step) -> region labels, which stay on the CPU; or None.
-        cutters: further threads, which cut the crops; None: one a core, 8 at most, where a GPU does the rest, else 0.
+        cutters: further threads, which cut the crops; None: one a core, 8 at most, where a GPU does
+            the rest, else 0.
     """
 
     def __init__(
@@ -151,7 +160,9 @@ class Prefetcher:
         torch.set_num_threads(threads)
 
     def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Tensor]:
-        """The batch of `step`; the next one is begun only if nothing it depends on changes before it is used."""
+        """The batch of `step`; the next one is begun only if nothing it depends on changes before
+        it is used.
+        """
         future = self._waiting or self._pool.submit(self._prepare, step)
         batch, regions = future.result()
         self._waiting = self._pool.submit(self._prepare, step + 1) if prefetch_next else None
@@ -173,7 +184,9 @@ class Prefetcher:
 
 
 def _compute_alone(together: Barrier) -> None:
-    """The calling thread uses one core: beside a second team of OpenMP threads the first would sleep at every wait."""
+    """The calling thread uses one core: beside a second team of OpenMP threads the first would
+    sleep at every wait.
+    """
     together.wait()  # so that each thread of the pool has one of these calls
     torch.get_num_threads()  # gives this thread the number of the process, which would else happen later
     torch.set_num_threads(1)

@@ -1,4 +1,6 @@
-"""Checkpoints of a training: whole or not there at all, two generations of them, checked before they are used."""
+"""Checkpoints of a training: whole or not there at all, two generations of them, checked before
+they are used.
+"""
 
 import json
 import os
@@ -28,11 +30,13 @@ SECONDS = (
 
 @contextmanager
 def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
-    """Inside, a signal stops the training at its next pause, with a checkpoint; others are written as time passes.
+    """Inside, a signal stops the training at its next pause, with a checkpoint; others are written
+    as time passes.
 
     Args:
         trainer: its `on_pause` is ours for the time being.
-        folder: where checkpoints go; None: a signal still stops the training, but nothing is written.
+        folder: where checkpoints go; None: a signal still stops the training, but nothing is
+            written.
 
     Raises:
         S2LError: nothing can be written there, said before hours of training; or memory ran out.
@@ -106,7 +110,8 @@ def restore(trainer: "Trainer", folder: Path) -> None:
     """Goes on from the newest whole checkpoint of this run, or of its complete warm-up.
 
     Raises:
-        S2LError: there is none, or it belongs to another configuration; each field that differs is named.
+        S2LError: there is none, or it belongs to another configuration; each field that differs is
+            named.
     """
     state = read(folder)
     try:
@@ -143,14 +148,18 @@ def prepare(folder: Path) -> None:
 
 
 def clear(folder: Path, names: tuple[str, ...] = NAMES) -> None:
-    """Removes checkpoints (of a finished run: 300 MB) and unfinished files; a notebook's is alive while it runs."""
+    """Removes checkpoints (of a finished run: 300 MB) and unfinished files; a notebook's is alive
+    while it runs.
+    """
     unfinished = [file for file in folder.rglob(".*.tmp.*") if file.suffix != ".ipynb"]
     for file in [folder / name for name in names] + unfinished:
         file.unlink(missing_ok=True)
 
 
 def write(folder: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint and keeps the one before; killed at any moment, one of the two is whole."""
+    """Writes a checkpoint and keeps the one before; killed at any moment, one of the two is
+    whole.
+    """
     newest, previous = (folder / name for name in NAMES)
 
     def fill(temporary: Path) -> None:
@@ -195,7 +204,8 @@ def read(folder: Path) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     # torch writes a checksum of every tensor and never looks at it
     with zipfile.ZipFile(file) as archive:
-        # an attribute makes a folder of a tensor: torch would leave its memory as it found it; it compresses nothing
+        # an attribute makes a folder of a tensor: torch would leave its memory as it found it; it
+        # compresses nothing
         odd = [
             entry.filename
             for entry in archive.infolist()
@@ -207,7 +217,9 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def finite(weights: dict[str, Tensor], where: object) -> dict[str, Tensor]:
-    """The weights as they are; S2LError where one is NaN or infinite, as after a loss whose gradient is."""
+    """The weights as they are; S2LError where one is NaN or infinite, as after a loss whose
+    gradient is.
+    """
     if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise S2LError(
             f"{where}: {bad[0]} is not finite ({len(bad)} of {len(weights)} tensors are not), so nothing is saved and "
@@ -217,7 +229,9 @@ def finite(weights: dict[str, Tensor], where: object) -> dict[str, Tensor]:
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], config: RunConfig) -> None:
-    """Writes `model.safetensors`, with the configuration as metadata; S2LError where weights are not finite."""
+    """Writes `model.safetensors`, with the configuration as metadata; S2LError where weights are
+    not finite.
+    """
     from safetensors.torch import save as to_bytes
 
     tensors = {name: tensor.contiguous() for name, tensor in finite(weights, folder).items()}

@@ -25,7 +25,9 @@ class S2LError(ValueError):
 
 @dataclass(frozen=True)
 class ScaleTerm:
-    """One contrastive term of Eq. 6: decoder block 1 (deepest) to 5 (full resolution), lambda and tau."""
+    """One contrastive term of Eq. 6: decoder block 1 (deepest) to 5 (full resolution), lambda and
+    tau.
+    """
 
     block: int
     weight: float
@@ -37,7 +39,9 @@ class ScaleTerm:
 
     @property
     def factor(self) -> int:
-        """Pixels per region side, delta of Eq. 5 (D17: blocks are paired with factors by resolution)."""
+        """Pixels per region side, delta of Eq. 5 (D17: blocks are paired with factors by
+        resolution).
+        """
         return 2 ** (5 - self.block)
 
     @property
@@ -116,10 +120,12 @@ STEPS = (1, 10**7)
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's numbers. Fields left out come from the profile, then from the paper.
+    """Everything that decides a run's numbers. Fields left out come from the profile, then from the
+    paper.
 
     Raises:
-        S2LError: a value that is not allowed, with the field, what is allowed and the nearest right word.
+        S2LError: a value that is not allowed, with the field, what is allowed and the nearest right
+            word.
     """
 
     dataset: str  # a name in DATASETS, or a folder of one's own
@@ -223,7 +229,9 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Rebuilds a configuration from `to_dict` or from notebook parameters; an unknown name is an S2LError."""
+        """Rebuilds a configuration from `to_dict` or from notebook parameters; an unknown name is
+        an S2LError.
+        """
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             check_choice("configuration field", name, names)
@@ -239,7 +247,9 @@ class RunConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def choices(self) -> dict[str, Any]:
-        """What differs from the paper: a run's identity, which a switch added later leaves as it is."""
+        """What differs from the paper: a run's identity, which a switch added later leaves as it
+        is.
+        """
         usual = {}
         for field in dataclasses.fields(self):
             usual[field.name] = getattr(field.default, "value", field.default)
@@ -251,7 +261,9 @@ class RunConfig:
         return {name: value for name, value in self.to_dict().items() if value != usual[name]}
 
     def warmup(self) -> "RunConfig":
-        """The configuration of the warm-up this run shares: whatever acts only in the main stage is reset."""
+        """The configuration of the warm-up this run shares: whatever acts only in the main stage is
+        reset.
+        """
         main = {}
         for field in dataclasses.fields(self):
             if field.metadata.get("main"):
@@ -303,7 +315,8 @@ def _check_together(config: RunConfig) -> None:
         check_choice("annotator", config.annotator, ANNOTATORS)
 
 
-# D16: simulated annotators that never look at the image have numbers, those that look at it have names.
+# D16: simulated annotators that never look at the image have numbers, those that look at it have
+# names.
 ANNOTATORS = ("skeleton", "attentive-0", "attentive-1", "attentive-2")
 
 
@@ -322,16 +335,20 @@ def suggestion(value: Any, choices: Iterable[Any]) -> str:
 
 
 def seed_for(*purpose: Any) -> int:
-    """Seed of one random draw from (seed, purpose, step): a 63-bit number that depends on nothing else.
+    """Seed of one random draw from (seed, purpose, step): a 63-bit number that depends on nothing
+    else.
 
-    Every draw has a generator of its own, so resuming needs no generator state and methods see the same crops.
+    Every draw has a generator of its own, so resuming needs no generator state and methods see the
+    same crops.
     """
     hashed = hashlib.sha256(json.dumps(purpose).encode()).digest()
     return int.from_bytes(hashed[:8], "big") >> 1
 
 
 def digest(value: Any, length: int = 8) -> str:
-    """The first hexadecimal digits of the SHA-256 of a JSON-ready value, of bytes, or of a file's content."""
+    """The first hexadecimal digits of the SHA-256 of a JSON-ready value, of bytes, or of a file's
+    content.
+    """
     if isinstance(value, Path):
         with value.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:length]

@@ -16,7 +16,8 @@ from s2l_core.config import S2LError, digest
 if TYPE_CHECKING:  # planning a batch needs no pandas
     import pandas as pd
 
-# What the system says of a full disk or a folder that may not be written; anything else is a fault of ours.
+# What the system says of a full disk or a folder that may not be written; anything else is a fault
+# of ours.
 UNWRITABLE = {
     errno.ENOSPC,
     errno.EFBIG,
@@ -30,7 +31,8 @@ UNWRITABLE.add(getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quota
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `file`, syncs it and renames it; a failure leaves nothing behind.
+    """Lets `write` fill a temporary file beside `file`, syncs it and renames it; a failure leaves
+    nothing behind.
 
     Raises:
         S2LError: the disk is full, or the folder cannot be written.
@@ -96,15 +98,17 @@ def write_csv(file: Path, table: "pd.DataFrame") -> None:
 
 @contextmanager
 def alone(path: Path, *, across_machines: bool = True) -> Iterator[None]:
-    """Inside, nobody else works on this file or folder; another process at work on it is waited for.
+    """Inside, nobody else works on this file or folder; another process at work on it is waited
+    for.
 
-    The lock dies with its process, so a killed one never blocks the next. Where the file system has no locks, or
-    nothing can be written, there is no protection: the first to write there says what is wrong.
+    The lock dies with its process, so a killed one never blocks the next. Where the file system has
+    no locks, or nothing can be written, there is no protection: the first to write there says what
+    is wrong.
 
     Args:
         path: of the file or folder.
-        across_machines: the lock lies beside it, where a cluster's other nodes see it; False: among this machine's
-            temporary files, so that a person's folder stays free of it.
+        across_machines: the lock lies beside it, where a cluster's other nodes see it; False: among
+            this machine's temporary files, so that a person's folder stays free of it.
     """
     place = path.parent / f".{path.name}.lock"
     if not across_machines:

@@ -1,6 +1,8 @@
-"""The table of profiles, which people edit: how large a reproduction is, and what it sets otherwise than the paper.
+"""The table of profiles, which people edit: how large a reproduction is, and what it sets otherwise
+than the paper.
 
-A run's fields come from its caller, then from its profile, then from the paper (the defaults of `RunConfig`).
+A run's fields come from its caller, then from its profile, then from the paper (the defaults of
+`RunConfig`).
 """
 
 from dataclasses import dataclass, field
@@ -52,8 +54,8 @@ def _epochs(steps: int) -> dict[str, int]:
 # One crop per image and epoch (D11), so an epoch has ceil(training images / batch of 30) steps.
 PAPER_LENGTHS = {"dsb-bf": _epochs(1), "dsb-fluo": _epochs(11), "monuseg": _epochs(1)}
 
-# From scratch in a few hundred steps. RAdam damps its first few hundred steps, so the rates are above the
-# paper's; notebook 10 has the experiments behind these numbers.
+# From scratch in a few hundred steps. RAdam damps its first few hundred steps, so the rates are
+# above the paper's; notebook 10 has the experiments behind these numbers.
 _FROM_SCRATCH = {
     "encoder_weights": None,
     "schedule": "cosine",
@@ -119,8 +121,8 @@ PROFILES = {
             "monuseg": {"average_every": 75},
         },
     ),
-    # Real images, an encoder with ImageNet weights that a Python package brings, two processor cores. Every value
-    # was chosen on validation images (notebook 10).
+    # Real images, an encoder with ImageNet weights that a Python package brings, two processor
+    # cores. Every value was chosen on validation images (notebook 10).
     "pretrained": Profile(
         datasets=REAL,
         folds=1,

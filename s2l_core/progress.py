@@ -13,7 +13,8 @@ NOT_A_TERM = {"step", "stage", "loss", "coverage", "accuracy", "predictions", "v
 
 
 class Progress:
-    """Shows the steps of one stage: what is left, the loss and its terms, and what the pseudo-labels cover.
+    """Shows the steps of one stage: what is left, the loss and its terms, and what the
+    pseudo-labels cover.
 
     Args:
         title: what is being trained.

@@ -12,8 +12,9 @@ class Stopped(BaseException):
 class Signals:
     """A context in which SIGTERM and the first SIGINT are noted only; a second SIGINT acts at once.
 
-    A second SIGTERM does not: Slurm sends two in a row to a job that is out of time. SIGKILL remains for the impatient.
-    Outside the main thread, where Python handles no signals, it notes none.
+    A second SIGTERM does not: Slurm sends two in a row to a job that is out of time. SIGKILL
+        remains for the impatient. Outside the main thread, where Python handles no signals, it
+        notes none.
 
     Args:
         on_signal: called with the number of each signal that is noted.
@@ -44,7 +45,9 @@ class Signals:
             raise Stopped
 
     def obey(self) -> None:
-        """Does what was put off: KeyboardInterrupt, or an exit with 128 + SIGTERM, as schedulers read it."""
+        """Does what was put off: KeyboardInterrupt, or an exit with 128 + SIGTERM, as schedulers
+        read it.
+        """
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         if self.number:

@@ -29,7 +29,8 @@ class Trainer:
         config: everything that decides the numbers; its data set and fold are names only.
         images: to learn from; `instances` are needed by the method `supervised` alone.
         scribbles: image id -> (H, W) uint8 {0, 1, IGNORE}; None: those that the images bring.
-        validation: images with `instances`: the best weights are chosen on them (D10). May be empty.
+        validation: images with `instances`: the best weights are chosen on them (D10). May be
+            empty.
         device: None or "auto", or the name of a device.
         progress: show a bar, or plain lines where nobody watches.
 
@@ -105,14 +106,18 @@ class Trainer:
         self._ticked = time.monotonic()
 
     def fit(self) -> ScribbleUNet:
-        """Trains through warm-up and main stage; returns the network with the weights of the last step."""
+        """Trains through warm-up and main stage; returns the network with the weights of the last
+        step.
+        """
         self.advance(self.config.warmup_steps)
         self.fork()
         self.advance(self.config.total_steps)
         return self.model
 
     def fork(self) -> None:
-        """Creates the projection heads at the start of the main stage; before it they have no state of any kind."""
+        """Creates the projection heads at the start of the main stage; before it they have no state
+        of any kind.
+        """
         if not self.config.scales or len(self.model.heads):
             return
         self.model.add_heads(self.config.scales, self.config.seed)
@@ -131,8 +136,9 @@ class Trainer:
     def advance(self, until: int) -> None:
         """Trains until so many steps are taken, all of one stage.
 
-        A step has two phases: the optimiser's step, and what follows from it (averages, validation). Between them
-        the state is whole as well, so a training that was cut there finishes its last step first.
+        A step has two phases: the optimiser's step, and what follows from it (averages,
+            validation). Between them the state is whole as well, so a training that was cut there
+            finishes its last step first.
         """
         if self.step > until or (self.step == until and not self.row):
             return
@@ -206,7 +212,9 @@ class Trainer:
         return warmup // self.config.average_every + in_main
 
     def _optimise(self, batch: dict[str, Any]) -> dict[str, float]:
-        """One step of the optimiser, the same for every method and stage; returns the loss and its terms."""
+        """One step of the optimiser, the same for every method and stage; returns the loss and its
+        terms.
+        """
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, group["rate"], self.step)
@@ -238,11 +246,13 @@ class Trainer:
         return self.pseudo_labelled()
 
     def pseudo_labelled(self) -> dict[str, float]:
-        """How much of the training images is pseudo-labelled, on how many predictions, and how well.
+        """How much of the training images is pseudo-labelled, on how many predictions, and how
+        well.
 
         Returns:
-            `coverage` (share of pixels), `accuracy` (share of the covered pixels that agree with the masks; NaN
-            without masks) and `predictions` (the fewest that the label of an image rests on).
+            `coverage` (share of pixels), `accuracy` (share of the covered pixels that agree with
+            the masks; NaN without masks) and `predictions` (the fewest that the label of an image
+            rests on).
         """
         covered = total = labelled = right = 0
         for image in self.data.images:
@@ -278,7 +288,8 @@ class Trainer:
         return {"validation_iou": value}
 
     def predict(self, image: np.ndarray, model: ScribbleUNet | None = None) -> np.ndarray:
-        """Foreground probability (H, W) of an image (H, W, 3) uint8, by the network as it is or by another.
+        """Foreground probability (H, W) of an image (H, W, 3) uint8, by the network as it is or by
+        another.
 
         Raises:
             S2LError: a probability is not finite.
@@ -298,7 +309,9 @@ class Trainer:
         return self.model.state_dict()
 
     def seconds(self) -> dict[str, float]:
-        """Wall time of the run over all its resumes, and apart from it that of the warm-up it shares."""
+        """Wall time of the run over all its resumes, and apart from it that of the warm-up it
+        shares.
+        """
         self.tick()
         shared = self.spent["warm-up"] if self.method.forks else 0.0
         return {"seconds": sum(self.spent.values()) - shared, "warmup_seconds": shared}
@@ -310,7 +323,9 @@ class Trainer:
         self._ticked = now
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the training goes on, for `torch.load(weights_only=True)`; not a copy."""
+        """All that decides how the training goes on, for `torch.load(weights_only=True)`; not a
+        copy.
+        """
         self.tick()
         return {
             "step": self.step,

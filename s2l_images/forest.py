@@ -1,4 +1,6 @@
-"""A random forest on scribbles, as ilastik has: the quick answer while a network is still learning."""
+"""A random forest on scribbles, as ilastik has: the quick answer while a network is still
+learning.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,13 +37,15 @@ def fit_random_forest(
 
     Args:
         images: (H, W, 3) uint8 each, sizes may differ.
-        scribbles: (H, W) uint8 each: 0 background, 1 foreground, IGNORE elsewhere; one without a scribble is left out.
+        scribbles: (H, W) uint8 each: 0 background, 1 foreground, IGNORE elsewhere; one without a
+            scribble is left out.
         seed: of the pixel sample and of the trees: the same seed gives the same forest.
         trees: number of trees.
         max_samples: most labelled pixels taken from one image.
 
     Raises:
-        S2LError: images and scribbles do not fit each other, or no pixel of a class is scribbled in any image.
+        S2LError: images and scribbles do not fit each other, or no pixel of a class is scribbled in
+            any image.
     """
     if len(images) != len(scribbles):
         raise S2LError(
@@ -104,7 +108,9 @@ def _count(colour: bool) -> int:
 
 
 def _features(image: np.ndarray, colour: bool, pixels=slice(None)) -> np.ndarray:
-    """Image -> (pixels, F) float32: at every scale what is there, how steep, how curved and how aligned it is."""
+    """Image -> (pixels, F) float32: at every scale what is there, how steep, how curved and how
+    aligned it is.
+    """
     low, high = np.percentile(image.mean(axis=2), PERCENTILES)
     image = (image.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1.0))
     grey = image.mean(axis=2)

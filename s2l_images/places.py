@@ -1,4 +1,6 @@
-"""Where things lie in a folder of one's own. The only file of this package that spells their names."""
+"""Where things lie in a folder of one's own. The only file of this package that spells their
+names.
+"""
 
 from pathlib import Path
 
@@ -14,7 +16,9 @@ def own_results(folder: Path) -> Path:
 
 
 def own_encoding(folder: Path) -> Path:
-    """What the values of label images in such a folder's `scribbles/` mean, where that cannot be told from them."""
+    """What the values of label images in such a folder's `scribbles/` mean, where that cannot be
+    told from them.
+    """
     return Path(folder) / "scribbles.json"
 
 

@@ -21,7 +21,8 @@ def where_to_draw(
         probability: (H, W) foreground probability.
         scribbles: (H, W) uint8 of 0, 1 and IGNORE, or None.
         count: of places at most, the least sure first.
-        radius: pixels; uncertainty is averaged over about this far, and places keep twice as far from each other.
+        radius: pixels; uncertainty is averaged over about this far, and places keep twice as far
+            from each other.
         least: averaged uncertainty below which a place is not worth a stroke.
 
     Returns:

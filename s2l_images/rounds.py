@@ -1,7 +1,8 @@
-"""Training in rounds on a folder of one's own: draw, let it learn, correct, go on. Scribbles are all it needs.
+"""Training in rounds on a folder of one's own: draw, let it learn, correct, go on. Scribbles are
+all it needs.
 
-`python -m s2l_images.rounds MODEL FOLDER` predicts a whole folder with what was learned; `--pixel-size 0.25` adds
-micrometres to its tables.
+`python -m s2l_images.rounds MODEL FOLDER` predicts a whole folder with what was learned;
+`--pixel-size 0.25` adds micrometres to its tables.
 """
 
 import argparse
@@ -49,21 +50,23 @@ def train_round(
 ) -> ScribbleUNet:
     """Trains on the images of a folder that carry scribbles, and saves the model in `own_results`.
 
-    The pseudo-labels of a round (Eq. 3) come from a guess and stay, since what a network says in its first few hundred
-    steps is worth less: believing it, short rounds grew surer of their mistakes (docs/obstacles.md). Without a guess a
-    round has warm-up and averages, as any run. Interrupted, it keeps what was learned so far, and says so.
+    The pseudo-labels of a round (Eq. 3) come from a guess and stay, since what a network says in
+    its first few hundred steps is worth less: believing it, short rounds grew surer of their
+    mistakes (docs/obstacles.md). Without a guess a round has warm-up and averages, as any run.
+    Interrupted, it keeps what was learned so far, and says so.
 
     Args:
         folder: `images/` and `scribbles/`, as `load_dataset` reads them.
         steps: optimiser steps; a few hundred are a few minutes on two cores.
-        guess: image id -> foreground probability (H, W) of a model that learns quickly, as the random forest.
+        guess: image id -> foreground probability (H, W) of a model that learns quickly, as the
+            random forest.
         start: a `model.safetensors` to go on from; None: random weights.
         watch: called now and then with the network as it is, for `predict`.
         settings: other fields of `RunConfig`, such as the `seed` of weights and crops.
 
     Raises:
-        S2LError: nothing is drawn, or only one class; `guess` lacks an image that is drawn on; `start` is no model of
-            ours; steps are too few.
+        S2LError: nothing is drawn, or only one class; `guess` lacks an image that is drawn on;
+            `start` is no model of ours; steps are too few.
     """
     if steps < 2 * UPDATES:
         raise S2LError(f"steps = {steps}: a round has {2 * UPDATES} at least. Raise steps.")
@@ -72,7 +75,8 @@ def train_round(
         settings = _rates_of_later_rounds() | settings
         settings = {"encoder": before[1].encoder, "intensity": before[1].intensity} | settings
 
-    # Without a guess the network is its own teacher, so it needs a warm-up; a model that goes on needs a short one.
+    # Without a guess the network is its own teacher, so it needs a warm-up; a model that goes on
+    # needs a short one.
     every = steps // UPDATES
     warmup = 1
     if guess is None:
@@ -173,10 +177,12 @@ def predict_folder(
     min_size: int = 64,
     pixel_size: float | None = None,
 ) -> Path:
-    """Predicts all images of a folder, one in memory at a time; stopped or killed, the next call goes on from there.
+    """Predicts all images of a folder, one in memory at a time; stopped or killed, the next call
+    goes on from there.
 
-    Each image leaves its nuclei as NAME.tif, .zip (ImageJ), .geojson (QuPath) and .csv, and then a line in
-    `predicted.jsonl`: its name, and a hash of model, image and settings. What has its line is not predicted again.
+    Each image leaves its nuclei as NAME.tif, .zip (ImageJ), .geojson (QuPath) and .csv, and then a
+    line in `predicted.jsonl`: its name, and a hash of model, image and settings. What has its line
+    is not predicted again.
 
     Args:
         file: a `model.safetensors`.
@@ -189,8 +195,8 @@ def predict_folder(
         The target.
 
     Raises:
-        S2LError: a fault of model or folder; another process at work there; images that cannot be read, after all
-            others were predicted.
+        S2LError: a fault of model or folder; another process at work there; images that cannot be
+            read, after all others were predicted.
     """
     (model, _), images = load_model(file), sound(folder).files["images"]
     model.to(
@@ -233,7 +239,9 @@ KINDS = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
 
 @contextlib.contextmanager
 def _journal(file: Path) -> Iterator[tuple[dict[str, str], Callable]]:
-    """What was noted in a file before, and a function that notes more; a line cut short by a kill counts as none."""
+    """What was noted in a file before, and a function that notes more; a line cut short by a kill
+    counts as none.
+    """
     with file.open("a+", encoding="utf-8") as stream:
         if not lock_descriptor(stream.fileno(), blocking=False):
             raise S2LError(

@@ -1,4 +1,6 @@
-"""Touching nuclei told apart: a watershed on the distance to the background, from one seed a nucleus."""
+"""Touching nuclei told apart: a watershed on the distance to the background, from one seed a
+nucleus.
+"""
 
 from dataclasses import dataclass
 
@@ -16,12 +18,13 @@ DISC = np.pi / 4  # share of its bounding square that a disc covers
 
 @dataclass(frozen=True)
 class Split:
-    """How objects are told apart. Lengths are in shares of a nucleus's diameter, so that they fit any magnification.
+    """How objects are told apart. Lengths are in shares of a nucleus's diameter, so that they fit
+    any magnification.
 
     Attributes:
         spacing: the least distance between the centres of two nuclei, in diameters.
-        smoothing: standard deviation of the Gaussian that smooths the distances, in diameters. Small dents of an
-            outline then seed no nucleus of their own.
+        smoothing: standard deviation of the Gaussian that smooths the distances, in diameters.
+            Small dents of an outline then seed no nucleus of their own.
     """
 
     spacing: float = 0.45
@@ -68,12 +71,14 @@ def split(
         probability, threshold=threshold, min_size=min_size
     )  # (H, W), connected pieces
 
-    # A pixel deep in a nucleus is far from the background; between two that touch, the distance has a waist.
+    # A pixel deep in a nucleus is far from the background; between two that touch, the distance has
+    # a waist.
     depth = ndimage.distance_transform_edt(objects > 0)
     depth = ndimage.gaussian_filter(depth, settings.smoothing * diameter)
     depth[objects == 0] = 0
 
-    # One seed for each nucleus. An object without a peak of its own, as a thin one, keeps its deepest pixel.
+    # One seed for each nucleus. An object without a peak of its own, as a thin one, keeps its
+    # deepest pixel.
     spacing = max(1, round(settings.spacing * diameter))
     peaks = peak_local_max(depth, min_distance=spacing, labels=objects, exclude_border=False)
     seeds = np.zeros(objects.shape, np.int32)
@@ -90,7 +95,8 @@ def split(
 
 
 def usual_diameter(areas: np.ndarray) -> float:
-    """Diameter in pixels of a disc with the median of these areas; of nuclei of the truth, or drawn by hand.
+    """Diameter in pixels of a disc with the median of these areas; of nuclei of the truth, or drawn
+    by hand.
 
     Raises:
         S2LError: no area is given.

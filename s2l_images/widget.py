@@ -1,4 +1,6 @@
-"""The drawing widget for JupyterLab: strokes of two classes on images, on disk as soon as they are drawn."""
+"""The drawing widget for JupyterLab: strokes of two classes on images, on disk as soon as they are
+drawn.
+"""
 
 import functools
 import io
@@ -37,9 +39,10 @@ class Scribbler(anywidget.AnyWidget):
     """Shows images one by one, with brushes for foreground and background and an eraser.
 
     Args:
-        cells: CellImages of at most `LARGEST` pixels; of a folder of one's own those of `load_dataset`.
-        file: JSON of `write_strokes`, read if it is there. It is written after every stroke, whole or not at all, and
-            keeps the strokes of images that are not among `cells`.
+        cells: CellImages of at most `LARGEST` pixels; of a folder of one's own those of
+            `load_dataset`.
+        file: JSON of `write_strokes`, read if it is there. It is written after every stroke, whole
+            or not at all, and keeps the strokes of images that are not among `cells`.
 
     Raises:
         S2LError: no image, an image that is too large, or a file of strokes that cannot be read.
@@ -127,7 +130,9 @@ class Scribbler(anywidget.AnyWidget):
         self.send(content, list(layers.values()))
 
     def _receive(self, _, content: dict, buffers: list) -> None:
-        """What the browser asks: `open` an image, or save its `strokes`. Never raises: nobody would see it."""
+        """What the browser asks: `open` an image, or save its `strokes`. Never raises: nobody would
+        see it.
+        """
         image = content.get("id")
         if image not in self.cells:
             return
@@ -213,10 +218,12 @@ def _merge(on_disk: list[Stroke], known: list[Stroke], drawn: list[Stroke]) -> l
     Args:
         on_disk: what is there now.
         known: what the page had seen there before.
-        drawn: what the page shows now: it drew what is not in `known`, and erased what is missing from it.
+        drawn: what the page shows now: it drew what is not in `known`, and erased what is missing
+            from it.
 
     Returns:
-        `drawn` as it is where nobody else drew; else what is on disk without what was erased, then what was drawn.
+        `drawn` as it is where nobody else drew; else what is on disk without what was erased, then
+        what was drawn.
     """
     if on_disk in (known, drawn):
         return drawn
@@ -242,7 +249,9 @@ def _beside(stroke: Stroke, shape: tuple[int, int]) -> bool:
 
 
 def _png(values: np.ndarray, **options) -> bytes:
-    """Without loss, as a dark image is shown stretched; hardly compressed, as that takes longest."""
+    """Without loss, as a dark image is shown stretched; hardly compressed, as that takes
+    longest.
+    """
     buffer = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(values))
     if "palette" in options:

@@ -1,10 +1,12 @@
 """Readers of the official archives, packed or unpacked: BBBC038 and MoNuSeg -> CellImage.
 
-Labels follow the sorted mask file names (BBBC038) or the regions of the XML (MoNuSeg): label k is the k-th. A pixel
-that belongs to several nuclei goes to the first, so that a nucleus wholly under others has no pixel left.
+Labels follow the sorted mask file names (BBBC038) or the regions of the XML (MoNuSeg): label k is
+the k-th. A pixel that belongs to several nuclei goes to the first, so that a nucleus wholly under
+others has no pixel left.
 
-An archive is read in memory by member name: nothing is extracted, and no member can leave its place. Members and images
-far larger than the official ones are refused unread. An unpacked folder may be a link; in it none may lead out.
+An archive is read in memory by member name: nothing is extracted, and no member can leave its
+place. Members and images far larger than the official ones are refused unread. An unpacked folder
+may be a link; in it none may lead out.
 """
 
 import io
@@ -29,7 +31,9 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 class Source:
-    """Files of an archive or a folder, read by name from several threads; nothing is ever extracted."""
+    """Files of an archive or a folder, read by name from several threads; nothing is ever
+    extracted.
+    """
 
     def __init__(self, path: Path):
         self.path, self._zip, self._lock = path, None, threading.Lock()
@@ -62,7 +66,9 @@ class Source:
         self.names = [entry[0] for entry in self.entries]
 
     def _unpacked(self) -> Iterator[Path]:
-        """Pictures and outlines of a folder; the folder itself may be a link, but none in it may lead out of it."""
+        """Pictures and outlines of a folder; the folder itself may be a link, but none in it may
+        lead out of it.
+        """
         for file in self.path.rglob("*"):
             known = file.suffix.lower() in (*_SUFFIXES, ".xml")
             outside = file.is_symlink() and not file.resolve().is_relative_to(self.path.resolve())
@@ -149,7 +155,9 @@ def _claim(instances: np.ndarray, mask: Image.Image, label: int) -> None:
 
 
 def group(image: np.ndarray) -> str:
-    """Which part of BBBC038 an image (H, W, 3) uint8 belongs to: `dsb-bf`, `dsb-fluo` or `histology`."""
+    """Which part of BBBC038 an image (H, W, 3) uint8 belongs to: `dsb-bf`, `dsb-fluo` or
+    `histology`.
+    """
     red, green, blue = np.moveaxis(image, 2, 0)  # ten times as fast as image.max(axis=2)
     highest, lowest = (
         np.maximum(np.maximum(red, green), blue),
@@ -162,7 +170,9 @@ def group(image: np.ndarray) -> str:
 
 
 def read_monuseg(source: Source, ids: Sequence[str]) -> Iterator[CellImage]:
-    """The images `ids` of one MoNuSeg archive, in either layout (test: flat; training: two folders)."""
+    """The images `ids` of one MoNuSeg archive, in either layout (test: flat; training: two
+    folders).
+    """
     images = {
         Path(file).stem: file for file in source.names if file.lower().endswith((".tif", ".tiff"))
     }

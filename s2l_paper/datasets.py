@@ -1,4 +1,6 @@
-"""Data sets by name: official archives, embedded data, a folder of one's own; prepared store and splits."""
+"""Data sets by name: official archives, embedded data, a folder of one's own; prepared store and
+splits.
+"""
 
 import contextlib
 import dataclasses
@@ -54,18 +56,22 @@ def load_dataset(
     images: int = 0,
     image_size: int = 0,
 ) -> list[CellImage]:
-    """Reads a data set: a name in `COUNTS`, `monuseg` (both parts), `synthetic-bf|fluo|he`, or a folder of one's own.
+    """Reads a data set: a name in `COUNTS`, `monuseg` (both parts), `synthetic-bf|fluo|he`, or a
+    folder of one's own.
 
-    Real data lies under `root` (default: `S2L_DATA`, or else `data/raw`), packed or unpacked; an unpacked folder wins
-    over the archive beside it. Their arrays are read-only views of the prepared store, which is made anew where names,
-    sizes or checksums in the zip differ; in a folder times of modification count instead of checksums, so that an edit
-    which keeps size and time passes unseen. `ids` selects images, in that order. `images` and `image_size` (pixels)
+    Real data lies under `root` (default: `S2L_DATA`, or else `data/raw`), packed or unpacked; an
+    unpacked folder wins over the archive beside it. Their arrays are read-only views of the
+    prepared store, which is made anew where names, sizes or checksums in the zip differ; in a
+    folder times of modification count instead of checksums, so that an edit which keeps size and
+    time passes unseen. `ids` selects images, in that order. `images` and `image_size` (pixels)
     belong to the synthetic sets: 40 of 256 unless given.
 
-    A folder holds `images/`, optional `scribbles/` and optional `masks/`, paired by name: see docs/bad_inputs.md.
+    A folder holds `images/`, optional `scribbles/` and optional `masks/`, paired by name: see
+    docs/bad_inputs.md.
 
     Raises:
-        S2LError: unknown name or id; an archive that is missing, damaged or incomplete; a fault in a folder.
+        S2LError: unknown name or id; an archive that is missing, damaged or incomplete; a fault in
+            a folder.
     """
     if name in PARTS:
         cells = [
@@ -91,7 +97,9 @@ def load_dataset(
 
 
 def _prepared(name: str, root: Path, ids: Sequence[str] | None) -> list[CellImage]:
-    """Images of one part, from its prepared store; the store is made where it is missing, stale or damaged."""
+    """Images of one part, from its prepared store; the store is made where it is missing, stale or
+    damaged.
+    """
     path, archive = locate(name, root), ARCHIVES[name]
     if path is None:
         missing = f"{name}: found no {archive.file} in {root / archive.folder}"
@@ -158,7 +166,9 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
 
 
 def _open_store(folder: Path, key: str, ids: Sequence[str] | None) -> list[CellImage]:
-    """Read-only views of the images asked for; any error means that the store is missing, stale or damaged."""
+    """Read-only views of the images asked for; any error means that the store is missing, stale or
+    damaged.
+    """
     index = json.loads((folder / "index.json").read_text())
     if index["source"] != key:
         raise S2LError("its source has changed")
@@ -210,14 +220,16 @@ def synthetic_ids(name: str, images: int) -> list[str]:
 
 
 def splits(name: str, fold: int, *, subset: bool = False, images: int = 0) -> Split:
-    """Ids of one fold, from the committed files (Sec. 3.1): a fixed test set, and parts that take turns as validation.
+    """Ids of one fold, from the committed files (Sec. 3.1): a fixed test set, and parts that take
+    turns as validation.
 
-    DSB and synthetic sets: five parts, the last is the test set. MoNuSeg: five parts of the 30, test on the 14.
-    `subset` takes 80 training, 20 validation and 40 test images of `dsb-fluo`; other sets are taken whole. `images`
-    is the size of a synthetic set (40 unless given).
+    DSB and synthetic sets: five parts, the last is the test set. MoNuSeg: five parts of the 30,
+        test on the 14. `subset` takes 80 training, 20 validation and 40 test images of `dsb-fluo`;
+        other sets are taken whole. `images` is the size of a synthetic set (40 unless given).
 
     Raises:
-        S2LError: unknown name or fold; a split file that cannot be read; a synthetic set too small to be split.
+        S2LError: unknown name or fold; a split file that cannot be read; a synthetic set too small
+            to be split.
     """
     if name not in DATASETS:
         raise unknown(name, list(DATASETS))
@@ -241,10 +253,12 @@ def splits(name: str, fold: int, *, subset: bool = False, images: int = 0) -> Sp
 
 
 def split_of(config: RunConfig) -> Split:
-    """Split of a run. In a folder of one's own every image with scribbles or masks trains, but for `splits.json`.
+    """Split of a run. In a folder of one's own every image with scribbles or masks trains, but for
+    `splits.json`.
 
     Raises:
-        S2LError: as `splits`; a folder without labels, or with a `splits.json` that cannot be followed.
+        S2LError: as `splits`; a folder without labels, or with a `splits.json` that cannot be
+            followed.
     """
     if config.dataset in DATASETS:
         return splits(config.dataset, config.fold, subset=config.subset, images=config.images)

@@ -1,7 +1,7 @@
 """Experiments behind profile `pretrained` (notebook 10): what each choice of the recipe is worth.
 
-Only validation images decide: nothing here can reach a test image. A trial is one training with one seed; it is kept as
-a row of `recipe.csv` and, with the same settings, never made again.
+Only validation images decide: nothing here can reach a test image. A trial is one training with one
+seed; it is kept as a row of `recipe.csv` and, with the same settings, never made again.
 """
 
 import dataclasses
@@ -119,7 +119,9 @@ def configuration(choice: Choice, seed: int, *, profile: str, dataset: str) -> R
 
 
 class TruthfulLabels(PseudoLabels):
-    """Averages whose pseudo-labels are right: what is covered stays, what it says comes from the masks."""
+    """Averages whose pseudo-labels are right: what is covered stays, what it says comes from the
+    masks.
+    """
 
     def __init__(self, like: PseudoLabels, truth: dict[str, Any], confidence: float):
         super().__init__(like.averaging, like.start)
@@ -173,7 +175,9 @@ def trials(
 
 
 def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, dataset: str) -> None:
-    """Trains one trial, unless it is kept already, and keeps its row; another process at work on it is waited for."""
+    """Trains one trial, unless it is kept already, and keeps its row; another process at work on it
+    is waited for.
+    """
     config = configuration(choice, seed, profile=profile, dataset=dataset)
     trial = results.run_id(config) + ("_truth" if choice.truth else "")
     folder = paths.results(profile) / "warmups" / f"trial_{trial}"
@@ -198,7 +202,9 @@ def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, datas
 
 
 def _train(config: RunConfig, choice: Choice) -> dict[str, Any]:
-    """One training from the shared warm-up; its last and best validation IoU, and what its labels were worth."""
+    """One training from the shared warm-up; its last and best validation IoU, and what its labels
+    were worth.
+    """
     started = time.process_time()
     trainer = new_trainer(config)
     if trainer.method.forks:

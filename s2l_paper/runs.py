@@ -1,4 +1,6 @@
-"""Runs of the paper: the data of a configuration, trained, scored on its test images, and written."""
+"""Runs of the paper: the data of a configuration, trained, scored on its test images, and
+written.
+"""
 
 import copy
 import os
@@ -42,13 +44,15 @@ def train(
     Args:
         config: what to do.
         resume: go on from the run's own checkpoint, if there is one.
-        warmup: folder given by `warm_up`; None trains the warm-up here, to the same weights bit for bit.
+        warmup: folder given by `warm_up`; None trains the warm-up here, to the same weights bit for
+            bit.
         progress: show a progress bar, or plain lines where there is no terminal.
         device: `auto` or None, or the name of a device.
 
     Raises:
-        S2LError: an unfinished run exists and `resume` is False; or data, splits or scribbles are missing; or the
-            run cannot go on (numbers, memory, disk), which leaves its last checkpoint.
+        S2LError: an unfinished run exists and `resume` is False; or data, splits or scribbles are
+            missing; or the run cannot go on (numbers, memory, disk), which leaves its last
+            checkpoint.
         KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM, after a checkpoint.
     """
     folder = paths.run_folder(config.profile, results.run_id(config))
@@ -84,7 +88,9 @@ def _run_baseline(config: RunConfig) -> None:
 def _run_network(
     config: RunConfig, folder: Path, *, start: Path | None, progress: bool, device
 ) -> None:
-    """Trains a network, or goes on from the checkpoint in `start`; scores both of its checkpoints and writes."""
+    """Trains a network, or goes on from the checkpoint in `start`; scores both of its checkpoints
+    and writes.
+    """
     trainer = new_trainer(config, progress=progress, device=device)
     if start:
         checkpoints.restore(trainer, start)
@@ -106,7 +112,9 @@ def _run_network(
 
 
 def warm_up(config: RunConfig, *, progress=True, device=None) -> Path:
-    """Trains the warm-up that the scribble methods of a fold share, or goes on with it; returns its folder."""
+    """Trains the warm-up that the scribble methods of a fold share, or goes on with it; returns its
+    folder.
+    """
     config = config.warmup()
     folder = paths.warmup_folder(config.profile, results.warmup_id(config))
     with alone(folder):
@@ -123,7 +131,9 @@ def warm_up(config: RunConfig, *, progress=True, device=None) -> Path:
 
 
 def learning_curve(config: RunConfig, *, progress=True, device=None) -> pd.DataFrame:
-    """Trains without ever touching a test image and returns the rows of `steps.csv`: how a recipe is chosen."""
+    """Trains without ever touching a test image and returns the rows of `steps.csv`: how a recipe
+    is chosen.
+    """
     trainer = new_trainer(config, progress=progress, device=device)
     with checkpoints.kept(trainer, None):
         trainer.fit()
@@ -145,12 +155,16 @@ def new_trainer(config: RunConfig, *, progress=True, device=None) -> Trainer:
 
 
 def set_threads(threads: int) -> None:
-    """Processor threads from here on; 0 takes all cores. Part of `env.json`, since it can change last digits."""
+    """Processor threads from here on; 0 takes all cores. Part of `env.json`, since it can change
+    last digits.
+    """
     torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 def _predictors(trainer: Trainer) -> dict[str, Predictor]:
-    """`best` and `last`: functions by a model of their own, so that the trainer's stays resumable."""
+    """`best` and `last`: functions by a model of their own, so that the trainer's stays
+    resumable.
+    """
     model = copy.deepcopy(trainer.model)
 
     def predictor(which: str) -> Predictor:
@@ -173,8 +187,8 @@ def score_test(
         predictors: checkpoint (`best`, `last`) -> image (H, W, 3) uint8 -> probability (H, W).
 
     Returns:
-        The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1 shows, for the first
-        `SHOWN` images and the `extremes`.
+        The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1
+        shows, for the first `SHOWN` images and the `extremes`.
     """
     fields = ("dataset", "method", "fold", "seed", "annotator", "budget")
     shared = {"run_id": results.run_id(config)} | {name: getattr(config, name) for name in fields}

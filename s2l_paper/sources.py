@@ -19,7 +19,9 @@ PARTS = {name: (name,) for name in COUNTS} | {"monuseg": ("monuseg-train", "monu
 
 @dataclass(frozen=True)
 class Archive:
-    """Where an official archive lies under the data folder, packed or unpacked, and where it comes from."""
+    """Where an official archive lies under the data folder, packed or unpacked, and where it comes
+    from.
+    """
 
     folder: str
     file: str
@@ -76,7 +78,9 @@ def unknown(name: str, known: list[str]) -> S2LError:
 
 
 def locate(name: str, root: Path) -> Path | None:
-    """The unpacked folder, or else the archive (a browser may have saved it under its folder's name)."""
+    """The unpacked folder, or else the archive (a browser may have saved it under its folder's
+    name).
+    """
     archive, base = ARCHIVES[name], root / ARCHIVES[name].folder
     folders = [
         base / folder for folder in archive.unpacked if any((base / folder).glob(archive.probe))
@@ -86,13 +90,16 @@ def locate(name: str, root: Path) -> Path | None:
 
 
 def fetch(name: str, root: Path | None = None) -> list[Path]:
-    """Downloads the archives of a real data set to `root` (default: `S2L_DATA`, or else `data/raw`).
+    """Downloads the archives of a real data set to `root` (default: `S2L_DATA`, or else
+    `data/raw`).
 
-    What lies there already, packed or unpacked, is kept and nothing is asked of the network. MoNuSeg's files are
-    checked by checksum; BBBC038 publishes none, its images are counted when it is first read.
+    What lies there already, packed or unpacked, is kept and nothing is asked of the network.
+    MoNuSeg's files are checked by checksum; BBBC038 publishes none, its images are counted when it
+    is first read.
 
     Raises:
-        S2LError: unknown name, or a download that failed: says the address and where to put the file by hand.
+        S2LError: unknown name, or a download that failed: says the address and where to put the
+            file by hand.
     """
     if name not in PARTS:
         raise unknown(name, list(PARTS))

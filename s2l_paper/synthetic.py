@@ -1,8 +1,10 @@
-"""The embedded data set: three microscopy modalities rendered with exact instance truth. No files, only seeds.
+"""The embedded data set: three microscopy modalities rendered with exact instance truth. No files,
+only seeds.
 
-An image is made as a microscope makes it: shapes are placed, a painter turns them into density or light, then come
-blur and the camera. Every modality holds touching, defocused and faint nuclei, and debris that has a nucleus's
-intensity but not its shape, the case which Fig. 2 of Oh et al. 2022 is about.
+An image is made as a microscope makes it: shapes are placed, a painter turns them into density or
+light, then come blur and the camera. Every modality holds touching, defocused and faint nuclei, and
+debris that has a nucleus's intensity but not its shape, the case which Fig. 2 of Oh et al. 2022 is
+about.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,9 @@ _HAEMATOXYLIN, _EOSIN = (
 
 @dataclass(frozen=True)
 class _Shape:
-    """An object in a window of the image: `rho` is 0 at its core, 1 on its outline and grows outside."""
+    """An object in a window of the image: `rho` is 0 at its core, 1 on its outline and grows
+    outside.
+    """
 
     window: tuple[slice, slice]
     rho: np.ndarray
@@ -31,7 +35,9 @@ class _Shape:
     radius: float  # pixels between rho = 0 and rho = 1
 
     def body(self, blur: float) -> np.ndarray:
-        """1 inside, 0 outside, 0.5 on the outline however blurred, so that defocus leaves the truth in place."""
+        """1 inside, 0 outside, 0.5 on the outline however blurred, so that defocus leaves the truth
+        in place.
+        """
         return expit((1 - self.rho) * self.radius / blur)
 
     def rim(self, width: float, at: float = 1.0) -> np.ndarray:
@@ -63,7 +69,9 @@ def _noise(
 def _window(
     shape: tuple[int, int], centre: np.ndarray, reach: float
 ) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The part of the image within `reach` of `centre`, and its pixels' offsets (2, h, w) from there."""
+    """The part of the image within `reach` of `centre`, and its pixels' offsets (2, h, w) from
+    there.
+    """
     low = np.clip(np.floor(centre - reach), 0, shape).astype(int)
     high = np.clip(np.ceil(centre + reach) + 1, low, shape).astype(int)
     grid = np.mgrid[low[0] : high[0], low[1] : high[1]] - centre[:, None, None]
@@ -79,7 +87,9 @@ def _turned(grid: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nucleus(rng, shape, centre, radius, elongation) -> _Shape:
-    """A smooth star-convex outline: an ellipse whose radius varies by a few random Fourier descriptors."""
+    """A smooth star-convex outline: an ellipse whose radius varies by a few random Fourier
+    descriptors.
+    """
     aspect = np.sqrt(rng.uniform(1, elongation))
     window, grid = _window(shape, centre, 1.7 * radius * aspect)
     along, across = _turned(grid, rng.uniform(0, np.pi))
@@ -93,7 +103,9 @@ def _nucleus(rng, shape, centre, radius, elongation) -> _Shape:
 
 
 def _polygon(rng, grid: np.ndarray, radius: float, corners: int) -> np.ndarray:
-    """`rho` of a convex polygon with slightly rounded corners: the largest of its sides' distances, smoothly."""
+    """`rho` of a convex polygon with slightly rounded corners: the largest of its sides' distances,
+    smoothly.
+    """
     rho, start = np.full(grid.shape[1:], 1e-9), rng.uniform(0, 2 * np.pi)
     for corner in range(corners):
         side, _ = _turned(grid, start + (corner + rng.uniform(-0.3, 0.3)) * 2 * np.pi / corners)
@@ -128,7 +140,9 @@ def _fibre(rng, shape, centre, length, width) -> _Shape:
 
 
 def _place_nuclei(rng, shape, modality: _Modality) -> tuple[list[_Shape], np.ndarray]:
-    """Nuclei from top to bottom: where two overlap the first wins, and what stays visible is one piece."""
+    """Nuclei from top to bottom: where two overlap the first wins, and what stays visible is one
+    piece.
+    """
     instances, nuclei = np.zeros(shape, np.int32), []
     count = max(2, round(modality.nuclei * rng.uniform(0.6, 1.4) * np.prod(shape) / 256**2))
     for _ in range(8 * count):
@@ -182,7 +196,9 @@ def _place_debris(
 
 
 def _paint_fluo(rng, nuclei, debris, shape) -> np.ndarray:
-    """Fluorescence: light adds up; haze, uneven illumination, shot noise; some exposures are very short."""
+    """Fluorescence: light adds up; haze, uneven illumination, shot noise; some exposures are very
+    short.
+    """
     light, chromatin = np.zeros(shape), _noise(rng, shape, 1.5)
     texture = rng.uniform(0.08, 0.3)
     for thing in nuclei + debris:
@@ -202,7 +218,9 @@ def _paint_fluo(rng, nuclei, debris, shape) -> np.ndarray:
 
 
 def _paint_bf(rng, nuclei, debris, shape) -> np.ndarray:
-    """Bright field: stained squamous cells lie like translucent sheets over each other; nuclei are dark ovals."""
+    """Bright field: stained squamous cells lie like translucent sheets over each other; nuclei are
+    dark ovals.
+    """
     density, grain, mottle = np.zeros(shape), _noise(rng, shape, 0.9), _noise(rng, shape, 5)
     ripple = np.stack([_noise(rng, shape, 7), _noise(rng, shape, 7)])
     for nucleus in nuclei:
@@ -315,7 +333,8 @@ def render(modality: str, size: int | tuple[int, int], seed: int) -> tuple[np.nd
         seed: the same seed gives the same image.
 
     Returns:
-        Image (H, W, 3) uint8 and instances (H, W) int32: 0 background, nuclei 1 to n, each one connected region.
+        Image (H, W, 3) uint8 and instances (H, W) int32: 0 background, nuclei 1 to n, each one
+        connected region.
 
     Raises:
         S2LError: unknown modality, or an image too small.
@@ -326,7 +345,9 @@ def render(modality: str, size: int | tuple[int, int], seed: int) -> tuple[np.nd
 def generate(
     modality: str, count: int, size: int | tuple[int, int] = 256, seed: int = 0
 ) -> list[tuple]:
-    """Renders a data set of `(id, image, instances)`, see `render`; image i does not depend on `count`."""
+    """Renders a data set of `(id, image, instances)`, see `render`; image i does not depend on
+    `count`.
+    """
     seeds = [seed_for(seed, "synthetic", modality, index) for index in range(count)]
     return [
         (f"synthetic-{modality}-{index:03d}", *render(modality, size, s))
