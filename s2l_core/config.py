@@ -116,6 +116,7 @@ def _given(value: Any, within: tuple[float, float]) -> Any:
 
 SHARE = (0.0, 1.0)
 STEPS = (1, 10**7)
+OR_NONE = (0, 10**7)
 
 
 @dataclass(frozen=True)
@@ -143,18 +144,12 @@ class RunConfig:
     intensity: str = _paper("imagenet", choices=("imagenet", "stretch"))  # D20
     batch: int = _paper(30, within=(1, 4096))  # D11: crops in a step, at most the number of images
     crop: int = _paper(256, within=(32, 4096))  # D11: side of a crop in pixels
-    foreground_crops: float = _paper(
-        0.0, within=SHARE
-    )  # D21: share of crops that hold a foreground stroke
+    foreground_crops: float = _paper(0.0, within=SHARE)  # D21: share that holds a nucleus's stroke
 
     # model and optimiser
     encoder: str = _paper("resnet34")  # Sec. 3.2
-    encoder_weights: str | None = _paper(
-        "imagenet"
-    )  # D13: "imagenet", a local file, or None for from scratch
-    frozen_statistics: bool = _paper(
-        False
-    )  # D22: the encoder's batch statistics stay those of ImageNet
+    encoder_weights: str | None = _paper("imagenet")  # D13: or a local file; None: from scratch
+    frozen_statistics: bool = _paper(False)  # D22: the encoder's batch statistics stay ImageNet's
     rate_encoder: float = _paper(3e-4, within=SHARE)  # D9: learning rates of RAdam
     rate_decoder: float = _paper(3e-3, within=SHARE)
     rate_heads: float = _paper(3e-4, main=True, within=SHARE)
@@ -163,41 +158,27 @@ class RunConfig:
 
     # lengths, all in optimiser steps
     warmup_steps: int = _paper(0, within=STEPS)
-    main_steps: int = _paper(0, within=(0, 10**7))
-    average_every: int = _paper(
-        0, within=STEPS
-    )  # steps between two updates of the averaged predictions
-    average_every_main: int = _paper(
-        0, main=True, within=(0, 10**7)
-    )  # the same in the main stage; 0: as before it
+    main_steps: int = _paper(0, within=OR_NONE)
+    average_every: int = _paper(0, within=STEPS)  # between two updates of the averaged predictions
+    average_every_main: int = _paper(0, main=True, within=OR_NONE)  # in the main stage; 0: the same
     validate_every: int = _paper(0, within=STEPS)
 
     # S2L
     pseudo_weight: float = _paper(0.5, main=True, within=(0.0, 1e6))  # alpha of Eq. 2
-    confidence: float = _paper(
-        0.8, main=True, within=(0.5, 1.0)
-    )  # D7: foreground above, background below 1 - it
+    confidence: float = _paper(0.8, main=True, within=(0.5, 1.0))  # D7: background below 1 - it
     averaging: float = _paper(0.2, within=SHARE)  # D7: weight of the newest prediction
     average_start: str = _paper("corrected", main=True, choices=("corrected", "zero"))  # D8
-    label_mean: str = _paper(
-        "batch", choices=("batch", "image")
-    )  # D19: what Eq. 1 and 3 average over
+    label_mean: str = _paper("batch", choices=("batch", "image"))  # D19: the mean of Eq. 1 and 3
 
     # contrastive terms
     scales: tuple[ScaleTerm, ...] | None = _paper(None, main=True)  # None: those of the method
-    contrast_ramp: int = _paper(
-        0, main=True, within=(0, 10**7)
-    )  # D23: steps over which lambda grows from 0
-    heads_alone: int = _paper(
-        0, main=True, within=(0, 10**7)
-    )  # D24: steps in which only heads learn from Eq. 4
+    contrast_ramp: int = _paper(0, main=True, within=OR_NONE)  # D23: over which lambda grows from 0
+    heads_alone: int = _paper(0, main=True, within=OR_NONE)  # D24: only heads learn from Eq. 4
     nu_low: float = _paper(0.0, main=True, within=SHARE)  # nu_1 of Eq. 5
     nu_high: float = _paper(1.0, main=True, within=SHARE)  # nu_2 of Eq. 5
     region_rule: str = _paper("scribble", main=True, choices=("scribble", "unanimous"))  # D4
     contrast_labels: str = _paper("pseudo", main=True, choices=("pseudo", "scribbles"))  # D5
-    max_regions: int = _paper(
-        6000, main=True, within=(1, 10**6)
-    )  # D3: drawn per class and scale, Sec. 3.2
+    max_regions: int = _paper(6000, main=True, within=(1, 10**6))  # D3: per class and scale
     equalise: bool = _paper(False, main=True)  # D3: as many of one class as of the other
     pair_target: str = _paper("same", main=True, choices=("same", "and", "or"))  # D1
     pair_reduction: str = _paper("mean", main=True, choices=("mean", "balanced"))  # D2
