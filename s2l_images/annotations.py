@@ -9,7 +9,8 @@ import numpy as np
 
 from s2l_core.config import IGNORE, S2LError
 from s2l_images.aperio import rasterise
-from s2l_images.parsers import INSTANCE, LABELS, Item, items, labels, reading
+from s2l_images.parsers import INSTANCE, Item, items, reading
+from s2l_images.pictures import LABELS, read_labels
 from s2l_images.strokes import Stroke, areas, covered, pieces
 
 WIDTH = 3.0  # pixels: of lines and points where the file gives no width
@@ -55,7 +56,7 @@ def read_scribbles(
     path = Path(path)
     with reading(path):
         if path.suffix.lower() in LABELS:
-            return _recode(labels(path, shape), values)
+            return _recode(read_labels(path, shape), values)
         drawn, flat = _inside(items(path), shape), np.full(shape[0] * shape[1], IGNORE, np.uint8)
         classes = [_class(item, words) for item in drawn]
         for k, pixels in _pixels(drawn, shape, width):
@@ -95,7 +96,7 @@ def read_instances(path: Path, shape: tuple[int, int]) -> np.ndarray:
     path = Path(path)
     with reading(path):
         if path.suffix.lower() in LABELS:
-            return labels(path, shape)
+            return read_labels(path, shape)
         found = _inside(items(path), shape)
         areas = [item for item in found if item.detected] or found
         if lines := [item.name for item in areas if not item.area]:

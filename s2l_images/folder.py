@@ -15,7 +15,14 @@ from s2l_core.config import digest
 from s2l_images import annotations
 from s2l_images.faults import Fault, Finding, listed
 from s2l_images.label_values import Encoding, count_values, encoding_of, read_json
-from s2l_images.pictures import PICTURES, fit, read_image, read_mask, read_values, reading
+from s2l_images.pictures import (
+    PICTURES,
+    fit,
+    read_image,
+    read_label_mask,
+    read_values,
+    reading,
+)
 from s2l_images.places import own_encoding, own_results, own_splits, own_strokes
 from s2l_images.strokes import Stroke, read_strokes, render
 
@@ -170,6 +177,18 @@ def read_folder(folder: Path, ids: Sequence[str] | None = None) -> list[CellImag
 def say(text: str) -> None:
     """Prints a text the first time."""
     print(text, flush=True)
+
+
+def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, list[Finding]]:
+    """Instances (H, W) int32 of a label image or a file of outlines, and what was done to them.
+
+    Raises:
+        Fault: see `faults.ERRORS`.
+    """
+    if path.suffix.lower() in PICTURES:
+        return read_label_mask(path, shape)
+    with reading(path):
+        return annotations.read_instances(path, shape), []
 
 
 def read_scribbles(

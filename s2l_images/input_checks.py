@@ -24,13 +24,14 @@ from s2l_images.folder import (
     KINDS,
     SUFFIXES,
     Listing,
+    read_mask,
     read_scribbles,
     split_folder,
     structure,
     survey,
 )
 from s2l_images.label_values import Encoding, count_values, encoding_of
-from s2l_images.pictures import COLOUR, PICTURES, read_image, read_mask
+from s2l_images.pictures import COLOUR, PICTURES, read_image
 from s2l_images.places import own_results, own_strokes
 from s2l_images.strokes import covered, pieces
 

@@ -1,4 +1,4 @@
-"""Files of other programs, taken apart: ImageJ ROIs, QuPath GeoJSON, Aperio XML -> items; label images -> labels.
+"""Files of other programs, taken apart: ImageJ ROIs, QuPath GeoJSON, Aperio XML -> items.
 
 Coordinates become (row, column) from pixel centres. QuPath counts from pixel corners, Aperio XML is taken to count from
 centres, and ImageJ counts lines and points from centres, areas from corners. Files may come from anybody: whatever they
@@ -11,19 +11,15 @@ import math
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from xml.sax.handler import ContentHandler
 
 import numpy as np
 from defusedxml import sax
-from PIL import Image
 from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
-from tifffile import TiffFile
 
 from s2l_core.config import S2LError
 
@@ -85,9 +81,9 @@ def items(path: Path) -> list[Item]:
     """All items of a file, in its order; S2LError where it is damaged or beyond the limits."""
     if (reader := ITEMS.get(path.suffix.lower())) is None:
         raise S2LError(
-            f"unknown format; expected one of {', '.join([*ITEMS, *LABELS])}. Export it as one of these."
+            f"unknown format; expected one of {', '.join(ITEMS)}. Export it as one of these."
         )
-    if (size := _size(path)) > MAX_BYTES:
+    if (size := size_of(path)) > MAX_BYTES:
         raise S2LError(
             f"{size} bytes; at most {MAX_BYTES} are read. Export fewer objects, or without measurements."
         )
@@ -102,34 +98,11 @@ def items(path: Path) -> list[Item]:
     return found
 
 
-def labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A label image (H, W) int32; S2LError unless it has the image's shape and whole numbers from 0."""
-    if (size := _size(path)) > (limit := 8 * math.prod(shape) + 2**20):
-        raise S2LError(
-            f"{size} bytes; at most {limit} fit an image of {shape}. Save one plane without extras."
-        )
-    plane = LABELS[path.suffix.lower()](path.read_bytes(), tuple(shape))
-    if (
-        plane.dtype.kind not in "buif"
-        or not ((plane >= 0) & (plane < 2**31) & (plane % 1 == 0)).all()
-    ):
-        raise S2LError(
-            f"values of type {plane.dtype}; expected labels, whole numbers from 0 to {2**31 - 1}."
-        )
-    return plane.astype(np.int32)
-
-
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     """Bytes of a file; what has no end, as a pipe or a device, is none."""
     if path.exists() and not path.is_file():
         raise S2LError("this is no file. Export it again.")
     return path.stat().st_size
-
-
-def planes(tiff: TiffFile) -> int:
-    """Planes of a TIFF, up to 100, reduced copies aside: in a damaged one the chain of pages may have no end."""
-    full = sum(not page.is_reduced for page in islice(tiff.pages, 100))
-    return max((tiff.imagej_metadata or {}).get("images", 1), full)
 
 
 def _item(
@@ -161,7 +134,7 @@ def _item(
 
 def _rois(data: bytes, stem: str) -> Iterator[Item]:
     """ImageJ: one ROI or a set of them; a fitted spline is read as its control points."""
-    for name, content in _members(data, ".roi", MAX_BYTES) if data[:2] == b"PK" else [(stem, data)]:
+    for name, content in members(data, ".roi", MAX_BYTES) if data[:2] == b"PK" else [(stem, data)]:
         with reading(f"ROI {name}"):
             roi = ImagejRoi.frombytes(content)
             if (
@@ -295,7 +268,7 @@ class _Regions(ContentHandler):
             self.region = None
 
 
-def _members(data: bytes, suffix: str, limit: int) -> Iterator[tuple[str, bytes]]:
+def members(data: bytes, suffix: str, limit: int) -> Iterator[tuple[str, bytes]]:
     """Name and content of the members of an archive, `limit` bytes in all."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
@@ -313,52 +286,4 @@ def _members(data: bytes, suffix: str, limit: int) -> Iterator[tuple[str, bytes]
             yield Path(entry.filename).stem, content
 
 
-def _same(found: Sequence[int], shape: tuple[int, int]) -> None:
-    """Before anything of that size is decoded."""
-    if tuple(found) != shape:
-        raise S2LError(
-            f"shape {tuple(found)}; expected {shape} like the image. Save one plane with one channel."
-        )
-
-
-def _numpy(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """An array of NumPy's, bare or alone in an archive; never a pickled object."""
-    if data[:2] == b"PK":
-        ((_, data),) = _members(data, ".npy", 8 * math.prod(shape) + 2**16)
-    version = np.lib.format.read_magic(stream := io.BytesIO(data))
-    header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    _same(header(stream)[0], shape)
-    return np.load(io.BytesIO(data), allow_pickle=False)
-
-
-def _picture(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """PNG, and TIFF of up to 32 bits."""
-    with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as picture:
-        bands = len(picture.getbands())
-        _same((picture.height, picture.width) + (bands,) * (bands > 1), shape)
-        return np.asarray(picture)
-
-
-def _tiff(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """TIFF of any depth, as ImageJ and napari save it; what tifffile cannot unpack is left to Pillow."""
-    with TiffFile(io.BytesIO(data)) as tiff:
-        page, count = tiff.pages[0], planes(tiff)
-        _same(page.shape if count == 1 else (count, *page.shape), shape)
-        if (limit := math.prod(page.chunks) * page.dtype.itemsize) > 16 * math.prod(shape) + 2**20:
-            raise S2LError("its tiles are larger than itself. Save it again, in strips.")
-        if page.compression not in (1, 8, 32946):
-            return _picture(data, shape)
-        strips = (
-            zip(page.dataoffsets, page.databytecounts, strict=True) if page.compression > 1 else ()
-        )
-        for offset, count in strips:
-            if zlib.decompressobj().decompress(data[offset : offset + count], limit + 1)[limit:]:
-                raise S2LError("a strip unpacks to more than it should. Save it again.")
-        return page.asarray()
-
-
 ITEMS = {".roi": _rois, ".zip": _rois, ".geojson": _geojson, ".json": _geojson, ".xml": _aperio}
-LABELS = {".tif": _tiff, ".tiff": _tiff, ".png": _picture, ".npy": _numpy, ".npz": _numpy}

@@ -7,8 +7,10 @@ their range, and one hot pixel must not decide.
 import io
 import math
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,8 @@ from skimage.measure import label
 from tifffile import TiffFile, TiffPage
 
 from s2l_core.config import S2LError
-from s2l_images.annotations import read_instances
 from s2l_images.faults import Fault, Finding
-from s2l_images.parsers import LABELS, MAX_PIXELS, planes
+from s2l_images.parsers import MAX_PIXELS, members, size_of
 
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 TRANSPARENT, COLOUR = (
@@ -217,17 +218,14 @@ def read_values(path: Path, *, indexed: bool = False) -> np.ndarray:
         return values.astype(np.int64)
 
 
-def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, list[Finding]]:
-    """Instances (H, W) int32 of a label image or a file of outlines, and a remark where nuclei had to be counted.
+def read_label_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, list[Finding]]:
+    """Instances (H, W) int32 of a label image, and a remark where nuclei had to be counted.
 
     A label image with one value beside 0 is taken apart into its connected pieces.
 
     Raises:
         Fault: see `findings.ERRORS`.
     """
-    if path.suffix.lower() not in PICTURES:
-        with reading(path):
-            return read_instances(path, shape), []
     values = read_values(path, indexed=True)
     fit(path, values, shape)
     if values.max() >= COLOUR:
@@ -255,3 +253,76 @@ def fit(path: Path, labels: np.ndarray, shape: tuple[int, int]) -> None:
     if labels.shape != tuple(shape):
         sizes = [" x ".join(map(str, size)) for size in (labels.shape, shape)]
         raise Fault("label-size", path, f"{sizes[0]} pixels, its image {sizes[1]}")
+
+
+def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A label image (H, W) int32; S2LError unless it has the image's shape and whole numbers from 0."""
+    if (size := size_of(path)) > (limit := 8 * math.prod(shape) + 2**20):
+        raise S2LError(
+            f"{size} bytes; at most {limit} fit an image of {shape}. Save one plane without extras."
+        )
+    plane = LABELS[path.suffix.lower()](path.read_bytes(), tuple(shape))
+    if (
+        plane.dtype.kind not in "buif"
+        or not ((plane >= 0) & (plane < 2**31) & (plane % 1 == 0)).all()
+    ):
+        raise S2LError(
+            f"values of type {plane.dtype}; expected labels, whole numbers from 0 to {2**31 - 1}."
+        )
+    return plane.astype(np.int32)
+
+
+def planes(tiff: TiffFile) -> int:
+    """Planes of a TIFF, up to 100, reduced copies aside: in a damaged one the chain of pages may have no end."""
+    full = sum(not page.is_reduced for page in islice(tiff.pages, 100))
+    return max((tiff.imagej_metadata or {}).get("images", 1), full)
+
+
+def _same(found: Sequence[int], shape: tuple[int, int]) -> None:
+    """Before anything of that size is decoded."""
+    if tuple(found) != shape:
+        raise S2LError(
+            f"shape {tuple(found)}; expected {shape} like the image. Save one plane with one channel."
+        )
+
+
+def _numpy(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """An array of NumPy's, bare or alone in an archive; never a pickled object."""
+    if data[:2] == b"PK":
+        ((_, data),) = members(data, ".npy", 8 * math.prod(shape) + 2**16)
+    version = np.lib.format.read_magic(stream := io.BytesIO(data))
+    header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    _same(header(stream)[0], shape)
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def _picture(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """PNG, and TIFF of up to 32 bits."""
+    with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as picture:
+        bands = len(picture.getbands())
+        _same((picture.height, picture.width) + (bands,) * (bands > 1), shape)
+        return np.asarray(picture)
+
+
+def _tiff(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """TIFF of any depth, as ImageJ and napari save it; what tifffile cannot unpack is left to Pillow."""
+    with TiffFile(io.BytesIO(data)) as tiff:
+        page, count = tiff.pages[0], planes(tiff)
+        _same(page.shape if count == 1 else (count, *page.shape), shape)
+        if (limit := math.prod(page.chunks) * page.dtype.itemsize) > 16 * math.prod(shape) + 2**20:
+            raise S2LError("its tiles are larger than itself. Save it again, in strips.")
+        if page.compression not in (1, 8, 32946):
+            return _picture(data, shape)
+        strips = (
+            zip(page.dataoffsets, page.databytecounts, strict=True) if page.compression > 1 else ()
+        )
+        for offset, count in strips:
+            if zlib.decompressobj().decompress(data[offset : offset + count], limit + 1)[limit:]:
+                raise S2LError("a strip unpacks to more than it should. Save it again.")
+        return page.asarray()
+
+
+LABELS = {".tif": _tiff, ".tiff": _tiff, ".png": _picture, ".npy": _numpy, ".npz": _numpy}

@@ -18,8 +18,8 @@ from s2l_core import trainer
 from s2l_core.config import IGNORE, RunConfig, S2LError
 from s2l_images import folder
 from s2l_images.faults import Fault
-from s2l_images.folder import fingerprint, read_folder, split_folder
-from s2l_images.pictures import read_image, read_mask, read_values
+from s2l_images.folder import fingerprint, read_folder, read_mask, split_folder
+from s2l_images.pictures import read_image, read_values
 from s2l_images.places import own_strokes
 from s2l_images.strokes import Stroke, render, write_strokes
 from s2l_paper import results, runs

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from test_folders import (
+from test_folder import (
     ALPHA,
     GREY,
     INSTANCES,

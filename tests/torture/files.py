@@ -35,6 +35,7 @@ from s2l_core.config import RunConfig, S2LError, seed_for
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_images import annotations, exports, pictures, rounds
+from s2l_images.folder import read_mask
 from s2l_images.input_checks import check_folder
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_paper import archives, datasets, figure2, paths, provenance, results, verify
@@ -243,7 +244,7 @@ def _pictures() -> list[Reader]:
 
     def label_image(folder, path):
         pictures.read_values(path)
-        pictures.read_mask(path, SHAPE)
+        read_mask(path, SHAPE)
 
     return [
         Reader("image: PNG", image, pngs),
