@@ -18,11 +18,13 @@ from s2l_core.pseudo_labels import PseudoLabels
 
 @dataclass(frozen=True, eq=False)
 class CellImage:
-    """One image: `image` (H, W, 3) uint8; `instances` (H, W) int32, 0 is background; `scribbles` 0,
-    1, IGNORE.
+    """One image with its labels, where it has any.
 
-    `instances` and `scribbles` (H, W) uint8 are None where there are none. A pixel belongs to one
-    nucleus only.
+    Attributes:
+        id: its name.
+        image: (H, W, 3) uint8.
+        instances: (H, W) int32, 0 is background and each nucleus has a number; or None.
+        scribbles: (H, W) uint8 of 0 (background), 1 (foreground) and IGNORE; or None.
     """
 
     id: str
@@ -109,9 +111,7 @@ class TrainingSet:
         return random_crop(image.image, scribbles, averaged, image.instances, **options)
 
     def _target(self, image: str, step: int, place: int) -> list[int] | None:
-        """A pixel of a foreground scribble that the crop shall hold, for the share
-        `foreground_crops` of crops.
-        """
+        """A foreground stroke's pixel for the crop to hold, in the share `foreground_crops`."""
         rng = np.random.default_rng(seed_for(self.seed, "target", step, place))
         strokes = self.strokes.get(image, ())
         if not self.held or rng.random() >= self.held or not len(strokes):
@@ -120,9 +120,7 @@ class TrainingSet:
 
 
 def _check_both_classes(name: str, scribbles: Sequence[np.ndarray]) -> None:
-    """Raises an S2LError unless some image carries a foreground and some image a background
-    stroke.
-    """
+    """Raises an S2LError unless both classes are drawn, in one image or in several."""
     for label, kind in enumerate(("background", "foreground")):
         if not any((drawn == label).any() for drawn in scribbles):
             raise S2LError(
@@ -160,9 +158,7 @@ class Prefetcher:
         torch.set_num_threads(threads)
 
     def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Tensor]:
-        """The batch of `step`; the next one is begun only if nothing it depends on changes before
-        it is used.
-        """
+        """The batch of `step`; the next is begun only if nothing changes before that it needs."""
         future = self._waiting or self._pool.submit(self._prepare, step)
         batch, regions = future.result()
         self._waiting = self._pool.submit(self._prepare, step + 1) if prefetch_next else None
@@ -184,9 +180,7 @@ class Prefetcher:
 
 
 def _compute_alone(together: Barrier) -> None:
-    """The calling thread uses one core: beside a second team of OpenMP threads the first would
-    sleep at every wait.
-    """
+    """Keeps the calling thread to one core: a second team of OpenMP threads delays the first."""
     together.wait()  # so that each thread of the pool has one of these calls
-    torch.get_num_threads()  # gives this thread the number of the process, which would else happen later
+    torch.get_num_threads()  # takes over the process's number now, so that it cannot happen later
     torch.set_num_threads(1)

@@ -61,7 +61,8 @@ def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
             if folder:
                 save(trainer, folder)
                 print(
-                    f"{folder.name}: stopped after step {trainer.step}; run it again to go on from there.",
+                    f"{folder.name}: stopped after step {trainer.step}; "
+                    "run it again to go on from there.",
                     flush=True,
                 )
         except (MemoryError, RuntimeError) as error:
@@ -78,8 +79,8 @@ def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
 def _out_of_memory(trainer: "Trainer", error: BaseException) -> str:
     config = trainer.config
     return (
-        f"step {trainer.step}: out of memory ({str(error)[:200]}). Lower batch ({config.batch}), crop ({config.crop}) "
-        f"or max_regions ({config.max_regions}), or run fewer jobs at a time. "
+        f"step {trainer.step}: out of memory ({str(error)[:200]}). Lower batch ({config.batch}), "
+        f"crop ({config.crop}) or max_regions ({config.max_regions}), or run fewer jobs at a time. "
         "Whole images are predicted in tiles: lower `tile` of `predict`."
     )
 
@@ -197,7 +198,8 @@ def read(folder: Path) -> dict[str, Any]:
                 print(f"{folder.name}: {faults[0]}, so {name} is used", flush=True)
             return state
     raise S2LError(
-        f"{folder}: no readable checkpoint: {'; '.join(faults) or 'none there'}. Delete it and run again."
+        f"{folder}: no readable checkpoint: {'; '.join(faults) or 'none there'}. "
+        "Delete it and run again."
     )
 
 
@@ -222,8 +224,9 @@ def finite(weights: dict[str, Tensor], where: object) -> dict[str, Tensor]:
     """
     if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise S2LError(
-            f"{where}: {bad[0]} is not finite ({len(bad)} of {len(weights)} tensors are not), so nothing is saved and "
-            "what was saved before stays. Lower rate_encoder and rate_decoder, or look at images and scribbles."
+            f"{where}: {bad[0]} is not finite ({len(bad)} of {len(weights)} tensors are not), so "
+            "nothing is saved and what was saved before stays. Lower rate_encoder and "
+            "rate_decoder, or look at images and scribbles."
         )
     return weights
 

@@ -276,7 +276,8 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
             raise S2LError(
-                f"{field.name} = {value!r}: expected a number from {low} to {high}. Change {field.name}."
+                f"{field.name} = {value!r}: expected a number from {low} to {high}. "
+                f"Change {field.name}."
             )
 
 
@@ -286,7 +287,8 @@ def _check_together(config: RunConfig) -> None:
         folds = DATASETS[config.dataset][1]
         if config.fold >= folds:
             raise S2LError(
-                f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. Choose one of them."
+                f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. "
+                "Choose one of them."
             )
     if config.crop % 32:
         raise S2LError(

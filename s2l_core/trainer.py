@@ -70,7 +70,8 @@ class Trainer:
         self.data = TrainingSet(images, scribbles, config, masks=self.method.masks)
         if self.data.size == 1 and config.crop == 32:
             raise S2LError(
-                "crop = 32 and one crop in a step: too little to normalise by. Choose crop = 64 or batch = 2."
+                "crop = 32 and one crop in a step: too little to normalise by. "
+                "Choose crop = 64 or batch = 2."
             )
 
         self.model = ScribbleUNet(
@@ -298,7 +299,8 @@ class Trainer:
         probability = predict(model or self.model, image)
         if not np.isfinite(probability).all():
             raise S2LError(
-                f"step {self.step}: a prediction is not finite. Lower rate_encoder and rate_decoder."
+                f"step {self.step}: a prediction is not finite. "
+                "Lower rate_encoder and rate_decoder."
             )
         return probability
 
@@ -357,8 +359,8 @@ def _check_images(
     for image in images:
         if METHODS[config.method].masks and image.instances is None:
             raise S2LError(
-                f"{config.dataset}: supervised training needs masks for every image; {image.id!r} has none. "
-                "Name others under train in splits.json, or choose s2l-r1-r4."
+                f"{config.dataset}: supervised training needs masks for every image; "
+                f"{image.id!r} has none. Name others under train in splits.json, or choose s2l-r1-r4."
             )
         if not METHODS[config.method].masks and image.id not in scribbles:
             raise S2LError(
