@@ -1,4 +1,6 @@
-"""One joint random transform of an image, its scribbles, its averaged prediction and its mask (D12)."""
+"""One joint random transform of an image, its scribbles, its averaged prediction and its mask
+(D12).
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +18,8 @@ def intensity_range(image: np.ndarray, intensity: str) -> tuple[float, float]:
 
     Args:
         image: (H, W, 3) uint8.
-        intensity: `imagenet` maps 0-255 to 0-1; `stretch` maps the image's own 0.5 and 99.5 percentiles, at least
-            4 grey values apart so that an empty image is not all noise.
+        intensity: `imagenet` maps 0-255 to 0-1; `stretch` maps the image's own 0.5 and 99.5
+            percentiles, at least 4 grey values apart so that an empty image is not all noise.
     """
     if intensity == "imagenet":
         return 0.0, 255.0
@@ -44,7 +46,8 @@ def random_crop(
     colour: bool = False,
     target: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
-    """Draws one crop: place, shift-scale-rotate (p .7), flips, and brightness and contrast (p .5), in one resampling.
+    """Draws one crop: place, shift-scale-rotate (p .7), flips, and brightness and contrast (p .5),
+    in one resampling.
 
     Args:
         image: (H, W, 3) uint8, any size; smaller images are centred and reflected.
@@ -55,12 +58,14 @@ def random_crop(
         rng: decides everything; the draws do not depend on which of the maps are given.
         limits: grey values that become 0 and 1.
         colour: jitter saturation and hue too (stained tissue).
-        target: (row, column) that the crop shall hold before it is turned and shifted, or None for any place (D21).
+        target: (row, column) that the crop shall hold before it is turned and shifted, or None for
+            any place (D21).
 
     Returns:
-        `image` (3, size, size) float32 in [0, 1], `scribbles` and `mask` (size, size) uint8, `averaged` (size, size)
-        float32. Outside the image: image reflected, scribbles and mask IGNORE, averaged 0.5. Label maps are taken from
-        the nearest pixel; averaged stays a probability, so that it is thresholded after the transform.
+        `image` (3, size, size) float32 in [0, 1], `scribbles` and `mask` (size, size) uint8,
+        `averaged` (size, size) float32. Outside the image: image reflected, scribbles and mask
+        IGNORE, averaged 0.5. Label maps are taken from the nearest pixel; averaged stays a
+        probability, so that it is thresholded after the transform.
     """
     height, width = image.shape[:2]
     centre, linear = _geometry(height, width, size, rng, target)
@@ -91,7 +96,9 @@ def random_crop(
 def _geometry(
     height, width, size: int, rng: np.random.Generator, target=None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (row, column) of the crop in the image, and the 2 x 2 map from crop offsets to image offsets."""
+    """Centre (row, column) of the crop in the image, and the 2 x 2 map from crop offsets to image
+    offsets.
+    """
     corner = []
     for side, held in zip((height, width), target or (None, None), strict=True):
         last = max(side - size, 0)
@@ -112,7 +119,9 @@ def _geometry(
 
 
 def _grid(centre, linear, size: int, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-    """Sampling grid (1, size, size, 2) of the window, as `grid_sample` wants it, and which points lie inside."""
+    """Sampling grid (1, size, size, 2) of the window, as `grid_sample` wants it, and which points
+    lie inside.
+    """
     offset = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     grid = torch.empty(1, size, size, 2)
     for axis, part in enumerate((rows, columns)):
@@ -132,7 +141,9 @@ def _sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
 
 
 def _jitter(image: Tensor, rng: np.random.Generator, colour: bool) -> Tensor:
-    """Contrast and brightness within +-20 % of the crop's own range: a share of 255 would blank dark images."""
+    """Contrast and brightness within +-20 % of the crop's own range: a share of 255 would blank
+    dark images.
+    """
     changed, contrast, brightness = (
         rng.random() < 0.5,
         rng.uniform(0.8, 1.2),

@@ -29,8 +29,9 @@ def predict(
 ) -> np.ndarray:
     """Predicts every pixel of an image (D14).
 
-    The image is padded by reflection to a multiple of 32 and cut back. One larger than `tile` goes in tiles of that
-    size whose outer `overlap` pixels are thrown away, except at the image's own border.
+    The image is padded by reflection to a multiple of 32 and cut back. One larger than `tile` goes
+    in tiles of that size whose outer `overlap` pixels are thrown away, except at the image's own
+    border.
 
     Args:
         model: a ScribbleUNet; put into evaluation mode, and back as it was.
@@ -48,7 +49,8 @@ def predict(
         )
     if tile % MULTIPLE or overlap < 0 or 2 * overlap >= tile:
         raise S2LError(
-            f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than 2 x overlap."
+            f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than 2 x "
+            "overlap."
         )
     device = next(model.parameters()).device if device is None else pick_device(device)
     training = model.training
@@ -82,7 +84,8 @@ def _forward(model, window: torch.Tensor) -> torch.Tensor:
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, int]]:
     """(start, stop, first kept, one past the last kept) of the tiles along one side.
 
-    The last tile ends at the padded length, so that the border looks the same to it as to an untiled prediction.
+    The last tile ends at the padded length, so that the border looks the same to it as to an
+    untiled prediction.
     """
     if length <= tile:
         return [(0, length, 0, length)]

@@ -1,4 +1,6 @@
-"""Scores of a segmentation: everything is read off one table of overlaps per image, never off full-size masks."""
+"""Scores of a segmentation: everything is read off one table of overlaps per image, never off
+full-size masks.
+"""
 
 from dataclasses import dataclass
 
@@ -15,7 +17,9 @@ EIGHT = np.ones((3, 3), bool)
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Contingency table of n nuclei (in ascending order of label) and m components, without its zero entries."""
+    """Contingency table of n nuclei (in ascending order of label) and m components, without its
+    zero entries.
+    """
 
     truth_sizes: np.ndarray  # (n,) pixels
     predicted_sizes: np.ndarray  # (m,) pixels
@@ -31,7 +35,8 @@ class Overlaps:
 
 
 def overlaps(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> Overlaps:
-    """Counts the pixels every nucleus shares with every predicted component, in time linear in the pixels.
+    """Counts the pixels every nucleus shares with every predicted component, in time linear in the
+    pixels.
 
     Args:
         truth_instances: (H, W) integer labels, 0 is background; labels may have gaps.
@@ -56,11 +61,13 @@ def overlaps(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> Ov
 def instances(
     probability: np.ndarray, *, threshold: float = 0.5, min_size: int = MIN_COMPONENT
 ) -> np.ndarray:
-    """Separates the foreground into components, cleaned as the released evaluator does for `mdice_official`.
+    """Separates the foreground into components, cleaned as the released evaluator does for
+    `mdice_official`.
 
-    Foreground is `probability > threshold`, strictly, as the larger of two softmax outputs. Its 8-connected components
-    of fewer than `min_size` pixels are removed, then holes of what is left (4-connected background that does not reach
-    the image border) are filled, and the result is labelled anew (8-connected).
+    Foreground is `probability > threshold`, strictly, as the larger of two softmax outputs. Its
+    8-connected components of fewer than `min_size` pixels are removed, then holes of what is left
+    (4-connected background that does not reach the image border) are filled, and the result is
+    labelled anew (8-connected).
 
     Args:
         probability: (H, W) foreground probability, or a mask of 0 and 1.
@@ -74,7 +81,9 @@ def instances(
 
 
 def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Foreground IoU of one image (Table 1 of Oh et al. 2022); nonzero is foreground, empty against empty is 1."""
+    """Foreground IoU of one image (Table 1 of Oh et al. 2022); nonzero is foreground, empty against
+    empty is 1.
+    """
     truth, prediction = np.asarray(truth) != 0, np.asarray(prediction) != 0
     _same_shape(truth, prediction)
     union = np.count_nonzero(truth | prediction)
@@ -84,9 +93,10 @@ def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
 def mdice(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
     """Mean Dice per nucleus, without the quirks of `mdice_official`.
 
-    A component serves one nucleus, the one it overlaps most; a nucleus is scored with the component that covers most of
-    it among those that serve it (ties: smallest label), and with 0 where there is none. Nuclei of fewer than 20 pixels
-    are left out of the mean. Components on no nucleus do not count: see `false_positives`.
+    A component serves one nucleus, the one it overlaps most; a nucleus is scored with the component
+    that covers most of it among those that serve it (ties: smallest label), and with 0 where there
+    is none. Nuclei of fewer than 20 pixels are left out of the mean. Components on no nucleus do
+    not count: see `false_positives`.
 
     Returns:
         Value in [0, 1]; nan where no nucleus of 20 pixels exists.
@@ -97,11 +107,13 @@ def mdice(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float
 def mdice_official(truth_instances: np.ndarray, predicted_mask: np.ndarray) -> float:
     """mDice as the paper and S2L report it, after Nishimura et al. 2019, quirks included.
 
-    The mask is cleaned as in `instances`. Then for each label k in ascending order: (1) fewer than 20 pixels: k is
-    erased from the truth; (2) P is the component that covers most of what is left of k (ties: smallest label); (3) if
-    there is none, P is empty and every label at the image border is erased, for k and all that follow; (4) the Dice of
-    P and of what is left of k, (2 tp + eps) / (2 tp + fp + fn + eps), enters the mean. So an erased label scores 1, an
-    erased small one triggers (3) as a miss does, false positives are free and one component may serve many nuclei.
+    The mask is cleaned as in `instances`. Then for each label k in ascending order: (1) fewer than
+        20 pixels: k is erased from the truth; (2) P is the component that covers most of what is
+        left of k (ties: smallest label); (3) if there is none, P is empty and every label at the
+        image border is erased, for k and all that follow; (4) the Dice of P and of what is left of
+        k, (2 tp + eps) / (2 tp + fp + fn + eps), enters the mean. So an erased label scores 1, an
+        erased small one triggers (3) as a miss does, false positives are free and one component may
+        serve many nuclei.
 
     Args:
         truth_instances: (H, W) integer labels. The score depends on their order.
@@ -118,8 +130,9 @@ def mdice_official(truth_instances: np.ndarray, predicted_mask: np.ndarray) -> f
 def aji(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
     """Aggregated Jaccard index (Algorithm 1 of Kumar et al. 2017).
 
-    Every nucleus takes the component of largest IoU (ties: smallest label), which others may take too; intersections
-    and unions are summed, and nuclei and components that nobody took enter the union. Empty against empty is 1.
+    Every nucleus takes the component of largest IoU (ties: smallest label), which others may take
+    too; intersections and unions are summed, and nuclei and components that nobody took enter the
+    union. Empty against empty is 1.
     """
     return _aji(overlaps(truth_instances, predicted_instances))
 
@@ -127,9 +140,11 @@ def aji(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float:
 def f1(
     truth_instances: np.ndarray, predicted_instances: np.ndarray, threshold: float = 0.5
 ) -> float:
-    """Detection F1, 2 TP / (n + m): a nucleus is found if the IoU with a component is above `threshold`, strictly.
+    """Detection F1, 2 TP / (n + m): a nucleus is found if the IoU with a component is above
+    `threshold`, strictly.
 
-    From 0.5 on such pairs are unique, so that no assignment has to be chosen. Empty against empty is 1.
+    From 0.5 on such pairs are unique, so that no assignment has to be chosen. Empty against empty
+    is 1.
 
     Raises:
         S2LError: a threshold below 0.5.
@@ -147,7 +162,8 @@ def score(
 ) -> dict[str, float]:
     """All scores of one image, from one table of overlaps.
 
-    IoU is that of the thresholded prediction as it is; the scores per nucleus see it cleaned (`instances`).
+    IoU is that of the thresholded prediction as it is; the scores per nucleus see it cleaned
+    (`instances`).
 
     Args:
         truth_instances: (H, W) integer labels, 0 is background.
@@ -155,9 +171,11 @@ def score(
         threshold: foreground is above it.
 
     Returns:
-        n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives, missed, merged: the columns of `per_image.csv`.
-        Both mDice are nan in an image without nuclei: tables leave it out and count it. A nucleus (20 px or more) is
-        `missed` where no component covers more than half of it, `merged` where the one that does covers others so too.
+        n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives, missed, merged: the columns
+            of `per_image.csv`.
+        Both mDice are nan in an image without nuclei: tables leave it out and count it. A nucleus
+            (20 px or more) is `missed` where no component covers more than half of it, `merged`
+            where the one that does covers others so too.
     """
     mask = np.asarray(prediction) > threshold
     table = overlaps(truth_instances, _components(mask, MIN_COMPONENT))
@@ -197,7 +215,8 @@ def _mdice_official(table: Overlaps) -> float:
         return float("nan")
     chosen = _best(table.rows, table.counts, table.truth_sizes.size)
     small, missed = table.truth_sizes < MIN_NUCLEUS, chosen < 0
-    # the label loop in closed form: the first label without a component erases the border for itself and all after it
+    # the label loop in closed form: the first label without a component erases the border for
+    # itself and all after it
     erased = small | (table.border & np.logical_or.accumulate(small | missed))
     pairs = chosen[~missed & ~erased]
     left = np.where(erased, 0, table.truth_sizes)
@@ -236,7 +255,9 @@ def _false_positives(table: Overlaps) -> int:
 
 
 def _shared(table: Overlaps) -> np.ndarray:
-    """For each nucleus of 20 px or more: how many such nuclei the component has that covers more than half of it."""
+    """For each nucleus of 20 px or more: how many such nuclei the component has that covers more
+    than half of it.
+    """
     scored = table.truth_sizes >= MIN_NUCLEUS
     covered = (2 * table.counts > table.truth_sizes[table.rows]) & scored[table.rows]
     rows, columns = table.rows[covered], table.columns[covered]
@@ -246,10 +267,10 @@ def _shared(table: Overlaps) -> np.ndarray:
 
 
 def _best(keys: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:
-    """(n,) for each key 0..n-1 its pair of largest weight, the first of equals; -1 where it has no pair."""
-    order = np.lexsort(
-        (-weights, keys)
-    )  # stable: equals stay in the table's order, smallest label first
+    """(n,) for each key 0..n-1 its pair of largest weight, the first of equals; -1 where it has no
+    pair.
+    """
+    order = np.lexsort((-weights, keys))  # stable: of equals the smallest label comes first
     first = np.diff(keys[order], prepend=-1) > 0
     best = np.full(n, -1)
     best[keys[order][first]] = order[first]
@@ -268,7 +289,8 @@ def _components(mask: np.ndarray, min_size: int) -> np.ndarray:
     """Mask (H, W) -> (H, W) int32 components as in `instances`."""
     if mask.ndim != 2:
         raise S2LError(
-            f"prediction has shape {mask.shape}: expected (H, W). Pass one image's foreground probability."
+            f"prediction has shape {mask.shape}: expected (H, W). Pass one image's foreground "
+            "probability."
         )
     labels, n = ndimage.label(mask, EIGHT)
     keep = np.bincount(labels.ravel(), minlength=n + 1) >= min_size
@@ -278,9 +300,9 @@ def _components(mask: np.ndarray, min_size: int) -> np.ndarray:
     if hole[1:].any():
         hole[0] = True  # label 0 is what was kept
         return ndimage.label(hole.take(background), EIGHT)[0]
-    return (
-        (np.cumsum(keep) * keep).astype(np.int32).take(labels)
-    )  # nothing merged: only close the gaps
+
+    # Nothing merged, so no new numbers are needed: the gaps are closed.
+    return (np.cumsum(keep) * keep).astype(np.int32).take(labels)
 
 
 def _compact(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -288,19 +310,27 @@ def _compact(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
         raise S2LError(
-            f"{name} is {labels.dtype} of shape {labels.shape}: expected (H, W) labels, whole numbers from 0 "
+            f"{name} is {labels.dtype} of shape {labels.shape}: expected (H, W) labels, whole "
+            "numbers from 0 "
             "(the background) up. Label a mask first, for example with `instances`."
         )
+    if labels.size and labels.max() > labels.size:
+        # numbers of a data base: a table as long as the largest of them would not fit
+        labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape) + (
+            labels.min() > 0
+        )
+
     sizes = np.bincount(labels.ravel())
     present = sizes > 0
     present[:1] = False
     if not present[1:].all():
-        labels = np.cumsum(present)[labels] * (labels > 0)
+        labels = np.cumsum(present)[labels] * (labels > 0)  # close the gaps, 0 stays 0
     return labels, sizes[present]
 
 
 def _same_shape(truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.shape != prediction.shape:
         raise S2LError(
-            f"prediction is {prediction.shape}, truth is {truth.shape}: predict at the image's own size."
+            f"prediction is {prediction.shape}, truth is {truth.shape}: predict at the image's "
+            "own size."
         )

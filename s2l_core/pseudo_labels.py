@@ -10,12 +10,13 @@ UNKNOWN = 0.5  # averaged probability of what was never predicted: on no side of
 
 
 class PseudoLabels:
-    """Exponential moving averages of whole-image predictions: one float32 map an image, and a count.
+    """Exponential moving averages of whole-image predictions: one float32 map an image, and a
+    count.
 
     Args:
         averaging: weight a of the newest prediction: average = a * prediction + (1 - a) * average.
-        start: the average begins at zero. "corrected" divides by 1 - (1 - a)^n, the weight of the n predictions
-            seen so far; "zero" leaves it, so that early maps are all background (D8).
+        start: the average begins at zero. "corrected" divides by 1 - (1 - a)^n, the weight of the n
+            predictions seen so far; "zero" leaves it, so that early maps are all background (D8).
     """
 
     def __init__(self, averaging: float = 0.2, start: str = "corrected"):
@@ -58,7 +59,8 @@ class PseudoLabels:
         self._counts[id] += 1
 
     def average(self, id: str, shape: tuple[int, int] | None = None) -> Tensor:
-        """Averaged foreground probability (H, W), float32; UNKNOWN everywhere, of `shape`, before the first update.
+        """Averaged foreground probability (H, W), float32; UNKNOWN everywhere, of `shape`, before
+        the first update.
 
         Raises:
             S2LError: never updated, and no `shape` to answer with.
@@ -66,7 +68,8 @@ class PseudoLabels:
         if id not in self._sums:
             if shape is None:
                 raise S2LError(
-                    f"No averaged prediction of {id}: known are {list(self._sums)}. Update it first."
+                    f"No averaged prediction of {id}: known are {list(self._sums)}. Update it "
+                    "first."
                 )
             return torch.full(shape, UNKNOWN)
         if self.start == "zero":
@@ -80,7 +83,9 @@ class PseudoLabels:
         return threshold(self.average(id, shape), low, high)
 
     def state_dict(self) -> dict:
-        """Everything, as tensors and plain values that `torch.load(weights_only=True)` reads; not a copy."""
+        """Everything, as tensors and plain values that `torch.load(weights_only=True)` reads; not a
+        copy.
+        """
         return {
             "averaging": self.averaging,
             "start": self.start,
@@ -89,14 +94,16 @@ class PseudoLabels:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over the averages of `state_dict`, bit for bit; `start` stays ours, as it acts only on reading (D8).
+        """Takes over the averages of `state_dict`, bit for bit; `start` stays ours, as it acts only
+        on reading (D8).
 
         Raises:
             S2LError: the state was averaged with another weight.
         """
         if state["averaging"] != self.averaging:
             raise S2LError(
-                f"averaging = {self.averaging}, but the saved averages were made with {state['averaging']}: "
+                f"averaging = {self.averaging}, but the saved averages were made with "
+                f"{state['averaging']}: "
                 "use the same value, or a new warm-up."
             )
         self._sums = {id: average.clone() for id, average in state["sums"].items()}
@@ -104,7 +111,8 @@ class PseudoLabels:
 
 
 def threshold(averaged: Tensor | np.ndarray, low: float, high: float) -> Tensor | np.ndarray:
-    """Pseudo-labels of an averaged probability of any shape: above `high` 1, below `low` 0, else IGNORE; uint8.
+    """Pseudo-labels of an averaged probability of any shape: above `high` 1, below `low` 0, else
+    IGNORE; uint8.
 
     Both comparisons are strict. NumPy in, NumPy out; tensor in, tensor out.
     """

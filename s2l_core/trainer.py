@@ -360,7 +360,8 @@ def _check_images(
         if METHODS[config.method].masks and image.instances is None:
             raise S2LError(
                 f"{config.dataset}: supervised training needs masks for every image; "
-                f"{image.id!r} has none. Name others under train in splits.json, or choose s2l-r1-r4."
+                f"{image.id!r} has none. Name others under train in splits.json, or choose "
+                "s2l-r1-r4."
             )
         if not METHODS[config.method].masks and image.id not in scribbles:
             raise S2LError(
