@@ -8,7 +8,7 @@ are loaded when they are first used, so that planning a batch of runs never wait
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.2.0"
+__version__ = "0.1.0"
 
 _ROOMS = {
     "config": ("IGNORE", "METHODS", "R1", "R4", "RunConfig", "S2LError", "ScaleTerm"),
