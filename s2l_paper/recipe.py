@@ -6,16 +6,20 @@ seed; it is kept as a row of `recipe.csv` and, with the same settings, never mad
 
 import dataclasses
 import itertools
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from s2l_core import checkpoints
 from s2l_core.config import IGNORE, R1, R4, RunConfig, S2LError
 from s2l_core.files import alone, write_csv
+from s2l_core.objective import loss_terms
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, warm_up
@@ -227,3 +231,40 @@ def _train(config: RunConfig, choice: Choice) -> dict[str, Any]:
     row["curve"] = " ".join(f"{step}:{value:.4f}" for step, value in curve.items())
     row["cpu_seconds"] = round(time.process_time() - started)
     return row
+
+
+def fork_gradients(config: RunConfig) -> pd.DataFrame:
+    """How strongly each term of Eq. 6 pulls at each part of the network in the first main step.
+
+    The warm-up of the configuration is read or trained; nothing is learned from the step.
+
+    Returns:
+        A row for each term, a column for each group of parameters: the norm of the term's gradient
+            as a share of that of the segmentation terms (scribbles and pseudo-labels together) on
+            the same group. Heads have no gradient of the segmentation, so theirs is the norm
+            itself.
+    """
+    trainer = new_trainer(config, progress=False)
+    checkpoints.restore(trainer, warm_up(config))
+    trainer.fork()
+    trainer.model.train()
+    batch = trainer.data.batch(trainer.step, trainer.pseudo)
+    terms = loss_terms(trainer.model, batch, config, trainer.step)
+
+    groups = trainer.model.parameter_groups()
+    norms = {name: _gradient_norms(term, groups) for name, term in terms.items()}
+    norms["segmentation"] = _gradient_norms(terms["labels"] + terms["pseudo"], groups)
+    table = pd.DataFrame(norms).T  # (terms, groups)
+    for group in ("encoder", "decoder"):
+        table[group] /= table.loc["segmentation", group]
+    return table.drop(index="segmentation")
+
+
+def _gradient_norms(term: Tensor, groups: dict[str, list]) -> dict[str, float]:
+    """Length of one term's gradient with respect to each group of parameters."""
+    norms = {}
+    for name, parameters in groups.items():
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        squares = [float(g.square().sum()) for g in gradients if g is not None]
+        norms[name] = math.sqrt(sum(squares))
+    return norms
