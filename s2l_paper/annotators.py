@@ -1,7 +1,7 @@
 """Who draws the scribbles (D16): a simulated annotator, or S2L's skeleton rule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import skimage  # whose parts are loaded when they are used
@@ -12,8 +12,13 @@ from s2l_core.config import IGNORE, RunConfig, S2LError, seed_for
 from s2l_core.profiles import REAL
 from s2l_images.strokes import UNIT, Stroke, covered, read_strokes, render
 from s2l_paper import paths
+from s2l_paper.look_alikes import lines_through, look_alikes
 
 SHIPPED_BUDGET = 0.3
+# Which of eight background strokes an attentive annotator draws through a look-alike: of the blind annotator's border,
+# arc, gap, arc, wander, arc, gap, arc these are every second arc and the one that wanders, mostly over empty glass.
+# All gaps between neighbours, half of the arcs and all strokes from the border stay.
+LOOK_ALIKE_TURNS = (1, 4, 5)
 CLEAR = 2.0  # distance between the pixels of a background stroke and nuclear pixels: one free pixel or more
 JUMP = 8  # pixels between the nearest nuclear pixels of two neighbours on the background skeleton
 EIGHT = np.ones((3, 3), np.uint8)  # a pixel and its eight neighbours
@@ -101,14 +106,18 @@ class SimulatedAnnotator:
 
     No pixel of a foreground stroke leaves its nucleus; those of background strokes are at least 2 px (centre to centre)
     from every nucleus. Each seed is another person: brush, shakiness and reach differ.
+
+    A blind annotator (the default) places background strokes by the mask alone. An `attentive` one looks at the image:
+    the same strokes in the same number, but three of eight background strokes (`LOOK_ALIKE_TURNS`) run through what
+    could be taken for a nucleus, largest areas first. Where an image has no more of these the blind stroke stays.
     """
 
-    def __init__(self, seed: int, budget: float = 0.3):
+    def __init__(self, seed: int, budget: float = 0.3, attentive: bool = False):
         if not 0 < budget <= 1:
             raise S2LError(
                 f"budget = {budget!r}: expected a share of nuclei above 0, at most 1. Change budget."
             )
-        self.seed, self.budget = int(seed), budget
+        self.seed, self.budget, self.attentive = int(seed), budget, attentive
         self.brush, self.shake, self.tip = self._rng("style").uniform(
             (0.09, 0.3, 0.8), (0.13, 0.6, 1.4)
         )
@@ -116,33 +125,67 @@ class SimulatedAnnotator:
     def _rng(self, *purpose) -> np.random.Generator:
         return np.random.default_rng(seed_for(self.seed, "scribbles", *purpose))
 
-    def draw(self, instances: np.ndarray, key: str = "") -> np.ndarray:
+    def draw(
+        self, instances: np.ndarray, key: str = "", image: np.ndarray | None = None
+    ) -> np.ndarray:
         """`strokes` rendered to `(H, W)` uint8 of 0, 1 and IGNORE."""
-        return render(self.strokes(instances, key), instances.shape)
+        return render(self.strokes(instances, key, image), instances.shape)
 
-    def strokes(self, instances: np.ndarray, key: str = "") -> list[Stroke]:
-        """Strokes for `instances (H, W)` integer, 0 = background, in order of drawing; `key` names the image."""
+    def strokes(
+        self, instances: np.ndarray, key: str = "", image: np.ndarray | None = None
+    ) -> list[Stroke]:
+        """Strokes of one image in order of drawing.
+
+        Args:
+            instances: (H, W) integer, 0 = background.
+            key: names the image; another name, another draw.
+            image: (H, W, 3) uint8, which only an attentive annotator looks at.
+
+        Raises:
+            S2LError: instances of another kind, or an attentive annotator without an image.
+        """
         areas = np.bincount(_checked(instances).ravel(), minlength=1)
+        if self.attentive:
+            _check_image(image, instances)
         labels, clear = np.flatnonzero(areas[1:]) + 1, _distance(instances == 0)
         boxes = ndimage.find_objects(instances) or [
             tuple(slice(0, size) for size in instances.shape)
         ]
         size = math.sqrt(np.median(areas[labels])) if len(labels) else 20
         width = min(max(round(2 * self.brush * size) / 2, 1.0), 3.0)
+
+        # Those chosen at a smaller budget come first, and are the same at a larger one.
         order = self._rng(key, "order").permutation(labels)[: _share(self.budget, len(labels))]
-        strokes = (
-            [] if len(order) else [self._wander(boxes[0], clear, width, self._rng(key, 0, 0), True)]
-        )
+        if not len(order):
+            stroke = self._wander(boxes[0], clear, width, self._rng(key, 0, 0), True)
+            return [stroke] if stroke else []
+
+        noticed = self._noticed(image, instances, clear, width, key)
+        strokes = []
         for k, label in enumerate(order):
-            strokes.append(
-                self._inside(instances, label, boxes[label - 1], width, self._rng(key, k, 1))
-            )
-            strokes.append(
-                self._outside(
-                    k, instances, label, boxes[label - 1], clear, width, self._rng(key, k, 0)
-                )
-            )
-        return [stroke for stroke in strokes if stroke]
+            box = boxes[label - 1]
+            strokes.append(self._inside(instances, label, box, width, self._rng(key, k, 1)))
+            rng = self._rng(key, k, 0)
+            outside = self._outside(k, instances, label, box, clear, width, rng)
+
+            # An attentive annotator draws neither more nor fewer strokes than a blind one.
+            if outside and k % 8 in LOOK_ALIKE_TURNS:
+                outside = next(noticed, outside)
+            if outside:
+                strokes.append(outside)
+        return strokes
+
+    def _noticed(self, image, instances, clear, width, key) -> Iterator[Stroke]:
+        """Strokes through what could be taken for a nucleus, the first worth most; a blind annotator sees none."""
+        if not self.attentive:
+            return
+        room = clear >= CLEAR + width / 2 + 0.5
+        for number, line in enumerate(lines_through(look_alikes(image, instances) & room)):
+            # A hand follows the middle of a dark fold, not each turn of its skeleton.
+            path = ndimage.gaussian_filter1d(line.astype(float), 3, axis=0, mode="nearest")
+            path += self.shake * _smooth(self._rng(key, "look-alike", number), path.shape, 5)
+            if stroke := _fit(0, width, path, clear, CLEAR, 6):
+                yield stroke
 
     def _inside(self, instances, label, box, width, rng) -> Stroke:
         """A stroke through the nucleus along its long axis, thinner or a dot in small ones."""
@@ -355,6 +398,35 @@ def _checked(instances: np.ndarray) -> np.ndarray:
     return instances
 
 
+def _check_image(image: np.ndarray | None, instances: np.ndarray) -> None:
+    expected = (*instances.shape, 3)
+    if image is None:
+        raise S2LError(
+            f"image: none given, and an attentive annotator looks at it. Pass {expected}."
+        )
+    if image.shape != expected or image.dtype != np.uint8:
+        raise S2LError(f"image: {image.dtype} {image.shape}; expected uint8 {expected}.")
+
+
+def strokes_of(
+    annotator: int | str, budget: float, key: str, image: np.ndarray, instances: np.ndarray
+) -> list[Stroke]:
+    """Strokes of one image by an annotator as configurations name them: a number, `attentive-1`, or `skeleton`.
+
+    Args:
+        annotator: `RunConfig.annotator`.
+        budget: share of nuclei that get a stroke.
+        key: names the image.
+        image: (H, W, 3) uint8.
+        instances: (H, W) integer, 0 = background.
+    """
+    if annotator == "skeleton":  # another seed of training draws no other strokes
+        return skeleton_strokes(instances, budget, seed_for(0, "skeleton", key))
+    kind, _, number = str(annotator).rpartition("-")
+    person = SimulatedAnnotator(int(number), budget, attentive=kind == "attentive")
+    return person.strokes(instances, key, image)
+
+
 def scribbles_of(config: RunConfig, images: Sequence) -> dict[str, np.ndarray]:
     """Scribbles (H, W) uint8 {0, 1, IGNORE} of every image: its own, the shipped strokes, or simulated ones.
 
@@ -378,15 +450,11 @@ def scribbles_of(config: RunConfig, images: Sequence) -> dict[str, np.ndarray]:
             )
         elif image.id in shipped:
             drawn[image.id] = render(shipped[image.id], image.image.shape[:2])
-        elif config.annotator == "skeleton":
-            seed = seed_for(
-                0, "skeleton", image.id
-            )  # as shipped: another seed of training draws no other strokes
-            drawn[image.id] = skeleton_scribbles(image.instances, config.budget, seed)
         else:
-            drawn[image.id] = SimulatedAnnotator(config.annotator, config.budget).draw(
-                image.instances, key=image.id
+            strokes = strokes_of(
+                config.annotator, config.budget, image.id, image.image, image.instances
             )
+            drawn[image.id] = render(strokes, image.instances.shape)
         if (drawn[image.id] == IGNORE).all():
             raise S2LError(
                 f"{image.id}: no pixel carries a scribble. Draw at least one stroke, or leave it out."
