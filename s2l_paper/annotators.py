@@ -15,9 +15,8 @@ from s2l_paper import paths
 from s2l_paper.look_alikes import lines_through, look_alikes
 
 SHIPPED_BUDGET = 0.3
-# Which of eight background strokes an attentive annotator draws through a look-alike: of the blind annotator's border,
-# arc, gap, arc, wander, arc, gap, arc these are every second arc and the one that wanders, mostly over empty glass.
-# All gaps between neighbours, half of the arcs and all strokes from the border stay.
+# Which of eight background strokes an attentive annotator draws through a look-alike. A blind one draws border, arc,
+# gap, arc, wander, arc, gap, arc: what goes is every second arc, and the stroke that wanders, mostly over empty glass.
 LOOK_ALIKE_TURNS = (1, 4, 5)
 CLEAR = 2.0  # distance between the pixels of a background stroke and nuclear pixels: one free pixel or more
 JUMP = 8  # pixels between the nearest nuclear pixels of two neighbours on the background skeleton

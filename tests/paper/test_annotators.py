@@ -15,7 +15,13 @@ from s2l_core.config import IGNORE, S2LError, digest, seed_for
 from s2l_core.profiles import REAL
 from s2l_images.strokes import Stroke, check_scribbles, covered, read_strokes, render, write_strokes
 from s2l_paper import paths
-from s2l_paper.annotators import SimulatedAnnotator, skeleton_scribbles, skeleton_strokes
+from s2l_paper.annotators import (
+    SimulatedAnnotator,
+    skeleton_scribbles,
+    skeleton_strokes,
+    strokes_of,
+)
+from s2l_paper.look_alikes import LONGEST, lines_through, look_alikes
 
 ANNOTATORS = (0, 1, 2, "skeleton")
 
@@ -190,6 +196,108 @@ def test_images_without_nuclei_or_without_background():
     (stroke,) = SimulatedAnnotator(0).strokes(np.full((40, 50), 2, np.int32))
     assert stroke.label == 1
     assert skeleton_strokes(np.zeros((40, 50), np.int32), 0.3, 0) == []
+
+
+# annotators who look
+
+
+def stained(instances, seed, colour=False):
+    """A picture of nuclei, dark, with equally dark streaks beside them that are none."""
+    rng = np.random.default_rng(seed)
+    dark = ndimage.gaussian_filter((instances > 0).astype(float), 0.7)
+    rows, columns = np.indices(instances.shape)
+    for slope, offset in rng.uniform((-1, 20), (1, 80), (3, 2)):
+        dark = np.maximum(dark, np.abs(columns - slope * rows - offset) < 4)
+    grey = 200 - 120 * dark + rng.normal(0, 3, instances.shape)
+    shades = (1.0, 0.8, 1.1) if colour else (1, 1, 1)
+    return np.stack([grey * shade for shade in shades], -1).clip(0, 255).astype(np.uint8)
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(0, 10**6), st.integers(0, 30), st.booleans(), st.sampled_from([0.1, 0.3, 0.5, 1.0])
+)
+def test_an_attentive_annotator_keeps_the_promises_and_the_number(seed, count, colour, budget):
+    instances = nuclei((130, 120), count, seed, largest=10)
+    image = stained(instances, seed, colour)
+    strokes = SimulatedAnnotator(seed, budget, attentive=True).strokes(instances, "a", image)
+    blind = SimulatedAnnotator(seed, budget).strokes(instances, "a")
+    assert_annotator_keeps_promises(instances, strokes, budget)
+    assert [stroke.label for stroke in strokes] == [stroke.label for stroke in blind]
+    changed = [(one, other) for one, other in zip(strokes, blind, strict=True) if one != other]
+    assert all(one.label == 0 for one, _ in changed)
+    for one, _ in changed:
+        assert np.hypot(*np.diff(one.points, axis=0).T).sum() <= 1.5 * LONGEST
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_attentive_strokes_run_through_look_alikes(colour):
+    instances = nuclei((200, 200), 25, 4, largest=9)
+    image = stained(instances, 4, colour)
+    there = look_alikes(image, instances)
+    assert not there[instances > 0].any() and 0.02 < there.mean() < 0.3
+    share = {}
+    for attentive in (False, True):
+        drawn = SimulatedAnnotator(0, 0.5, attentive).draw(instances, "a", image)
+        share[attentive] = (there & (drawn == 0)).sum() / there.sum()
+    assert share[True] > 2 * share[False]
+
+
+def test_attentive_budgets_are_nested_and_follow_image_and_seed():
+    instances = nuclei((200, 220), 30, 1, largest=9)
+    image = stained(instances, 1)
+    sets = [
+        SimulatedAnnotator(1, budget, attentive=True).strokes(instances, "x", image)
+        for budget in (0.1, 0.3, 0.5, 1.0)
+    ]
+    for small, large in zip(sets, sets[1:], strict=False):
+        assert large[: len(small)] == small and len(large) > len(small)
+    assert strokes_of("attentive-1", 1.0, "x", image, instances) == sets[-1]
+    assert strokes_of("attentive-2", 1.0, "x", image, instances) != sets[-1]
+    assert strokes_of("attentive-1", 1.0, "x", image[::-1], instances) != sets[-1]
+    assert strokes_of(1, 1.0, "x", image, instances) == SimulatedAnnotator(1, 1.0).strokes(
+        instances, "x"
+    )
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_where_nothing_looks_like_a_nucleus_the_blind_strokes_stay(grey):
+    instances = nuclei((120, 120), 12, 3)
+    image = np.full((120, 120, 3), grey, np.uint8)
+    drawn = SimulatedAnnotator(0, 1.0, attentive=True).strokes(instances, "a", image)
+    assert drawn == SimulatedAnnotator(0, 1.0).strokes(instances, "a")
+
+
+@pytest.mark.parametrize("fill", [0, 2])
+def test_an_attentive_annotator_of_images_without_nuclei_or_without_background(fill):
+    instances = np.full((40, 50), fill, np.int32)
+    image = stained(instances, 0)
+    (stroke,) = SimulatedAnnotator(0, attentive=True).strokes(instances, "a", image)
+    assert stroke.label == (fill > 0)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [None, np.zeros((40, 50), np.uint8), np.zeros((40, 51, 3), np.uint8), np.zeros((40, 50, 3))],
+    ids=["none", "grey", "size", "float"],
+)
+def test_an_attentive_annotator_needs_the_image(image):
+    with pytest.raises(S2LError, match="image: "):
+        SimulatedAnnotator(0, attentive=True).strokes(np.zeros((40, 50), np.int32), "a", image)
+
+
+def test_lines_follow_what_is_long_and_go_to_every_part_first():
+    area = np.zeros((80, 300), bool)
+    area[10:20, 5:290] = True  # one long bar: three lines of at most LONGEST
+    area[10:60, 140:150] = True  # with a branch
+    area[68:78, 20:90] = True  # and a part of its own, smaller than each of the three
+    lines = lines_through(area)
+    assert all(area[tuple(line.T)].all() for line in lines)
+    assert all(len(line) <= LONGEST for line in lines) and len(lines) == 5
+    assert all((np.abs(np.diff(line, axis=0)) <= 1).all() for line in lines), "a line with a gap"
+    pixels = np.concatenate(lines)
+    assert len(np.unique(pixels, axis=0)) == len(pixels), "two lines share a pixel"
+    assert [line[0][0] > 65 for line in lines].index(True) == 1, "one part got the first two"
 
 
 @pytest.mark.parametrize("budget", [0, -0.1, 1.01, float("nan")])
