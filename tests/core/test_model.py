@@ -1,4 +1,4 @@
-"""The wrapped U-Net against a plain one, heads that depend on nothing but their block, encoder weights from files."""
+"""The wrapped U-Net against a plain one, heads that depend on their block alone, weight files."""
 
 import huggingface_hub
 import pytest
@@ -275,7 +275,7 @@ def test_number_of_parameters(encoder, millions):
 
 
 def test_a_lite_network_draws_nothing_of_its_own_while_it_trains():
-    """Blocks dropped at random would come from the global generator, and no resumed run would be the same."""
+    """Blocks dropped at random would hang on the global generator: a resumed run would differ."""
     first, second = ScribbleUNet(LITE, (R4,), seed=3), ScribbleUNet(LITE, (R4,), seed=3)
     assert same(first.state_dict(), second.state_dict())
     assert not same(first.state_dict(), ScribbleUNet(LITE, (R4,), seed=4).state_dict())
