@@ -6,6 +6,7 @@ FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
 SEEDS    =#            0 when empty; else numbers
 ANNOTATORS =#          0 when empty; else numbers from 0 to 2, the simulated annotators
+ROTATIONS =#           0 when empty; else numbers from 0 to 4: which fifth of the images is tested (0: the paper's)
 JOBS     = 2#          runs, or files of tests, at the same time, sharing the cores; on Slurm: in the queue, 100
 ON       = local#      or slurm: every run is a job of the cluster (docs/cluster.md)
 CORES    =#            of each job there
@@ -33,7 +34,7 @@ SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --workflow-profi
 CLUSTER = $(if $(CORES),cores=$(CORES)) $(if $(GPUS),gpus=$(GPUS)) $(if $(HOURS),hours=$(HOURS))
 CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
-	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)")
+	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)") $(if $(ROTATIONS),rotations="$(ROTATIONS)")
 
 .PHONY: help install reproduce readings dry-run verify bench bench-full test test-slurm torture lab lint format data site clean
 
@@ -42,7 +43,7 @@ help: ## list the targets
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
-	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." ANNOTATORS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
+	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." ANNOTATORS="..." ROTATIONS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
 	@echo 'On Slurm:  ON=slurm CORES=4 GPUS=1 HOURS=24 (docs/cluster.md)'
 	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=1'
 

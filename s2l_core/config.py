@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2l_core.profiles import DATASETS, PROFILES, SYNTHETIC
+from s2l_core.profiles import DATASETS, PROFILES, ROTATING, SYNTHETIC
 
 IGNORE = (
     255  # label of a pixel or region that takes no part in a loss; 0 is background, 1 is foreground
@@ -136,6 +136,7 @@ class RunConfig:
     profile: str = "demo"
     annotator: int | str = 0  # D16: which simulated annotator drew, or "skeleton" for S2L's rule
     budget: float = _given(0.3, SHARE)  # D16: share of nuclei that carry a stroke
+    rotation: int = _given(0, (0, 4))  # D25: which part is tested; 0: the last one, as in the paper
 
     # data
     subset: bool = _paper(False)  # the committed subset of a large data set
@@ -290,6 +291,17 @@ def _check_together(config: RunConfig) -> None:
                 f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. "
                 "Choose one of them."
             )
+    if config.rotation and config.dataset not in ROTATING:
+        raise S2LError(
+            f"rotation = {config.rotation}: the test part of {config.dataset} is given from outside, "
+            "so no other can take its place. Set rotation to 0, or choose one of: "
+            f"{', '.join(ROTATING)}."
+        )
+    if config.rotation and config.subset and config.dataset == "dsb-fluo":
+        raise S2LError(
+            f"rotation = {config.rotation}: the subset of {config.dataset} has one committed "
+            "test part. Set rotation to 0 or subset to False."
+        )
     if config.crop % 32:
         raise S2LError(
             f"crop = {config.crop}: the network halves it five times. Choose a multiple of 32."

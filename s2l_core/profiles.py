@@ -18,6 +18,7 @@ DATASETS = {  # name -> label and number of folds
 }
 REAL = ("dsb-bf", "dsb-fluo", "monuseg")
 SYNTHETIC = ("synthetic-bf", "synthetic-fluo", "synthetic-he")
+ROTATING = ("dsb-bf", "dsb-fluo", *SYNTHETIC)  # whose test part is one of five that are alike
 STAINED = ("monuseg", "synthetic-he")  # colour carries meaning there, so it is jittered (D12)
 
 

@@ -38,7 +38,8 @@ def plan(
     folds: Iterable[int] = (),
     methods: Iterable[str] = (),
     seeds: Iterable[int] = (0,),
-    annotators: Iterable[int] = (0,),
+    annotators: Iterable[int | str] = (0,),
+    rotations: Iterable[int] = (0,),
 ) -> list[RunConfig]:
     """The runs of a batch; what is left empty is the profile's own.
 
@@ -52,10 +53,19 @@ def plan(
     configs = []
     for dataset in datasets or PROFILES[profile].datasets:
         for fold in folds or range(PROFILES[profile].folds or DATASETS[dataset][1]):
-            for seed, annotator, method in itertools.product(seeds, annotators, methods or METHODS):
+            repetitions = itertools.product(rotations, seeds, annotators)
+            for (rotation, seed, annotator), method in itertools.product(
+                repetitions, methods or METHODS
+            ):
                 configs.append(
                     RunConfig(
-                        dataset, method, fold=fold, seed=seed, profile=profile, annotator=annotator
+                        dataset,
+                        method,
+                        fold=fold,
+                        rotation=rotation,
+                        seed=seed,
+                        profile=profile,
+                        annotator=annotator,
                     )
                 )
     return configs

@@ -64,6 +64,7 @@ def _facts(file: Path) -> dict:
         return {
             "run": record["run_id"], "data": results.data_label(config), "dataset": config.dataset,
             "method": config.method, "variant": results.variant(config), "fold": config.fold, "seed": config.seed,
+            "rotation": config.rotation,
             "annotator": config.annotator, "minutes": round(env["seconds"] / 60, 1),
             "warm-up": round(env.get("warmup_seconds", 0) / 60, 1),
             "warm-up of": results.warmup_id(config) if METHODS[config.method].forks else record["run_id"],
@@ -80,6 +81,8 @@ def _cells(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
     for (data, dataset, method), own in runs.groupby(["data", "dataset", "method"], sort=False):
         folds, seeds = (" ".join(map(str, sorted(set(own[name])))) for name in ("fold", "seed"))
         make = f'make reproduce PROFILE={profile} DATASETS={dataset} METHODS={method} FOLDS="{folds}" SEEDS="{seeds}"'
+        if any(own.rotation):
+            make += f' ROTATIONS="{" ".join(map(str, sorted(set(own.rotation))))}"'
         rows.append({"data": data, "row": METHODS[method].label, "command": f"`{make}`"})
     return pd.DataFrame(rows, columns=["data", "row", "command"])
 

@@ -189,11 +189,23 @@ def environment(seconds: float, warmup_seconds: float = 0.0) -> dict:
 
 
 def variant(config: RunConfig) -> str:
-    """What makes a run more than a repetition, as `name=value`; empty for another fold, seed or simulated annotator."""
-    repeats = {"fold", "seed"} | ({"annotator"} if isinstance(config.annotator, int) else set())
+    """What makes a run more than a repetition, as `name=value`.
+
+    Empty for another fold, rotation or seed, and for another annotator who draws as the profile's
+    does.
+    """
+    usual = RunConfig(config.dataset, config.method, profile=config.profile).annotator
+    repeats = {"fold", "rotation", "seed"}
+    if _way_of_drawing(config.annotator) == _way_of_drawing(usual):
+        repeats.add("annotator")
     return ", ".join(
         f"{name}={value}" for name, value in config.changed().items() if name not in repeats
     )
+
+
+def _way_of_drawing(annotator: int | str) -> str:
+    """How an annotator draws: `blind` for those with numbers, or else the name without its own."""
+    return "blind" if isinstance(annotator, int) else annotator.rstrip("-0123456789")
 
 
 def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
@@ -204,8 +216,9 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
         variants: also runs whose settings are not the profile's own, which no table may average with the others.
 
     Returns:
-        `COLUMNS`; `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data set, `variant` says
-        what differs from the profile.
+        `COLUMNS`; `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data
+        set, `rotation` says which part was tested and `variant` what differs from the profile. The
+        last four come from `config.json`.
 
     Raises:
         S2LError: no run is there; the command that makes them is named.
@@ -222,7 +235,11 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
             continue
         table = read_run(file.parent)[0]
         selection = config.selection if config.selection in set(table.checkpoint) else "last"
-        labels = {"data": data_label(config), "variant": variant(config)}
+        labels = {
+            "data": data_label(config),
+            "rotation": config.rotation,
+            "variant": variant(config),
+        }
         tables.append(table.assign(shown=table.checkpoint == selection, **labels))
     if not tables:
         raise S2LError(

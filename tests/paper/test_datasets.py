@@ -596,6 +596,38 @@ def test_synthetic_splits(images):
     )
 
 
+@pytest.mark.parametrize("name", ["dsb-bf", "dsb-fluo", "synthetic-he"])
+def test_each_image_is_tested_once_over_all_rotations(name):
+    paper = splits(name, 0)
+    everything = sorted(paper.train + paper.validation + paper.test)
+    tested = []
+    for rotation in range(5):
+        folds = [splits(name, fold, rotation=rotation) for fold in range(4)]
+        for split in folds:
+            check_split(split, len(everything))
+            assert split.test == folds[0].test
+        validated = [i for split in folds for i in split.validation]
+        assert sorted(validated) == sorted(folds[0].train + folds[0].validation)
+        tested += folds[0].test
+    assert sorted(tested) == everything
+    assert splits(name, 0, rotation=1).test == paper.validation  # part r - 1 comes last
+    assert splits(name, 3, rotation=1).validation == paper.test
+
+
+def test_a_run_reads_the_images_of_its_rotation():
+    run = RunConfig("dsb-bf", "s2l", fold=2, rotation=3, profile="cpu")
+    assert datasets.split_of(run) == splits("dsb-bf", 2, rotation=3) != splits("dsb-bf", 2)
+
+
+def test_rotations_that_do_not_exist():
+    with pytest.raises(S2LError, match="rotation = 1: the test part of monuseg is given from"):
+        splits("monuseg", 0, rotation=1)
+    with pytest.raises(S2LError, match="rotation = 2: the subset of dsb-fluo has one committed"):
+        splits("dsb-fluo", 0, rotation=2, subset=True)
+    with pytest.raises(S2LError, match="rotation = 5: expected a number from 0 to 4"):
+        splits("dsb-bf", 0, rotation=5)
+
+
 def test_splits_hand_out_copies():
     splits("dsb-bf", 0).test.clear()
     assert len(splits("dsb-bf", 0).test) == 3

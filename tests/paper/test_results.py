@@ -159,6 +159,35 @@ def test_a_run_with_settings_of_its_own_is_no_repetition():
     assert wide.iou["pair_target=or"] == pytest.approx(0.2) and wide.runs[""] == 3
 
 
+def test_another_rotation_is_a_repetition_and_old_tables_need_no_such_column():
+    run = fake_run("s2l")
+    fake_run("s2l", rotation=3)
+    runs = results.load_runs("cpu")
+    assert "rotation" not in results.read_run(paths.run_folder("cpu", results.run_id(run)))[0]
+    assert set(runs.rotation) == {0, 3} and set(runs.variant) == {""}
+    assert "rotation" not in run.choices()  # so that runs from before the field keep their names
+
+
+@pytest.mark.parametrize(
+    ("usual", "other", "expected"),
+    [
+        (0, 2, ""),
+        (0, "attentive-1", "annotator=attentive-1"),
+        ("attentive-0", "attentive-1", ""),
+        ("attentive-0", 1, "annotator=1"),
+        (0, "skeleton", "annotator=skeleton"),
+    ],
+)
+def test_annotators_who_draw_alike_are_repetitions(monkeypatch, usual, other, expected):
+    original = RunConfig.__init__
+
+    def with_usual(self, *args, annotator=usual, **fields):
+        original(self, *args, annotator=annotator, **fields)
+
+    monkeypatch.setattr(RunConfig, "__init__", with_usual)
+    assert results.variant(RunConfig("dsb-bf", "s2l", profile="cpu", annotator=other)) == expected
+
+
 def test_only_variants_count_as_no_run():
     fake_run("s2l", pair_target="or")
     with pytest.raises(S2LError, match="make reproduce PROFILE=cpu"):

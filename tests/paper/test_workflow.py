@@ -66,6 +66,10 @@ def test_plan_is_the_product():
         ("otsu", 2),
     ]
     assert len({results.run_id(config) for config in drawn}) == 4
+    turned = plan("cpu", ["dsb-bf"], [0], ["s2l"], annotators=["attentive-0"], rotations=range(5))
+    assert [config.rotation for config in turned] == [0, 1, 2, 3, 4]
+    assert len({results.run_id(config) for config in turned}) == 5
+    assert len({results.warmup_id(config) for config in turned}) == 5
     assert {config.method for config in plan("demo")} == set(METHODS)
     assert {config.dataset for config in plan("demo")} == set(PROFILES["demo"].datasets)
     assert len(plan("paper")) == (4 + 4 + 5) * len(METHODS)
