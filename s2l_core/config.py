@@ -11,9 +11,7 @@ from typing import Any
 
 from s2l_core.profiles import DATASETS, PROFILES, ROTATING, SYNTHETIC
 
-IGNORE = (
-    255  # label of a pixel or region that takes no part in a loss; 0 is background, 1 is foreground
-)
+IGNORE = 255  # label of what takes no part in a loss; 0 is background, 1 is foreground
 
 
 class S2LError(ValueError):
@@ -140,6 +138,7 @@ class RunConfig:
 
     # data
     subset: bool = _paper(False)  # the committed subset of a large data set
+    train_images: int = _paper(0, within=OR_NONE)  # D26: at most so many train; 0: all of them
     images: int = _paper(0)  # size of a synthetic data set (0: does not apply)
     image_size: int = _paper(0)  # its images' side in pixels (0: does not apply)
     intensity: str = _paper("imagenet", choices=("imagenet", "stretch"))  # D20

@@ -782,3 +782,17 @@ def test_real_counts(name, images, annotated, visible):
     for cell in cells:
         assert cell.image.shape == (*cell.instances.shape, 3) and cell.image.any()
         assert archives.group(cell.image) == (name if name.startswith("dsb") else "histology")
+
+
+def test_fewer_training_images_are_drawn_evenly_and_the_whole_test_part_stays():
+    """D26."""
+    whole, fewer = (
+        datasets.split_of(RunConfig("dsb-fluo", "s2l", profile="paper", train_images=most))
+        for most in (0, 80)
+    )
+    assert len(fewer.train) == 80 and len(fewer.validation) == 20 and fewer.test == whole.test
+    assert set(fewer.train) < set(whole.train) and set(fewer.validation) < set(whole.validation)
+    places = [whole.train.index(i) for i in fewer.train]
+    assert places == sorted(places) and max(np.diff(places)) - min(np.diff(places)) <= 1
+    assert RunConfig("dsb-fluo", "s2l", profile="pretrained").train_images == 80
+    assert len(datasets.split_of(RunConfig("dsb-bf", "s2l", train_images=80)).train) == 9
