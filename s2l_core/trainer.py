@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,8 @@ class Trainer:
         bar = None
         if self.progress:
             finished = self.step - 1 if self.row else self.step
-            bar = Progress(f"{self.config.dataset} {self.config.method}", finished, until)
+            name = PurePath(self.config.dataset).name  # which may be a folder
+            bar = Progress(f"{name} {self.config.method}", finished, until)
         try:
             if self.row:
                 self._finish_step(bar)
