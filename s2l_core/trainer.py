@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2l_core.batches import CellImage, Prefetcher, TrainingSet
+from s2l_core.batches import Prefetcher, TrainingSet
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
+from s2l_core.images import CellImage
 from s2l_core.inference import pick_device, predict
 from s2l_core.metrics import iou
 from s2l_core.model import ScribbleUNet

@@ -12,8 +12,8 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from conftest import ROOT
-from s2l_core.batches import CellImage
 from s2l_core.config import IGNORE, S2LError
+from s2l_core.images import CellImage
 from s2l_images import strokes, widget
 from s2l_images.strokes import Stroke, read_strokes, render, write_strokes
 from s2l_images.widget import Scribbler

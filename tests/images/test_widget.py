@@ -305,7 +305,7 @@ TIMER = """
 LARGE = """
 from pathlib import Path
 import numpy as np
-from s2l_paper.archives import CellImage
+from s2l_core.images import CellImage
 from s2l_paper.datasets import load_dataset
 from s2l_images.widget import Scribbler
 cell = load_dataset("synthetic-fluo", images=1, image_size=512)[0]

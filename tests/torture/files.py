@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from s2l_core import checkpoints, model
+from s2l_core import checkpoints, weights
 from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, S2LError, seed_for
 from s2l_core.pseudo_labels import PseudoLabels
@@ -414,7 +414,7 @@ def _runs() -> list[Reader]:
     return [
         Reader("checkpoint", _restore, {checkpoints.NAMES[0]: _saved(_checkpoint, ".pt")}),
         Reader("model.safetensors", _model, {"m.safetensors": weights}, share=0.5),
-        Reader("encoder weights", lambda folder, path: model._file_state(path), encoder),
+        Reader("encoder weights", lambda folder, path: weights._file_state(path), encoder),
         Reader(
             "config.json",
             _load_runs,

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from s2l_core import checkpoints, files, trainer
+from s2l_core import checkpoints, trainer
 from s2l_core.config import METHODS, RunConfig, S2LError
 from s2l_core.pseudo_labels import PseudoLabels
-from s2l_paper import runs
+from s2l_paper import results, runs
 from s2l_paper.runs import train, warm_up
 
 NETWORKS = [name for name, method in METHODS.items() if not method.baseline]
@@ -93,8 +93,8 @@ def _hook(moment) -> None:
     )
     before(trainer.Trainer, "fork", "fork")
     before(runs, "score", "scoring")
-    before(files, "write_csv", "tables")
-    before(files, "write_json", "tables")
+    before(results, "write_csv", "tables")
+    before(results, "write_json", "tables")
 
 
 def _child(
