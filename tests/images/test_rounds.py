@@ -91,9 +91,7 @@ def test_what_is_guessed_stays_the_pseudo_labels_of_a_round(folder, monkeypatch)
     assert [image.id for image in run.data.images] == ["synthetic-fluo-000", "synthetic-fluo-001"]
     for image in run.data.images:
         assert run.pseudo.count(image.id) == 1, "no prediction is averaged into it"
-        torch.testing.assert_close(
-            run.pseudo.average(image.id), torch.from_numpy(guess[image.id])
-        )
+        torch.testing.assert_close(run.pseudo.average(image.id), torch.from_numpy(guess[image.id]))
 
 
 def test_a_guess_teaches_more_than_the_strokes_alone(folder):
