@@ -1,6 +1,6 @@
 """Out to other programs: instances and strokes -> label TIFF, ImageJ ROIs, QuPath GeoJSON, Aperio XML, a CSV of cells.
 
-Outlines run along the edges of pixels, so that `interchange.read_instances` gives back the very same instances.
+Outlines run along the edges of pixels, so that `annotations.read_instances` gives back the very same instances.
 """
 
 import csv

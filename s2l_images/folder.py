@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s2l_core.batches import CellImage
 from s2l_core.config import digest
+from s2l_core.images import CellImage
 from s2l_images import annotations
 from s2l_images.faults import Fault, Finding, listed
 from s2l_images.label_values import Encoding, count_values, encoding_of, read_json

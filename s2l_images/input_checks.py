@@ -1,7 +1,7 @@
 """What is wrong with a folder of one's own, before anything is trained: `python -m s2l_images.input_checks FOLDER`.
 
 Errors are what reading and training stop at; warnings and notes are what they would not notice. All kinds are in
-`findings.KINDS` and, explained, in `docs/bad_inputs.md`. One image is in memory at a time.
+`faults.KINDS` and, explained, in `docs/bad_inputs.md`. One image is in memory at a time.
 """
 
 import difflib

@@ -18,9 +18,9 @@ import torch
 from filelock import lock_descriptor
 from safetensors import safe_open
 
-from s2l_core.batches import CellImage
 from s2l_core.checkpoints import kept, save_model
 from s2l_core.config import RunConfig, S2LError, digest
+from s2l_core.images import CellImage
 from s2l_core.inference import pick_device, predict
 from s2l_core.metrics import instances
 from s2l_core.model import ScribbleUNet

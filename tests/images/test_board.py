@@ -12,8 +12,8 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from conftest import ROOT
-from s2l_core.batches import CellImage
 from s2l_core.config import IGNORE, S2LError
+from s2l_core.images import CellImage
 from s2l_images import strokes, widget
 from s2l_images.strokes import Stroke, read_strokes, render, write_strokes
 from s2l_images.widget import Scribbler
@@ -279,12 +279,12 @@ def test_no_image_is_an_error(file):
 
 
 def test_both_sides_agree_on_grid_and_colours():
-    script = (ROOT / "s2l_core" / "scribbler.js").read_text()
+    script = (ROOT / "s2l_images" / "widget.js").read_text()
     assert f"const UNIT = {strokes.UNIT};" in script
     assert f'const COLOURS = ["{plotting.BACKGROUND}", "{plotting.FOREGROUND}"];' in script
     assert plotting.rgb(plotting.BACKGROUND).tolist() == [*widget.BACKGROUND]
     assert plotting.rgb(plotting.FOREGROUND).tolist() == [*widget.FOREGROUND]
-    style = (ROOT / "s2l_core" / "scribbler.css").read_text()
+    style = (ROOT / "s2l_images" / "widget.css").read_text()
     assert plotting.FOREGROUND.lower() in style and plotting.BACKGROUND.lower() in style
 
 
@@ -316,7 +316,7 @@ def test_foreground_and_background_differ_for_everybody():
 def test_script_and_style_are_part_of_the_package():
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "package-data"
-    ]["s2l_core"]
+    ]["s2l_images"]
     assert {"*.js", "*.css"} <= set(data)
     board = Scribbler(images("a"), ROOT / "nowhere.json")
     assert "export default" in board._esm and ".s2l-stage" in board._css

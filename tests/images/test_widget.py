@@ -305,7 +305,7 @@ TIMER = """
 LARGE = """
 from pathlib import Path
 import numpy as np
-from s2l_paper.archives import CellImage
+from s2l_core.images import CellImage
 from s2l_paper.datasets import load_dataset
 from s2l_images.widget import Scribbler
 cell = load_dataset("synthetic-fluo", images=1, image_size=512)[0]
@@ -315,9 +315,10 @@ board
 """
 REPORT = """# How fast the drawing widget is
 
-Measured by `tests/test_widget.py` in headless Chromium without a graphics card, on an image of {side} x {side} pixels
-with a prediction over it, in a stage of {stage[0]} x {stage[1]}. The handler is all that an event of pointer or wheel
-costs; the frame is the time between two pictures, on two cores that were doing other work as well.
+Measured by `tests/images/test_widget.py` in headless Chromium without a graphics card, on an image
+of {side} x {side} pixels with a prediction over it, in a stage of {stage[0]} x {stage[1]}. The handler is
+all that an event of pointer or wheel costs; the frame is the time between two pictures, on two cores that
+were doing other work as well.
 
 {table}
 """
