@@ -1,4 +1,6 @@
-"""Runs the measurements: `python -m benchmarks [topic ...] [--scale smoke|bench|full] [--out folder]`."""
+"""Runs the measurements: `python -m benchmarks [topic ...] [--scale smoke|bench|full] [--out
+folder]`.
+"""
 
 import argparse
 import importlib

@@ -1,4 +1,6 @@
-"""Updating the averaged predictions of a data set, beside the bare forward passes over the same pixels."""
+"""Updating the averaged predictions of a data set,
+beside the bare forward passes over the same pixels.
+"""
 
 from functools import partial
 

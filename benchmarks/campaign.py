@@ -1,6 +1,8 @@
-"""What a whole campaign on a cluster takes, by the cost model: `python -m benchmarks.campaign` writes docs/cluster.md.
+"""What a whole campaign on a cluster takes, by the cost model:
+`python -m benchmarks.campaign` writes docs/cluster.md.
 
-Three data sets, the five methods of Table 1, all folds, five seeds; each warm-up is shared by the four that need it.
+Three data sets, the five methods of Table 1, all folds, five seeds;
+each warm-up is shared by the four that need it.
 """
 
 import re
@@ -55,7 +57,8 @@ def share(dataset: str, profile: str) -> Share:
             found.hours[device] += SEEDS * sum(hours)
             found.longest[device] = max(found.longest[device], *hours)
         found.jobs += SEEDS * len(jobs)
-        # weights and the two moments of the optimiser; a run in its main stage also holds its best weights
+        # weights and the two moments of the optimiser;
+        # a run in its main stage also holds its best # weights
         found.kept += SEEDS * (len(runs) * (model + RECORD) + 3 * model + averages)
         found.working = max(found.working, 2 * (4 * model + averages))
     return found

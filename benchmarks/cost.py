@@ -1,4 +1,6 @@
-"""The constants of `s2l_paper.costs`, what profile `paper` costs by them, and where the time of a step goes."""
+"""The constants of `s2l_paper.costs`, what profile `paper` costs by them,
+and where the time of a step goes.
+"""
 
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +22,9 @@ LINES = 25  # of a profile
 
 
 def measure(scale: Scale) -> list[Row]:
-    """Each constant on one core, beside the one that estimates are made with; then the hours of profile `paper`."""
+    """Each constant on one core, beside the one that estimates are made with;
+    then the hours of profile `paper`.
+    """
     found, flops = constants(scale)
     rows = [
         ratio(
@@ -39,7 +43,9 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def constants(scale: Scale) -> tuple[Cost, float]:
-    """Steps on large and small crops tell what does not depend on pixels; and the operations of 256 x 256 pixels."""
+    """Steps on large and small crops tell what does not depend on pixels;
+    and the operations of 256 x 256 pixels.
+    """
     sides, regions = scale.pick((64, 32), (256, 96)), scale.pick(100, 3000)
     runs = {
         (name, side): prepared(scale, name, side, 1) for name in ("s2l", "s2l-r1") for side in sides
@@ -76,7 +82,9 @@ def prepared(scale: Scale, method: str, side: int, regions: int, crops: int = 2)
 
 
 def hours(found: Cost) -> list[Row]:
-    """What profile `paper` takes on each real data set, all folds, all methods of Table 1, warm-ups shared."""
+    """What profile `paper` takes on each real data set, all folds, all methods of Table 1,
+    warm-ups shared.
+    """
     rows = []
     for name in PROFILES["paper"].datasets:
         runs = [RunConfig(name, method, profile="paper") for method in TABLE1_METHODS]
@@ -97,7 +105,9 @@ def operations(case: Case) -> int:
 
 
 def profiles(scale: Scale) -> None:
-    """The dearest operators of a warm-up step and of a main-stage step with both terms and full classes."""
+    """The dearest operators of a warm-up step and of a main-stage step with both terms and full
+    classes.
+    """
     for method, main, name in (("s2l", False, "warmup"), ("s2l-r1-r4", True, "main")):
         run, batch = prepared(scale, method, scale.pick(64, 256), 6000, crops=8)
         run.step = run.config.warmup_steps if main else 0

@@ -11,7 +11,9 @@ STEPS = 2  # of a block: as long as no averaged prediction is due, the loader is
 
 
 def measure(scale: Scale) -> list[Row]:
-    """Grey images, and stained ones, whose colour is jittered too; then the paper's batch, cut as for a GPU."""
+    """Grey images, and stained ones, whose colour is jittered too; then the paper's batch,
+    cut as for a GPU.
+    """
     grey = inputs.run(inputs.config(scale, "s2l", batch=4))
     stained = inputs.run(inputs.config(scale, "s2l", "synthetic-he", batch=4))
     fixed, pseudo = grey.data.batch(0, inputs.averages(grey)), inputs.averages(stained)

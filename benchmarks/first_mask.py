@@ -1,9 +1,10 @@
 """One's own images: from opening notebook 08 to a first mask, and how good masks are after a while.
 
-The notebook's own cells run, in a process of its own. A simulated annotator drew on three of four images; IoU is that
-of the fourth, which nobody drew on. Rounds follow one another, though nobody draws between them; training is
-interrupted as a person would, and the model that is kept is asked. Of bright field, where two minutes from scratch are
-short, it also goes on from a model that was trained before, on other images of the data set.
+The notebook's own cells run, in a process of its own. A simulated annotator drew on three of four
+images; IoU is that of the fourth, which nobody drew on. Rounds follow one another, though nobody
+draws between them; training is interrupted as a person would, and the model that is kept is asked.
+Of bright field, where two minutes from scratch are short, it also goes on from a model that was
+trained before, on other images of the data set.
 """
 
 import contextlib
@@ -40,7 +41,9 @@ BEFORE = 450  # steps of the model that was trained before, as many as a run of 
 
 
 def measure(scale: Scale) -> list[Row]:
-    """First overlay, and IoU of the forest and of the network after one and two minutes of training."""
+    """First overlay, and IoU of the forest and of the network after one and two minutes of
+    training.
+    """
     examples, minutes = (
         scale.pick(["synthetic-fluo"], ["dsb-fluo", "dsb-bf"]),
         scale.pick((1,), (60, 120)),
@@ -76,7 +79,9 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def from_before(name: str, example: str, minutes: Sequence[int], steps: int) -> list[Row]:
-    """The same network, but from a model that has learned from simulated strokes on other training images."""
+    """The same network, but from a model that has learned from simulated strokes on other training
+    images.
+    """
     if example.startswith("synthetic"):
         others, test = (
             load_dataset(example, images=6, image_size=192)[part] for part in (slice(4, 6), 3)
@@ -139,7 +144,9 @@ def opened(example: str, seconds: int, start: Path | str = "") -> dict:
 
 
 def work(example: str, seconds: int, began: float, start: str) -> dict:
-    """Runs the notebook's cells; `began` is when its process was started, `start` a model to go on from."""
+    """Runs the notebook's cells; `began` is when its process was started,
+    `start` a model to go on from.
+    """
     cells = {
         cell.id: cell.source
         for cell in nbformat.read(paths.notebook("08_your_images"), as_version=4).cells

@@ -15,10 +15,11 @@ from s2l_paper.runs import train, warm_up
 
 
 def measure(scale: Scale) -> list[Row]:
-    """Whole runs, tests and files included. Apart, each of the four has a warm-up of its own; W and M are theirs.
+    """Whole runs, tests and files included. Apart, each of the four has a warm-up of its own;
+    W and M are theirs.
 
-    The ideal is (2 W + 5 M) / (5 W + 5 M), W a run's warm-up and M all else it does: supervised training has nothing to
-    share, so a fold warms up twice.
+    The ideal is (2 W + 5 M) / (5 W + 5 M), W a run's warm-up and M all else it does: supervised
+    training has nothing to share, so a fold warms up twice.
     """
     settings = scale.pick({"profile": "smoke"}, {"warmup_steps": 40, "main_steps": 120}) | {
         "dataset": "synthetic-fluo"

@@ -75,7 +75,9 @@ def ratio(
     bar: str = "",
     unit: str = "s",
 ) -> Row:
-    """Compares round by round: how many times as fast where the bar is `>=`, else how many times as much."""
+    """Compares round by round: how many times as fast where the bar is `>=`,
+    else how many times as much.
+    """
     pairs = list(
         zip(ours, theirs, strict=False)
     )  # what is slow takes part in the first rounds only
@@ -93,9 +95,9 @@ def absolute(case: str, values: Sequence[float], bar: str = "", unit: str = "s")
 def interleaved(cases: Mapping[str, Case], rounds: int | None = None) -> dict[str, list[float]]:
     """Seconds of each case in each round, after one call of each that does not count.
 
-    Cases take turns, from round to round in the opposite order: what disturbs the machine disturbs all of them alike.
-    Unless `rounds` are given, a case has 7 of them, the first 3 of them where it takes `LONG`, the first where
-    `ENDLESS`.
+    Cases take turns, from round to round in the opposite order: what disturbs the machine disturbs
+    all of them alike. Unless `rounds` are given, a case has 7 of them,
+    the first 3 of them where it takes `LONG`, the first where `ENDLESS`.
     """
     due = {}
     for name, case in cases.items():
@@ -117,7 +119,9 @@ def seconds(case: Case) -> float:
 
 
 def in_fresh_process(prepare: Callable[..., Case], *arguments) -> tuple[float, float]:
-    """Seconds of `prepare(*arguments)()`, and MiB by which it raises the peak memory of a process of its own."""
+    """Seconds of `prepare(*arguments)()`, and MiB by which it raises the peak memory of a process
+    of its own.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_measured, prepare, arguments).result()
 
@@ -146,7 +150,9 @@ class Disturbance:
         self._began, self._before = time.perf_counter(), _others()
 
     def share(self) -> float:
-        """Share of all cores' time that went to other processes; nan where the system does not tell."""
+        """Share of all cores' time that went to other processes;
+        nan where the system does not tell.
+        """
         spent = (time.perf_counter() - self._began) * (os.cpu_count() or 1)
         return max((_others() - self._before) / spent, 0.0)
 

@@ -1,4 +1,6 @@
-"""What starting costs: the package beside the libraries it cannot do without, and the tables without PyTorch."""
+"""What starting costs: the package beside the libraries it cannot do without,
+and the tables without PyTorch.
+"""
 
 import ast
 import json
@@ -61,7 +63,9 @@ def imports(program: str) -> str:
 
 
 def loads_torch(name: str) -> bool:
-    """Runs a notebook's cells on the committed runs, in an interpreter of its own: is PyTorch loaded at the end?"""
+    """Runs a notebook's cells on the committed runs, in an interpreter of its own:
+    is PyTorch loaded at the end?
+    """
     program = code(name).replace('profile = "smoke"', 'profile = "cpu"', 1)
     with tempfile.TemporaryDirectory() as home:  # where it may write its tables
         folder = Path(home, "results", "cpu")

@@ -1,4 +1,6 @@
-"""What is measured on: nuclei of made-up images, runs that stand at the start of a stage, batches with known labels."""
+"""What is measured on: nuclei of made-up images, runs that stand at the start of a stage,
+batches with known labels.
+"""
 
 import numpy as np
 import torch
@@ -15,7 +17,9 @@ from s2l_paper.sources import locate
 
 
 def nuclei(side: int, count: int, radius: tuple[float, float], seed: int = 0) -> np.ndarray:
-    """Ellipses (side, side) int32, labelled 1 to `count` or less; the first of two that overlap is cut."""
+    """Ellipses (side, side) int32, labelled 1 to `count` or less;
+    the first of two that overlap is cut.
+    """
     rng = np.random.default_rng(seed_for("benchmarks", "nuclei", seed))
     instances = np.zeros((side, side), np.int32)
     for label in range(1, count + 1):
@@ -62,7 +66,9 @@ def averages(run: Trainer) -> PseudoLabels:
 
 
 def all_labelled(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The batch with every pixel labelled, half of them foreground: both classes are full at every scale."""
+    """The batch with every pixel labelled, half of them foreground:
+    both classes are full at every scale.
+    """
     averaged = torch.zeros_like(batch["averaged"])
     averaged[:, : averaged.shape[1] // 2] = 1
     return batch | {"averaged": averaged, "scribbles": torch.full_like(batch["scribbles"], IGNORE)}

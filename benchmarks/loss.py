@@ -1,4 +1,6 @@
-"""Eq. 4 in tiles beside the matrix of all pairs, and beside the matrix products that no way around it can avoid."""
+"""Eq. 4 in tiles beside the matrix of all pairs,
+and beside the matrix products that no way around it can avoid.
+"""
 
 from functools import partial
 

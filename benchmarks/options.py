@@ -21,7 +21,9 @@ MALLOC = {
 
 
 def measure(scale: Scale) -> list[Row]:
-    """Each option for a step of S2L and for a prediction, where it can act; float32 and eager beside it."""
+    """Each option for a step of S2L and for a prediction, where it can act;
+    float32 and eager beside it.
+    """
     return steps(scale) + malloc(scale) + predictions(scale)
 
 
@@ -97,7 +99,9 @@ def several(scale: Scale) -> Case:
 
 
 def predictions(scale: Scale) -> list[Row]:
-    """Options of a forward pass in evaluation mode; the second row of each is the largest change of a probability."""
+    """Options of a forward pass in evaluation mode;
+    the second row of each is the largest change of a probability.
+    """
     side = scale.pick(64, 512)
     model = ScribbleUNet(seed=0).eval()
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,6 @@
-"""Prediction of large images in tiles: time beside its bare forward passes, memory, and what tiles change."""
+"""Prediction of large images in tiles: time beside its bare forward passes, memory,
+and what tiles change.
+"""
 
 import time
 from functools import partial
@@ -63,7 +65,9 @@ def differences(model, side: int, tile: int, overlaps: tuple[int, ...]) -> list[
 
 
 def trained(scale: Scale) -> ScribbleUNet:
-    """A network that has learned a little: what it sees around a pixel matters more than in random weights."""
+    """A network that has learned a little: what it sees around a pixel matters more than in random
+    weights.
+    """
     steps = scale.pick(2, 40, 150)
     run = inputs.run(
         inputs.config(scale, "supervised", "synthetic-fluo", batch=4, crop=128, warmup_steps=steps),

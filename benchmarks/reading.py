@@ -23,7 +23,9 @@ GROUPS = ("dsb-bf", "dsb-fluo")
 
 
 def measure(scale: Scale) -> list[Row]:
-    """A sample of the images as an archive of their own for both readers; then the archive itself, if it is at hand."""
+    """A sample of the images as an archive of their own for both readers;
+    then the archive itself, if it is at hand.
+    """
     cells = load_dataset(inputs.fluorescence())[: scale.pick(3, 40)]
     with tempfile.TemporaryDirectory() as folder:
         file = archive(Path(folder) / "stage1_train.zip", cells)
@@ -36,7 +38,9 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def whole() -> list[Row]:
-    """All of BBBC038; then the first load of DSB-Fluo, which writes the prepared store, and three later ones."""
+    """All of BBBC038; then the first load of DSB-Fluo, which writes the prepared store,
+    and three later ones.
+    """
     with contextlib.closing(Source(locate("dsb-fluo", paths.raw_data()))) as source:
         read = seconds(lambda: [list(read_bbbc038(source, name)) for name in GROUPS])
     raw, home = (

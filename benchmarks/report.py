@@ -1,6 +1,7 @@
 """What measurements leave: results.csv, a picture of each topic, and the tables in README.md.
 
-`python -m benchmarks.report` draws and writes them anew from `results.csv`, without measuring anything.
+`python -m benchmarks.report` draws and writes them anew from `results.csv`,
+without measuring anything.
 """
 
 import importlib
@@ -38,9 +39,11 @@ BLOCK = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S
 def record(
     scale: Scale, topic: str, rows: Sequence[Row], others: float, seconds: float
 ) -> pd.DataFrame:
-    """Puts the rows of a topic, which took so many seconds, in place of its older ones; returns all of `results.csv`.
+    """Puts the rows of a topic, which took so many seconds, in place of its older ones;
+    returns all of `results.csv`.
 
-    Scales and topics keep their order. Where the topic belongs to another scale, its rows there stay.
+    Scales and topics keep their order. Where the topic belongs to another scale,
+    its rows there stay.
     """
     file = scale.out / "results.csv"
     new = pd.DataFrame([{name: getattr(row, name, None) for name in COLUMNS} for row in rows])
@@ -117,7 +120,9 @@ def machine() -> str:
 
 @styled
 def draw(rows: pd.DataFrame) -> Picture:
-    """A point for each row, from its smallest to its largest round, and its bar; a panel for each kind of value."""
+    """A point for each row, from its smallest to its largest round, and its bar;
+    a panel for each kind of value.
+    """
     kinds = [_kind(row) for row in rows.itertuples()]
     parts = list(rows.groupby(np.array(kinds), sort=False))  # a list could be names of columns
     figure = Picture(

@@ -1,8 +1,9 @@
-"""Short rounds on one's own images: what the network learns from its own averages, and from the forest's guess.
+"""Short rounds on one's own images: what the network learns from its own averages,
+and from the forest's guess.
 
-In each of three trials a simulated annotator draws on three other training images of fold 0; IoU is the mean over the
-test images, which nobody drew on, and its median over the trials is shown. The second round goes on from the first,
-and nobody draws in between.
+In each of three trials a simulated annotator draws on three other training images of fold 0; IoU is
+the mean over the test images, which nobody drew on, and its median over the trials is shown. The
+second round goes on from the first, and nobody draws in between.
 """
 
 import contextlib
@@ -27,7 +28,9 @@ STEPS = 72  # of notebook 08
 
 
 def measure(scale: Scale) -> list[Row]:
-    """IoU of the forest, and of the network after one round and after two, by what its pseudo-labels are."""
+    """IoU of the forest, and of the network after one round and after two,
+    by what its pseudo-labels are.
+    """
     name, trials, steps = scale.pick(("synthetic-fluo", 1, 12), ("dsb-bf", 3, STEPS))
     settings = scale.pick({"crop": 64, "max_regions": 100}, {})
     found: dict[str, list[float]] = {}

@@ -13,7 +13,9 @@ from s2l_core.metrics import EPS, MIN_COMPONENT, MIN_NUCLEUS, score
 
 
 def measure(scale: Scale) -> list[Row]:
-    """1000 x 1000 pixels with 500 nuclei; the prediction is shifted, joins some, misses some and invents some."""
+    """1000 x 1000 pixels with 500 nuclei; the prediction is shifted, joins some,
+    misses some and invents some.
+    """
     side, count = scale.pick((200, 20), (1000, 500))
     truth = inputs.nuclei(side, count, (8, 16))
     rng = np.random.default_rng(seed_for("benchmarks", "prediction"))

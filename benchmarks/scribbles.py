@@ -20,8 +20,8 @@ SHARE = 0.3
 def measure(scale: Scale) -> list[Row]:
     """1024 x 1024 pixels with 100 nuclei; then a set of scribbles for all of DSB-Fluo.
 
-    At that size the plain rules take 4 minutes: `make bench` compares at a quarter of it, which favours them, as what
-    they do grows with pixels times strokes.
+    At that size the plain rules take 4 minutes: `make bench` compares at a quarter of it, which
+    favours them, as what they do grows with pixels times strokes.
     """
     side, count = scale.pick((128, 10), (1024, 100))
     rows = [
@@ -70,7 +70,9 @@ def whole_set(scale: Scale) -> Row:
 def plain_skeletons(
     instances: np.ndarray, share: float, seed: int, *, relabel: bool = True
 ) -> np.ndarray:
-    """S2L's rule as first written: thins the mask, and the background of the mask mirrored past the border."""
+    """S2L's rule as first written: thins the mask,
+    and the background of the mask mirrored past the border.
+    """
     (height, width), mask = instances.shape, instances > 0
     background = skeletonize(~np.pad(mask, ((height, height), (width, width)), mode="symmetric"))
     background &= ndimage.convolve(background.astype(np.uint8), EIGHT, mode="constant") <= 3

@@ -1,12 +1,14 @@
-"""Writes data/scribbles anew from the seeds: `python data/make_scribbles.py` (needs the real data, S2L_DATA).
+"""Writes data/scribbles anew from the seeds: `python data/make_scribbles.py` (needs the real data,
+S2L_DATA).
 
-Strokes of every image that is not in a test set, at the default budget, by three simulated annotators and by S2L's
-skeleton rule. The same strokes come from `SimulatedAnnotator(annotator).strokes(instances, key=id)` and
-`skeleton_strokes(instances, budget, seed_for(0, "skeleton", id))`.
+Strokes of every image that is not in a test set, at the default budget, by three simulated
+annotators and by S2L's skeleton rule. The same strokes come from
+`SimulatedAnnotator(annotator).strokes(instances, key=id)` and `skeleton_strokes(instances,
+budget, seed_for(0, "skeleton", id))`.
 
-Strokes of the other budgets are drawn when a run asks for them; `hashes.json` pins those of all budgets: for each data
-set, annotator and budget a hash of what is drawn on the first images (`make test` draws these again) and on all of
-them (`make torture` does).
+Strokes of the other budgets are drawn when a run asks for them; `hashes.json` pins those of all
+budgets: for each data set, annotator and budget a hash of what is drawn on the first images (`make
+test` draws these again) and on all of them (`make torture` does).
 """
 
 import json

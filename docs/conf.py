@@ -1,6 +1,8 @@
-"""The site: README, executed notebooks, tables of faults and inputs, and the API from the docstrings. `make site`.
+"""The site: README, executed notebooks, tables of faults and inputs,
+and the API from the docstrings. `make site`.
 
-Sphinx reads `docs/` alone, so what lies elsewhere is copied to `docs/read/` first (ignored by git), links adjusted.
+Sphinx reads `docs/` alone, so what lies elsewhere is copied to `docs/read/` first (ignored by git),
+links adjusted.
 """
 
 import re
@@ -70,7 +72,9 @@ ROOM = """### {name}
 
 
 def stage() -> None:
-    """Copies pages, notebooks and pictures to `docs/read/`; an executed notebook is preferred to its source."""
+    """Copies pages, notebooks and pictures to `docs/read/`;
+    an executed notebook is preferred to its source.
+    """
     shutil.rmtree(READ, ignore_errors=True)
     READ.mkdir()
     executed = {file.name: file for file in sorted(ROOT.glob("results/cpu/executed/[!.]*.ipynb"))}
@@ -98,7 +102,9 @@ def reference(package: str) -> str:
 
 
 def adjust(match: re.Match, folder: Path, above: str) -> str:
-    """A link of a page as the site needs it: to a page, to a copied picture, or plain text for a file of the code."""
+    """A link of a page as the site needs it: to a page, to a copied picture,
+    or plain text for a file of the code.
+    """
     picture, text, target, anchor = match[1], match[2], match[3], match[4] or ""
     if "://" in target:
         return match[0]
@@ -116,7 +122,9 @@ def adjust(match: re.Match, folder: Path, above: str) -> str:
 
 
 def setup(app) -> None:
-    """Formulas as MathML, which browsers draw themselves: MathJax would have to come from the network."""
+    """Formulas as MathML, which browsers draw themselves:
+    MathJax would have to come from the network.
+    """
     ways = {kind: (partial(formula, display=kind), None) for kind in ("inline", "block")}
     app.add_html_math_renderer(
         "mathml", inline_renderers=ways["inline"], block_renderers=ways["block"]

@@ -1,4 +1,6 @@
-"""What many runs came to, drawn: scores, validation while training, readings of the paper, the effort of drawing."""
+"""What many runs came to, drawn: scores, validation while training, readings of the paper,
+the effort of drawing.
+"""
 
 import itertools
 
@@ -28,7 +30,8 @@ WHILE_TRAINING = {
 
 @styled
 def ablation_bars(runs: pd.DataFrame) -> Figure:
-    """IoU and mDice of every method and data set: a dot for each test image, the mean, and the paper's value.
+    """IoU and mDice of every method and data set: a dot for each test image, the mean,
+    and the paper's value.
 
     Args:
         runs: as given by `results.load_runs`; the checkpoint that Table 1 shows is drawn.

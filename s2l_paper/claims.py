@@ -1,6 +1,8 @@
-"""The ledger of the paper's claims: differences and numbers of Table 1, sentences that can be tested, our verdicts.
+"""The ledger of the paper's claims: differences and numbers of Table 1,
+sentences that can be tested, our verdicts.
 
-A claim is data: which method, greater than, less than or similar to which other, in which score, on which data set.
+A claim is data: which method, greater than, less than or similar to which other, in which score,
+on which data set.
 """
 
 import itertools
@@ -42,7 +44,9 @@ RULES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper as comparisons (method, GREATER | LESS | ALIKE, other, score), all of which must hold."""
+    """A sentence of the paper as comparisons (method, GREATER | LESS | ALIKE, other, score),
+    all of which must hold.
+    """
 
     source: str
     text: str
@@ -55,7 +59,9 @@ def _beats(method: str, *others: str, scores=tuple(TABLE1_SCORES), sign=GREATER)
 
 
 def _sentences() -> list[Claim]:
-    """Sec. 3.3 and the conclusion (Sec. 4). What Fig. 2 shows on one image is asked of all test images."""
+    """Sec. 3.3 and the conclusion (Sec. 4). What Fig.
+    2 shows on one image is asked of all test images.
+    """
     text, figure, end = "Sec. 3.3", "Sec. 3.3, Fig. 2", "Sec. 4"
     both = "multiscale contrastive regularization outperformed S2L and single-scale contrastive regularization"
     overfit = "the contrastive regularization avoids overfitting: less IoU is lost towards the last weights"
@@ -121,7 +127,9 @@ def _differences() -> list[Claim]:
 
 
 def measured(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows that Table 1 shows, with the rates that sentences speak of, per image; nan without nuclei."""
+    """The rows that Table 1 shows, with the rates that sentences speak of, per image;
+    nan without nuclei.
+    """
     keys, nuclei = ["run_id", "image"], runs.n_nuclei.where(runs.n_nuclei > 0)
     runs = runs.assign(missed_share=runs.missed / nuclei, merged_share=runs.merged / nuclei)
     last = runs[runs.checkpoint == "last"].set_index(keys).iou
@@ -130,7 +138,9 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(test: pd.Series, sign: int) -> str:
-    """Verdict on one comparison by `RULES`; `test` is a row of `statistics.compare`, in the claim's direction."""
+    """Verdict on one comparison by `RULES`; `test` is a row of `statistics.compare`,
+    in the claim's direction.
+    """
     if test.images >= MIN_IMAGES and test.repetitions < 2:
         return CANNOT_TELL
     if sign == ALIKE:
@@ -147,7 +157,8 @@ def judge(test: pd.Series, sign: int) -> str:
 
 
 def ledger(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Every claim with the paper's figure, ours, the rule and the verdict; what was not run cannot be judged.
+    """Every claim with the paper's figure, ours, the rule and the verdict;
+    what was not run cannot be judged.
 
     Args:
         runs: as given by `results.load_runs`, without variants.
@@ -163,7 +174,9 @@ def ledger(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 
 def _tests(runs: pd.DataFrame, claims: list[Claim]) -> dict[tuple, pd.Series]:
-    """Comparisons in both directions; those of Table 1 against S2L are corrected apart from what else is asked."""
+    """Comparisons in both directions; those of Table 1 against S2L are corrected apart from what
+    else is asked.
+    """
     tests, rest = _both_ways(against_s2l(runs)), {}
     for claim in claims:
         for method, _, other, score in claim.parts:
@@ -254,7 +267,9 @@ def _numbers(runs: pd.DataFrame, labels: dict[str, str], comparable: bool) -> li
 
 
 def claims_markdown(table: pd.DataFrame) -> str:
-    """The ledger to be read: how many of each verdict, every sentence, and the rules; the rest is in `claims.csv`."""
+    """The ledger to be read: how many of each verdict, every sentence, and the rules;
+    the rest is in `claims.csv`.
+    """
     kinds = table.source.where(table.source != "Table 1", "a number of Table 1")
     kinds = kinds.mask(
         table.source.eq("Table 1") & table.paper.str.contains(":"), "a difference in Table 1"

@@ -1,4 +1,6 @@
-"""What a run will take, before it starts: measured seconds of each kind of work, times how much of it there is."""
+"""What a run will take, before it starts: measured seconds of each kind of work,
+times how much of it there is.
+"""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -22,7 +24,9 @@ START = 15.0  # seconds that the notebook of a run takes for libraries, scores a
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one step, of 256 x 256 pixels trained on, with a head, predicted, or cut out; of a pair of regions."""
+    """Seconds of one step, of 256 x 256 pixels trained on, with a head, predicted, or cut out;
+    of a pair of regions.
+    """
 
     step: float  # whatever the crops: the optimiser
     train: float
@@ -33,9 +37,11 @@ class Cost:
 
 
 COSTS = {
-    # `python -m benchmarks cost` on one of two cores of an AMD EPYC with AVX2, the other busy too; PyTorch 2.14
+    # `python -m benchmarks cost` on one of two cores of an AMD EPYC with AVX2,
+    # the other busy too; # PyTorch 2.14
     "cpu": Cost(step=0.1, train=0.75, head=0.03, forward=0.22, crop=0.004, pair=2.4e-9),
-    # reckoned, not measured: 2e13 operations and 1e12 bytes a second; one thread of a processor cuts the crops
+    # reckoned, not measured: 2e13 operations and 1e12 bytes a second;
+    # one thread of a processor # cuts the crops
     "cuda": Cost(step=0.005, train=2.4e-3, head=2e-4, forward=8e-4, crop=0.01, pair=3e-11),
 }
 

@@ -1,4 +1,6 @@
-"""Fig. 1 of Oh et al. 2022, the overview of the method, drawn to scale from the code's own parts and numbers."""
+"""Fig. 1 of Oh et al. 2022, the overview of the method,
+drawn to scale from the code's own parts and numbers.
+"""
 
 import numpy as np
 import torch
@@ -28,8 +30,9 @@ ENCODER, DECODER = (
 def figure1() -> Picture:
     """The method in two stages, after the paper's Fig. 1.
 
-    Image, scribbles, pseudo-labels and region labels are a real example: a rendered image and a simulated annotator.
-    Its predictions are those of random forests fitted to these scribbles, as no network is trained to draw a figure.
+    Image, scribbles, pseudo-labels and region labels are a real example: a rendered image and a
+    simulated annotator. Its predictions are those of random forests fitted to these scribbles,
+    as no network is trained to draw a figure.
     """
     figure = Picture(figsize=(10, 6.9))
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, 100), ylim=(0, 69), aspect="equal")
@@ -140,7 +143,8 @@ def _box(
 
 
 def _unet(ax, x: float, y: float, height: float, channels: float) -> dict[int, tuple[float, float]]:
-    """The network around the line `y`: box heights show resolution (`height`: full), widths channels per unit.
+    """The network around the line `y`: box heights show resolution (`height`: full),
+    widths channels per unit.
 
     Returns:
         Decoder block -> (middle, lower edge) of its box.
@@ -226,7 +230,9 @@ def _main_stage(ax, example: dict) -> dict[int, tuple[float, float]]:
 
 
 def _contrast(ax, example: dict, scale: ScaleTerm, tap: tuple[float, float], y: float) -> None:
-    """One row: tap of a decoder block -> projection head -> embeddings -> contrastive term <- region labels."""
+    """One row: tap of a decoder block -> projection head -> embeddings -> contrastive term <-
+    region labels.
+    """
     middle, colour, d = y + 4, PINK if scale.factor == 1 else RED, scale.factor
     _arrow(ax, tap, (56.8, middle), bend="angle,angleA=-90,angleB=180,rad=3", colour=colour)
     _box(ax, 57, middle - 1.8, 6.5, 3.6, r"head $f_\phi$", colour, 8.5)
@@ -257,7 +263,9 @@ def _term(scale: ScaleTerm) -> str:
 
 
 def _region_example(ax, example: dict) -> None:
-    """Pseudo-labels and scribbles of 4 x 4 regions, and what Eq. 5 makes of them, from the example itself."""
+    """Pseudo-labels and scribbles of 4 x 4 regions, and what Eq. 5 makes of them,
+    from the example itself.
+    """
     regions, side, y = _regions(example, 4), 12.5, 3.5
     windows = np.lib.stride_tricks.sliding_window_view(regions, (4, 4))
     decided = np.lib.stride_tricks.sliding_window_view(

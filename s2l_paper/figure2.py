@@ -1,4 +1,6 @@
-"""The figures: Fig. 2 from committed runs, curves and scores; `drawing` and `overview` are offered here too."""
+"""The figures: Fig. 2 from committed runs, curves and scores;
+`drawing` and `overview` are offered here too.
+"""
 
 import functools
 import json
@@ -71,7 +73,9 @@ def test_image(result: "RunResult") -> Figure:
 
 
 def probability_map(file: Path) -> np.ndarray:
-    """A kept probability (H, W) in [0, 1]; S2LError where the picture is damaged, or another than a run keeps."""
+    """A kept probability (H, W) in [0, 1]; S2LError where the picture is damaged,
+    or another than a run keeps.
+    """
     try:
         values = read_values(file)
         if not 0 <= values.min() <= values.max() <= 255:
@@ -85,15 +89,16 @@ def probability_map(file: Path) -> np.ndarray:
 
 
 def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """How strongly methods differ from each other and from the truth; no method counts more than another.
+    """How strongly methods differ from each other and from the truth;
+    no method counts more than another.
 
     Args:
         truth: (H, W) instances.
         predictions: (H, W) bool masks, one for each method.
 
     Returns:
-        (2, H, W), outside and inside nuclei: the pairs of methods of which one is right and the other wrong at a pixel,
-        after a grey opening by `RIM`. All 0 for fewer than two methods.
+        (2, H, W), outside and inside nuclei: the pairs of methods of which one is right and the
+        other wrong at a pixel, after a grey opening by `RIM`. All 0 for fewer than two methods.
     """
     there = truth > 0
     wrong = np.sum([there, *(mask != there for mask in predictions)], axis=0) - there
@@ -107,7 +112,9 @@ def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.nda
 
 
 def best_window(strength: np.ndarray, side: int = WINDOW) -> tuple[int, tuple[slice, slice]]:
-    """Largest sum of `strength` (H, W) in any square of `side` pixels (or the shorter side), and that square."""
+    """Largest sum of `strength` (H, W) in any square of `side` pixels (or the shorter side),
+    and that square.
+    """
     side = min(side, *strength.shape)
     sums = np.pad(strength.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     sums = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
@@ -116,11 +123,12 @@ def best_window(strength: np.ndarray, side: int = WINDOW) -> tuple[int, tuple[sl
 
 
 def marks(strength: np.ndarray) -> list[tuple[str, tuple[float, float], float]]:
-    """Places of Fig. 2's marks: for each kind of `disagreement` (2, H, W) its 8-connected area of largest sum.
+    """Places of Fig. 2's marks: for each kind of `disagreement` (2, H, W)
+    its 8-connected area of largest sum.
 
     Returns:
-        (`arrow` outside or `circle` inside nuclei, its (row, column), radius around the area), in pixels. An arrow
-        points at the area's innermost pixel, a circle lies around the area.
+        (`arrow` outside or `circle` inside nuclei, its (row, column), radius around the area), in
+        pixels. An arrow points at the area's innermost pixel, a circle lies around the area.
     """
     found = []
     for kind, values in zip(("arrow", "circle"), strength, strict=True):
@@ -140,7 +148,8 @@ def marks(strength: np.ndarray) -> list[tuple[str, tuple[float, float], float]]:
 
 @styled
 def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
-    """Fig. 2 of Oh et al. 2022 from a profile's runs, by the rule of `FIGURE2_RULE`; its fold is the first with a run.
+    """Fig. 2 of Oh et al. 2022 from a profile's runs, by the rule of `FIGURE2_RULE`;
+    its fold is the first with a run.
 
     Args:
         profile: a name in PROFILES.
@@ -251,7 +260,8 @@ def _draw_mark(ax, kind: str, place: tuple[float, float], radius: float, side: i
 def save(
     figure: Figure, path: Path, run_ids: Sequence[str] | None = None, *, dpi: int = 150
 ) -> Path:
-    """Writes a PNG whose metadata names the runs it shows, each id with the run's hash, and the scores it prints.
+    """Writes a PNG whose metadata names the runs it shows, each id with the run's hash,
+    and the scores it prints.
 
     Args:
         figure: of this room.

@@ -1,7 +1,8 @@
-"""Runs the notebooks: checks parameters, executes by papermill, normalises the executed copy; plans the batch.
+"""Runs the notebooks: checks parameters, executes by papermill, normalises the executed copy;
+plans the batch.
 
-The only file that knows papermill. Papermill itself only logs an unknown parameter and turns a tuple into a string;
-here both are refused.
+The only file that knows papermill. Papermill itself only logs an unknown parameter and turns a
+tuple into a string; here both are refused.
 """
 
 import argparse
@@ -75,7 +76,8 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
     """Refuses what papermill would let pass.
 
     Raises:
-        S2LError: a parameter the notebook does not have, a value that is no plain literal, or one of another type.
+        S2LError: a parameter the notebook does not have, a value that is no plain literal,
+            or one of another type.
     """
     known = {
         name: entry["default"] for name, entry in papermill.inspect_notebook(str(notebook)).items()
@@ -156,7 +158,9 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
 
 
 class _Engine(NBClientEngine):
-    """papermill's engine, which passes signals on to the kernel: a training there answers them with a checkpoint."""
+    """papermill's engine, which passes signals on to the kernel:
+    a training there answers them with a checkpoint.
+    """
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, *, start_timeout, input_path, **options):
@@ -181,7 +185,9 @@ papermill_engines.register("s2l", _Engine)
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two executions of the same code: timings, random ids, addresses, machine paths."""
+    """Drops what differs between two executions of the same code: timings, random ids,
+    addresses, machine paths.
+    """
     kept = ("kernelspec", "language_info")
     notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in kept}
     notebook.metadata.get("language_info", {}).pop("version", None)
@@ -202,7 +208,8 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def run_training(config: RunConfig, *, threads: int = 0, resume: bool = True) -> Path:
-    """One run of the batch: notebook 04 with this configuration; its executed copy goes into the run's folder.
+    """One run of the batch: notebook 04 with this configuration;
+    its executed copy goes into the run's folder.
 
     Snakemake's rule and notebook 05 both call this.
     """
@@ -241,7 +248,9 @@ def _literal(text: str) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: `run NOTEBOOK OUTPUT name=value ...`, or `train`/`warmup` with the fields of a configuration."""
+    """Command line: `run NOTEBOOK OUTPUT name=value ...`,
+    or `train`/`warmup` with the fields of a configuration.
+    """
     parser = argparse.ArgumentParser(prog="python -m s2l_paper.notebooks", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for command in ("run", "train", "warmup"):

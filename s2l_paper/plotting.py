@@ -1,4 +1,6 @@
-"""Building blocks of all pictures: matplotlib Figures without pyplot's state, in the colours of Okabe and Ito."""
+"""Building blocks of all pictures: matplotlib Figures without pyplot's state,
+in the colours of Okabe and Ito.
+"""
 
 import functools
 import io
@@ -33,7 +35,9 @@ _STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.s
 
 
 class Picture(Figure):
-    """A Figure on white that Jupyter shows without pyplot, and that knows the runs it was made from."""
+    """A Figure on white that Jupyter shows without pyplot,
+    and that knows the runs it was made from.
+    """
 
     run_ids: tuple[str, ...] = ()
 
@@ -83,19 +87,25 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def display(image: np.ndarray) -> np.ndarray:
-    """Image (H, W, 3) uint8 with its 0.5-99.5 percentiles stretched to 0-255: dark fluorescence becomes visible."""
+    """Image (H, W, 3) uint8 with its 0.5-99.5 percentiles stretched to 0-255:
+    dark fluorescence becomes visible.
+    """
     low, high = intensity_range(image, "stretch")
     return (np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def paint(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Gives the pixels of labels (H, W) 0 and 1 their colours in a picture (H, W, 3), in place; IGNORE stays bare."""
+    """Gives the pixels of labels (H, W) 0 and 1 their colours in a picture (H, W, 3),
+    in place; IGNORE stays bare.
+    """
     picture[labels == 0], picture[labels == 1] = rgb(BACKGROUND), rgb(FOREGROUND)
     return picture
 
 
 def colour_instances(instances: np.ndarray) -> np.ndarray:
-    """Label map (H, W) -> (H, W, 3) uint8 on black; nuclei that touch, or nearly do, differ in colour."""
+    """Label map (H, W) -> (H, W, 3) uint8 on black; nuclei that touch, or nearly do,
+    differ in colour.
+    """
     palette = np.stack([rgb(colour) for colour in (ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK)])
     grown = expand_labels(instances, 2)
     neighbours = {int(label): set() for label in np.unique(instances) if label}
@@ -116,7 +126,8 @@ def colour_instances(instances: np.ndarray) -> np.ndarray:
 
 
 def error_map(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Where a prediction is right, false, missing, or joins nuclei that touch: (H, W, 3) uint8 on black, see `TINTS`.
+    """Where a prediction is right, false, missing, or joins nuclei that touch: (H, W, 3)
+    uint8 on black, see `TINTS`.
 
     Args:
         truth: (H, W) instances.
@@ -164,7 +175,9 @@ def overlay(image: np.ndarray, scribbles=None, instances=None, probability=None,
 
 @styled
 def gallery(cells: Sequence, titles: Sequence[str] | None = None, columns: int = 4) -> Figure:
-    """CellImages side by side, each with its outlines and strokes if it has them; titles default to the ids."""
+    """CellImages side by side, each with its outlines and strokes if it has them;
+    titles default to the ids.
+    """
     if not cells:
         raise S2LError("gallery: no image to show. Choose at least one.")
     columns = min(columns, len(cells))

@@ -1,4 +1,6 @@
-"""REPRODUCIBILITY.md: what each run and each cell of Table 1 was made from, on which machine, in what time, and how."""
+"""REPRODUCIBILITY.md: what each run and each cell of Table 1 was made from, on which machine,
+in what time, and how.
+"""
 
 import json
 import shlex
@@ -35,7 +37,9 @@ def command(config: RunConfig) -> str:
 
 
 def reproducibility(profiles: list[str]) -> str:
-    """The document: inputs, machines, versions, the command of every cell, and every run; no profile, no section."""
+    """The document: inputs, machines, versions, the command of every cell, and every run;
+    no profile, no section.
+    """
     parts = [INTRODUCTION]
     for profile in profiles:
         runs = pd.DataFrame([_facts(file) for file in run_files(profile)])
@@ -76,7 +80,9 @@ def _facts(file: Path) -> dict:
 
 
 def _cells(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """The `make` command of each row of Table 1 on each data set; other annotators' runs have their own, below."""
+    """The `make` command of each row of Table 1 on each data set;
+    other annotators' runs have their own, below.
+    """
     rows = []
     for (data, dataset, method), own in runs.groupby(["data", "dataset", "method"], sort=False):
         folds, seeds = (" ".join(map(str, sorted(set(own[name])))) for name in ("fold", "seed"))

@@ -48,8 +48,8 @@ SHOWN = (
 )
 
 
-# Raised whenever the same configuration may give other numbers. One for each family of methods, so that a change of
-# a baseline does not make the networks' runs stale; part of every run's hash.
+# Raised whenever the same configuration may give other numbers. One for each family of methods, so
+# that a change of a baseline does not make the networks' runs stale; part of every run's hash.
 NUMERICS_VERSION = {"networks": 1, "random-forest": 1, "otsu": 1}
 
 
@@ -59,7 +59,9 @@ def numerics_version(method: str) -> int:
 
 
 def run_inputs(config: RunConfig) -> dict[str, str | int]:
-    """Hashes of what a run reads besides its configuration: splits, scribbles, and the version of the numerics."""
+    """Hashes of what a run reads besides its configuration: splits, scribbles,
+    and the version of the numerics.
+    """
     if config.dataset not in DATASETS:  # a folder of one's own: whatever is read from it
         own = fingerprint(Path(config.dataset))
         return {"splits": own, "scribbles": own, "numerics": numerics_version(config.method)}
@@ -112,7 +114,8 @@ def write_run(
     seconds: float,
     warmup_seconds: float = 0.0,
 ) -> Path:
-    """Writes everything a run commits; `per_image.csv` and its hash come last, so that half a run is never done.
+    """Writes everything a run commits; `per_image.csv` and its hash come last,
+    so that half a run is never done.
 
     Args:
         config: of the run.
@@ -160,14 +163,18 @@ def _reading(place: Path) -> Iterator[None]:
 
 
 def extremes(iou: Mapping[str, float]) -> dict[str, str]:
-    """`best`, `median` and `worst` -> the image, from image id -> IoU; equal scores are told apart by id."""
+    """`best`, `median` and `worst` -> the image, from image id -> IoU;
+    equal scores are told apart by id.
+    """
     ordered = sorted(iou, key=lambda name: (iou[name], name))
     places = {"best": -1, "median": len(ordered) // 2, "worst": 0} if ordered else {}
     return {name: ordered[place] for name, place in places.items()}
 
 
 def environment(seconds: float, warmup_seconds: float = 0.0) -> dict:
-    """What `env.json` holds: versions, machine, threads, wall time, peak memory, and the commit as provenance."""
+    """What `env.json` holds: versions, machine, threads, wall time, peak memory,
+    and the commit as provenance.
+    """
     torch = sys.modules.get("torch")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         1024 if sys.platform == "linux" else 1024**2
@@ -213,7 +220,8 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
 
     Args:
         profile: a name in PROFILES.
-        variants: also runs whose settings are not the profile's own, which no table may average with the others.
+        variants: also runs whose settings are not the profile's own,
+            which no table may average with the others.
 
     Returns:
         `COLUMNS`; `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data

@@ -1,6 +1,8 @@
-"""What the paper leaves open, varied one at a time; and scores against the effort of drawing. Configurations, tables.
+"""What the paper leaves open, varied one at a time;
+and scores against the effort of drawing. Configurations, tables.
 
-Every run here is trained for half the profile's steps, on one fold, so that the whole comparison costs a few hours.
+Every run here is trained for half the profile's steps, on one fold,
+so that the whole comparison costs a few hours.
 """
 
 import dataclasses
@@ -45,7 +47,9 @@ SCORES = {"iou": "IoU", "mdice_official": "mDice"}
 
 
 def default(profile: str) -> RunConfig:
-    """The full method, fold 0, half the steps: on fluorescence if the profile has it, of real images the subset."""
+    """The full method, fold 0, half the steps: on fluorescence if the profile has it,
+    of real images the subset.
+    """
     sets = PROFILES[profile].datasets
     dataset = next((name for name in sets if name.endswith("fluo")), sets[0])
     usual = RunConfig(dataset, FULL, profile=profile, subset=dataset == "dsb-fluo")
@@ -88,9 +92,10 @@ def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
         runs: as given by `results.load_runs(profile, variants=True)`.
 
     Returns:
-        A row for each reading that has run and score: its mean over the `images`; `difference` to the default with
-        its 95 % interval `low`, `high` and `p_holm` of a paired permutation test, corrected over all rows (empty for
-        few images); `run_id`. Empty where the default has not run.
+        A row for each reading that has run and score: its mean over the `images`; `difference` to
+        the default with its 95 % interval `low`, `high` and `p_holm` of a paired permutation test,
+        corrected over all rows (empty for few images); `run_id`.
+        Empty where the default has not run.
     """
     shown = runs[runs.shown].groupby("run_id")
     ids = {label: run_id(config) for label, config in readings(profile).items()}
@@ -129,7 +134,9 @@ def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def budget_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """Scores of every method and budget that has run: mean over images with its 95 % interval, a row for each score."""
+    """Scores of every method and budget that has run: mean over images with its 95 % interval,
+    a row for each score.
+    """
     shown, rows = runs[runs.shown].groupby("run_id"), []
     for (method, budget), config in budgets(profile).items():
         if (name := run_id(config)) not in shown.groups:

@@ -1,4 +1,6 @@
-"""What a difference between two methods is worth: intervals and tests over images, agreement over repetitions."""
+"""What a difference between two methods is worth: intervals and tests over images,
+agreement over repetitions.
+"""
 
 import functools
 from collections.abc import Iterable
@@ -15,7 +17,8 @@ REPETITION = [
     "annotator",
 ]  # all repetitions on a data set are scored on the same test images
 ALPHA = 0.05
-# the least p of n images is 2 / 2**n: from 10 on it survives Holm over 24 tests (4 methods, 3 data sets, 2 scores)
+# the least p of n images is 2 / 2**n: from 10 on it survives Holm over 24 tests (4 methods,
+# 3 data # sets, 2 scores)
 MIN_IMAGES = 10
 MIN_REPETITIONS = 6  # the least n of which a unanimous sign is rarer than ALPHA by chance, 2 / 2**n
 RESAMPLES = 2**14  # tests are exact up to 14 images, MoNuSeg's
@@ -29,13 +32,15 @@ def interval(values: pd.Series, *purpose: str) -> tuple[float, float]:
         purpose: names what is resampled, and so seeds it.
 
     Returns:
-        Lower and upper end; nan and nan for fewer than `MIN_IMAGES` images, which are too few to stand for others.
+        Lower and upper end; nan and nan for fewer than `MIN_IMAGES` images,
+        which are too few to stand for others.
     """
     return _interval(tuple(values.dropna()), purpose)
 
 
 def p_value(differences: pd.Series, *purpose: str) -> float:
-    """Two-sided p of a paired permutation test: the signs of the differences, one an image, are exchanged.
+    """Two-sided p of a paired permutation test: the signs of the differences, one an image,
+    are exchanged.
 
     Exact where there are at most `RESAMPLES` ways to do so; nan for fewer than `MIN_IMAGES` images.
     """
@@ -73,16 +78,18 @@ def holm(p: pd.Series) -> pd.Series:
 
 
 def compare(runs: pd.DataFrame, pairs: Iterable[tuple[str, str, str, str]]) -> pd.DataFrame:
-    """Differences between methods over what both were run on; the pairs of one call are corrected together.
+    """Differences between methods over what both were run on;
+    the pairs of one call are corrected together.
 
     Args:
         runs: rows of one checkpoint, unique in data set, method, repetition and image.
         pairs: (dataset, method, other, score); those without a common run are left out.
 
     Returns:
-        Indexed by the pair: `difference` of method and other, its `low`, `high`, `p` and `p_holm` over images, each
-        first averaged over its repetitions; and over `repetitions`, averaged over images, the `spread` (standard
-        deviation) and how many are `above` and `below` 0; `images`, and the `run_ids`.
+        Indexed by the pair: `difference` of method and other, its `low`, `high`, `p` and `p_holm`
+        over images, each first averaged over its repetitions; and over `repetitions`, averaged over
+        images, the `spread` (standard deviation) and how many are `above` and `below` 0;
+        `images`, and the `run_ids`.
     """
     wide = runs.pivot(index=["dataset", *REPETITION, "image"], columns="method")
     sets, methods, rows = set(runs.dataset), set(runs.method), {}

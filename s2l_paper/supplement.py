@@ -23,7 +23,8 @@ def extreme_images(profile: str, dataset: str) -> Figure:
         dataset: a name in DATASETS.
 
     Raises:
-        S2LError: no finished run on this data set, a picture that was not kept, or images that are not at hand.
+        S2LError: no finished run on this data set, a picture that was not kept,
+            or images that are not at hand.
     """
     runs = first_runs(profile, dataset, tuple(METHODS))
     if not runs:

@@ -1,4 +1,6 @@
-"""Table 1: ours with intervals and tests, the paper's and the difference, as a tidy table, Markdown and HTML."""
+"""Table 1: ours with intervals and tests, the paper's and the difference, as a tidy table,
+Markdown and HTML.
+"""
 
 import html
 import math
@@ -32,10 +34,11 @@ def paper_value(method: str, dataset: str, score: str) -> float:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over repetitions, spread and n for every score, method, data set, variant and checkpoint.
+    """Mean over repetitions, spread and n for every score, method, data set,
+    variant and checkpoint.
 
-    A repetition is a fold, seed and annotator; its value is the mean over its images, of which those without nuclei
-    have no mDice and are left out of its mean.
+    A repetition is a fold, seed and annotator; its value is the mean over its images, of which
+    those without nuclei have no mDice and are left out of its mean.
     """
     keys = ["data", "dataset", "method", "variant", "checkpoint", "shown"]
     repetitions = runs.groupby([*keys, *REPETITION], as_index=False)[SCORES].mean()
@@ -57,7 +60,9 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_s2l(runs: pd.DataFrame) -> pd.DataFrame:
-    """Table 1's tests: every other method's difference to S2L, both scores, on every data set, corrected together."""
+    """Table 1's tests: every other method's difference to S2L, both scores,
+    on every data set, corrected together.
+    """
     shown, others = runs[runs.shown], [name for name in TABLE1_METHODS if name != "s2l"]
     return compare(
         shown,
@@ -66,15 +71,17 @@ def against_s2l(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def table1(runs: pd.DataFrame) -> pd.DataFrame:
-    """Table 1, tidy: a row for each of the paper's numbers we have a run for (and for data sets it does not have).
+    """Table 1, tidy: a row for each of the paper's numbers we have a run for (and for data sets it
+    does not have).
 
     Args:
         runs: as given by `results.load_runs`, without variants.
 
     Returns:
-        `score` is mDice (`mdice_official`, the paper's) or IoU; `low` and `high` are the 95 % interval over images,
-        `p_holm` is of the difference to S2L; both are empty for fewer than `MIN_IMAGES` images, where the `spread` over
-        `runs` has to do. `rank` is 1 or 2 for the best and second best of ours.
+        `score` is mDice (`mdice_official`, the paper's) or IoU; `low` and `high` are the 95 %
+        interval over images, `p_holm` is of the difference to S2L; both are empty for fewer than
+        `MIN_IMAGES` images, where the `spread` over `runs` has to do.
+        `rank` is 1 or 2 for the best and second best of ours.
 
     Raises:
         S2LError: no run of a method of Table 1.
@@ -135,7 +142,9 @@ def _columns(table: pd.DataFrame) -> pd.Series:
 
 
 def _cells(table: pd.DataFrame, *, marked: bool) -> pd.DataFrame:
-    """Table 1 as text: a row for each method, a column for each data set and score; `marked` for Markdown."""
+    """Table 1 as text: a row for each method, a column for each data set and score;
+    `marked` for Markdown.
+    """
 
     def text(row) -> str:
         before, after, _ = MARKS.get(row["rank"], ("", "", ""))

@@ -1,4 +1,5 @@
-"""`make verify`: every committed number computed anew from `per_image.csv`, every run held against its hash.
+"""`make verify`: every committed number computed anew from `per_image.csv`,
+every run held against its hash.
 
 Needs neither images nor weights nor torch. `--write` writes what it would have expected.
 """
@@ -55,7 +56,9 @@ def products(profile: str) -> dict[str, str]:
 
 
 def run_faults(folder: Path) -> list[str]:
-    """Why a run is not what would be run now: configuration, splits, scribbles, numerics, or an altered table."""
+    """Why a run is not what would be run now: configuration, splits, scribbles, numerics,
+    or an altered table.
+    """
     try:
         record = json.loads((folder / "config.json").read_text())
         config, recorded, inputs = (
@@ -94,7 +97,9 @@ def run_faults(folder: Path) -> list[str]:
 
 
 def table_faults(profile: str) -> list[str]:
-    """What in a profile's tables, figures and executed notebook does not follow from its finished runs."""
+    """What in a profile's tables, figures and executed notebook does not follow from its finished
+    runs.
+    """
     folder, faults = paths.results(profile), []
     try:
         expected, runs = products(profile), results.load_runs(profile, variants=True)
@@ -141,7 +146,9 @@ def _figure_faults(file: Path, runs: pd.DataFrame) -> list[str]:
 
 
 def documents(found: list[str]) -> dict[Path, str]:
-    """README.md with its blocks filled from the profiles' folders, where it is, and REPRODUCIBILITY.md."""
+    """README.md with its blocks filled from the profiles' folders, where it is,
+    and REPRODUCIBILITY.md.
+    """
     readme = paths.home() / "README.md"
     texts = {paths.home() / "REPRODUCIBILITY.md": reproducibility(found)}
 
@@ -153,7 +160,9 @@ def documents(found: list[str]) -> dict[Path, str]:
 
 
 def write(found: list[str]) -> None:
-    """Writes every table, the blocks of README.md and REPRODUCIBILITY.md; a profile without finished runs is left."""
+    """Writes every table, the blocks of README.md and REPRODUCIBILITY.md;
+    a profile without finished runs is left.
+    """
     for profile in found:
         try:
             texts = products(profile)
@@ -200,7 +209,9 @@ def _name(path: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: prints what was checked and what does not hold; ends with 1 where anything does not."""
+    """Command line: prints what was checked and what does not hold;
+    ends with 1 where anything does not.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m s2l_paper.verify", description=__doc__.partition("\n")[0]
     )

@@ -1,4 +1,6 @@
-"""Fixtures of tests in a real browser: a JupyterLab with folders of its own, a Chromium, and a page in it."""
+"""Fixtures of tests in a real browser: a JupyterLab with folders of its own, a Chromium,
+and a page in it.
+"""
 
 import json
 import os

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# no time limits, however busy the machine; in CI the same examples every time: a red run there must be repeatable
+# no time limits, however busy the machine; in CI the same examples every time:
+# a red run there must # be repeatable
 SUPPRESSED = [
     HealthCheck.too_slow,
     HealthCheck.function_scoped_fixture,
@@ -24,7 +25,9 @@ settings.load_profile("s2l")
 
 
 def repository_files(*patterns: str) -> list[Path]:
-    """Files that git holds or would hold after `git add -A`; outside a checkout, all that is no cache."""
+    """Files that git holds or would hold after `git add -A`; outside a checkout,
+    all that is no cache.
+    """
     command = [
         "git",
         "ls-files",
@@ -49,7 +52,9 @@ def repository_files(*patterns: str) -> list[Path]:
 
 
 def script(name: str):
-    """A script of the repository that is in no package, such as `data/make_scribbles.py`, as a module."""
+    """A script of the repository that is in no package, such as `data/make_scribbles.py`,
+    as a module.
+    """
     spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -86,7 +91,9 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def one_thread():
-    """Tiny work on several cores is mostly waiting for one another, and may differ in its last digits."""
+    """Tiny work on several cores is mostly waiting for one another,
+    and may differ in its last digits.
+    """
     import torch
 
     threads = torch.get_num_threads()

@@ -1,7 +1,7 @@
 """The hands of whoever works in JupyterLab: what tests in a real browser share.
 
-`S2L_SCREENSHOTS=docs` renews docs/screenshots/, docs/browser_run.md and docs/widget_timing.md; without it nothing is
-written there.
+`S2L_SCREENSHOTS=docs` renews docs/screenshots/,
+docs/browser_run.md and docs/widget_timing.md; without it nothing is written there.
 """
 
 import os
@@ -24,8 +24,10 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None) if WANTED else None
 REASON = "no Chromium, or S2L_BROWSER=0: the drawing widget, notebooks 00 and 08 and the site were not opened"
 PATIENCE = 300_000  # milliseconds: machines that run tests are busy with other things
-ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'  # a cell's error, or a warning
-RACE = "sklearn.utils.parallel.delayed"  # scikit-learn warns by chance where several threads predict; harmless
+# a cell's error, or a warning
+ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+# scikit-learn warns by chance where several threads predict; harmless
+RACE = "sklearn.utils.parallel.delayed"
 LISTENING = """() => {
     const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
     const kernel = context?.session?.kernel;
@@ -102,7 +104,9 @@ class Notebook:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(self.ids.index(name))
 
     def start(self, name):
-        """Selects a cell and presses Shift + Enter, which shows in its prompt, be the next number the old one."""
+        """Selects a cell and presses Shift + Enter, which shows in its prompt,
+        be the next number the old one.
+        """
         prompt = self.cell(name).locator(".jp-InputPrompt")
         prompt.evaluate(OBSERVE)
         prompt.click()
@@ -229,7 +233,9 @@ round interrupted. Every line was waited for and checked. The console reported {
 
 
 def shoot(page, name, *, part=None, height=None):
-    """A screenshot for the documentation, with a palette that keeps rare colours: a third of the size."""
+    """A screenshot for the documentation, with a palette that keeps rare colours:
+    a third of the size.
+    """
     if not (folder := os.environ.get("S2L_SCREENSHOTS")):
         return
     target = ROOT / folder / "screenshots" / f"{name}.png"

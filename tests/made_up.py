@@ -9,9 +9,11 @@ from s2l_paper import results
 def write_run(
     method, dataset="dsb-bf", *, images=3, iou=0.6, noise=0.0, lost=0.02, counts=(1, 2, 3), **fields
 ):
-    """A finished run: `iou` with `noise` on every image, `lost` of it with the last weights, and error counts.
+    """A finished run: `iou` with `noise` on every image, `lost` of it with the last weights,
+    and error counts.
 
-    `counts` are false positives, missed and merged nuclei of an image, of 10 nuclei. All runs have the same images.
+    `counts` are false positives, missed and merged nuclei of an image, of 10 nuclei.
+    All runs have the same images.
     """
     config = RunConfig(dataset, method, **{"profile": "cpu"} | fields)
     rng = np.random.default_rng(

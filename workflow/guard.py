@@ -31,12 +31,15 @@ def need_room(folder: Path) -> None:
 
 
 def claim(file: Path, names: Iterable[str]) -> None:
-    """Marks runs as being made until this process ends, however it ends: no lock is ever left behind.
+    """Marks runs as being made until this process ends, however it ends:
+    no lock is ever left behind.
 
-    Each run has a lock of its own beside `file`, so batches that share no run may go on side by side.
+    Each run has a lock of its own beside `file`,
+    so batches that share no run may go on side by side.
 
     Raises:
-        S2LError: another batch makes one of them, or nothing can be written there; nothing was begun.
+        S2LError: another batch makes one of them, or nothing can be written there;
+            nothing was begun.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,9 @@ def claim(file: Path, names: Iterable[str]) -> None:
 
 
 def told(undone: Iterable[str], logs: Path, claimed: Path) -> str:
-    """What did not get done, and where its log is; a log older than the claim belongs to an earlier batch."""
+    """What did not get done, and where its log is;
+    a log older than the claim belongs to an earlier batch.
+    """
     failed, waiting, began = [], [], claimed.stat().st_mtime
     for name in undone:
         log = logs / f"{name}.log"

@@ -1,4 +1,5 @@
-"""Writes the committed splits anew from sorted image ids and a fixed seed: `python data/splits/make_splits.py`.
+"""Writes the committed splits anew from sorted image ids and a fixed seed:
+`python data/splits/make_splits.py`.
 
 Needs the real data (S2L_DATA) for the image sizes of dsb-fluo.
 """
@@ -47,7 +48,9 @@ def spread(ids: Sequence[str], count: int) -> list[str]:
 
 
 def make(name: str, sizes: Mapping[str, tuple[int, int]], test: Sequence[str] = ()) -> dict:
-    """The split of the images `sizes` (id -> height, width); `test` names a test set that is given from outside."""
+    """The split of the images `sizes` (id -> height, width);
+    `test` names a test set that is given from outside.
+    """
     ids, folds = ordered(name, sizes), DATASETS[name][1]
     parts = [ids[k::5] for k in range(5)]
     split = {"name": name, "note": NOTES[name], "source": SOURCES[name.split("-")[0]]}

@@ -1,4 +1,6 @@
-"""Tiled prediction: every pixel once, whatever the size, and the same as untiled; folders: every image once."""
+"""Tiled prediction: every pixel once, whatever the size, and the same as untiled; folders:
+every image once.
+"""
 
 import json
 import signal
@@ -22,7 +24,9 @@ def model():
 
 
 class Local(torch.nn.Module):
-    """A stand-in that sees 9 pixels: tiles with enough overlap must give exactly the untiled answer."""
+    """A stand-in that sees 9 pixels: tiles with enough overlap must give exactly the untiled
+    answer.
+    """
 
     intensity = "imagenet"
 
@@ -145,7 +149,9 @@ def test_nowhere_to_draw_where_all_is_sure():
 
 
 def test_a_folder_is_predicted_once_though_it_is_killed(tmp_path):
-    """The same as `make torture` does with many more images: SIGKILL in the middle, and the very same files."""
+    """The same as `make torture` does with many more images: SIGKILL in the middle,
+    and the very same files.
+    """
     folder, calm, cut = tmp_path / "folder", tmp_path / "calm", tmp_path / "cut"
     load.make(folder, 60)
     assert load.predicted(folder, calm, 10, []) == [0]

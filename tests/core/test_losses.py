@@ -160,7 +160,9 @@ def test_a_scribble_decides_its_region_and_two_classes_ignore_it():
     ]
     assert region_labels(labels, scribbles, 2, nu_high=0.75).tolist() == [[[1, IGNORE, 1, 1]]]
     labels[0, 0, 0] = (
-        1  # one foreground pixel of four: background where nu_low allows a quarter to be something else
+        # one foreground pixel of four: background where nu_low allows a quarter to be something
+        # else
+        1
     )
     nothing = torch.full_like(labels, IGNORE)
     assert region_labels(labels, nothing, 2, nu_low=0.25)[0, 0, 0] == 0
@@ -187,7 +189,9 @@ def test_region_labels_name_what_is_wrong(size, arguments, message):
 
 
 def numbered(batch=2, side=8):
-    """Features whose first channel is the region's own number, and labels with 40 foreground, 60 background."""
+    """Features whose first channel is the region's own number, and labels with 40 foreground,
+    60 background.
+    """
     count = batch * side * side
     features = torch.zeros(batch, 3, side, side)
     features[:, 0] = torch.arange(count).view(batch, side, side)

@@ -1,4 +1,6 @@
-"""Scores against plain loops written from their definitions, an independent library, and cases with known counts."""
+"""Scores against plain loops written from their definitions, an independent library,
+and cases with known counts.
+"""
 
 import math
 
@@ -30,7 +32,9 @@ def squares(*boxes, shape=(96, 96)):
 
 
 def random_case(seed, shape=(150, 170), nuclei=25):
-    """Touching, tiny and border nuclei with gaps in their labels, and a prediction with every kind of mistake."""
+    """Touching, tiny and border nuclei with gaps in their labels,
+    and a prediction with every kind of mistake.
+    """
     rng = np.random.default_rng(seed)
     truth, prediction = np.zeros(shape, np.int32), np.zeros(shape, bool)
     labels = rng.permutation(3 * nuclei)[:nuclei] + 1
@@ -139,7 +143,9 @@ def plain_false_positives(truth, components):
 
 
 def plain_covering(truth, components):
-    """For each nucleus of 20 px or more the component that covers more than half of it, 0 where there is none."""
+    """For each nucleus of 20 px or more the component that covers more than half of it,
+    0 where there is none.
+    """
     covering = []
     for k in np.unique(truth[truth > 0]):
         under = components[truth == k]
@@ -230,7 +236,9 @@ def test_a_tiny_nucleus_merges_nobody():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_f1_and_aji_equal_cellseg_metrics(seed):
-    """cellseg_metrics (MIT) pairs for AJI by largest intersection, we by largest IoU: here both choose the same."""
+    """cellseg_metrics (MIT) pairs for AJI by largest intersection, we by largest IoU:
+    here both choose the same.
+    """
     rng = np.random.default_rng(seed)
     truth, components = np.zeros((160, 160), np.int32), np.zeros((160, 160), np.int32)
     for k, (i, j) in enumerate(np.ndindex(6, 6), 1):

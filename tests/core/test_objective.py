@@ -1,4 +1,6 @@
-"""What is minimised and how fast: any scales, and that every switch of the configuration reaches a run."""
+"""What is minimised and how fast: any scales,
+and that every switch of the configuration reaches a run.
+"""
 
 import dataclasses
 

@@ -41,7 +41,9 @@ def test_the_first_corrected_average_is_the_first_prediction():
 
 
 def test_a_start_at_zero_needs_29_updates_where_the_corrected_one_needs_one():
-    """D8: with 0.95 and 0.1 a pixel always predicted 1 passes at epoch 145, updates being 5 epochs apart."""
+    """D8: with 0.95 and 0.1 a pixel always predicted 1 passes at epoch 145,
+    updates being 5 epochs apart.
+    """
     needed = {}
     for start in ("corrected", "zero"):
         labels = (

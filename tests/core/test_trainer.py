@@ -1,4 +1,6 @@
-"""The loop: learns, repeats itself bit for bit, shares its warm-up, resumes, and refuses what cannot work."""
+"""The loop: learns, repeats itself bit for bit, shares its warm-up, resumes,
+and refuses what cannot work.
+"""
 
 import dataclasses
 import json
@@ -258,7 +260,9 @@ def test_weights_that_overflow_stop_the_run_before_they_are_averaged(monkeypatch
 
 
 def test_weights_that_are_not_finite_are_never_saved(monkeypatch, tmp_path):
-    """A finite loss whose gradient is not: the run stops at its next checkpoint, and goes on from the one before."""
+    """A finite loss whose gradient is not: the run stops at its next checkpoint,
+    and goes on from the one before.
+    """
     config = smoke("s2l-r1", encoder="tu-lcnet_050")
     calm = train(config, progress=False)
     monkeypatch.setenv("S2L_HOME", str(tmp_path / "spoiled"))

@@ -1,4 +1,6 @@
-"""In and out of other programs' formats: round trips, files as those programs write them, and hostile files."""
+"""In and out of other programs' formats: round trips, files as those programs write them,
+and hostile files.
+"""
 
 import csv
 import io

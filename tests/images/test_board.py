@@ -1,4 +1,6 @@
-"""The widget's Python side: what arrives from the browser is on disk at once, whole, and never lost."""
+"""The widget's Python side: what arrives from the browser is on disk at once, whole,
+and never lost.
+"""
 
 import io
 import json
@@ -115,7 +117,9 @@ def test_two_widgets_on_one_file_lose_nothing(file, monkeypatch):
 
 
 def test_two_notebooks_on_one_image_keep_each_others_strokes(file, monkeypatch):
-    """Both begin with the same two strokes; one draws a third, then the other draws one that it does not know of."""
+    """Both begin with the same two strokes; one draws a third,
+    then the other draws one that it does not know of.
+    """
     start = Browser(Scribbler(images("a"), file), monkeypatch)
     start.draws()
     first, second = (Browser(Scribbler(images("a"), file), monkeypatch) for _ in range(2))
@@ -131,7 +135,9 @@ def test_two_notebooks_on_one_image_keep_each_others_strokes(file, monkeypatch):
 
 
 def test_strokes_that_were_kept_in_the_browser_are_not_saved_twice(file, monkeypatch):
-    """A page that never heard of its save sends the same strokes again, to a kernel that has read them."""
+    """A page that never heard of its save sends the same strokes again,
+    to a kernel that has read them.
+    """
     before = Browser(Scribbler(images("a"), file), monkeypatch)
     before.draws()
     again = Browser(Scribbler(images("a"), file), monkeypatch)

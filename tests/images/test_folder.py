@@ -1,4 +1,6 @@
-"""A folder of one's own: every pixel format and every meaning of scribbles, exactly; pairs, splits and training."""
+"""A folder of one's own: every pixel format and every meaning of scribbles, exactly; pairs,
+splits and training.
+"""
 
 import dataclasses
 import io

@@ -1,4 +1,6 @@
-"""Files and names from anybody: broken, bloated, leading elsewhere. Read or refused with our error, nothing beside."""
+"""Files and names from anybody: broken, bloated, leading elsewhere.
+Read or refused with our error, nothing beside.
+"""
 
 import contextlib
 import dataclasses
@@ -72,7 +74,9 @@ def test_whole_files_are_read(reader, tmp_path, monkeypatch):
 
 
 def test_the_fuzzer_notices(tmp_path, monkeypatch):
-    """An error of another kind, a hang, a lack of memory, a file left behind, and a process that dies."""
+    """An error of another kind, a hang, a lack of memory, a file left behind,
+    and a process that dies.
+    """
 
     def stray(folder, path):
         (tmp_path / "stray").touch()
@@ -246,7 +250,9 @@ def test_links_where_results_go_are_not_followed(tmp_path, entry):
 
 @pytest.mark.parametrize("entry", ["a", "a/masks", "a/masks/m.png"])
 def test_links_out_of_an_unpacked_data_set_are_refused(tmp_path, entry):
-    """Links of the user's own to a data set, or to the folder that holds them, are followed; others in it are not."""
+    """Links of the user's own to a data set, or to the folder that holds them, are followed;
+    others in it are not.
+    """
     raw = tmp_path / "elsewhere"
     for name, kind in (
         ("images/a.png", (20, 24, 3)),

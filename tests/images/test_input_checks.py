@@ -1,4 +1,6 @@
-"""A bad folder for every kind of finding: the check names it, reading and training stop where it says so."""
+"""A bad folder for every kind of finding: the check names it,
+reading and training stop where it says so.
+"""
 
 import dataclasses
 import io
@@ -102,7 +104,8 @@ OLD = {"images/a.png": None, "scribbles/a.png": None}
 BOTH = {"scribbles/a.png": None, "scribbles/b.png": None}
 LINE = [Stroke(1, 3.0, ((5, 5), (5, 30)))]
 
-# code -> for each example: files on top of a good folder (None: without it; a list: nothing else), part of what is said
+# code -> for each example: files on top of a good folder (None: without it; a list:
+# nothing else), # part of what is said
 CASES = {
     "not-a-folder": [([], "there is nothing of that name")],
     "empty-folder": [([{}], "holds nothing; expected images/ in it")],

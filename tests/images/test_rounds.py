@@ -1,4 +1,6 @@
-"""Training in rounds on a folder of one's own: from strokes alone, interrupted, corrected, gone on with."""
+"""Training in rounds on a folder of one's own: from strokes alone, interrupted, corrected,
+gone on with.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""The drawing widget in a real browser: brushes, keys, a busy kernel, a dying kernel, and large images."""
+"""The drawing widget in a real browser: brushes, keys, a busy kernel, a dying kernel,
+and large images.
+"""
 
 import os
 import statistics

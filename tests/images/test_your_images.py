@@ -1,4 +1,6 @@
-"""Notebook 08 without a browser: bad images and strokes are named in one sentence, and nothing drawn is ever lost."""
+"""Notebook 08 without a browser: bad images and strokes are named in one sentence,
+and nothing drawn is ever lost.
+"""
 
 import contextlib
 import io

@@ -1,4 +1,6 @@
-"""Scribbles: rendering against brute force, what the annotator promises, the skeleton rule, checks and files."""
+"""Scribbles: rendering against brute force, what the annotator promises, the skeleton rule,
+checks and files.
+"""
 
 import json
 from dataclasses import replace
@@ -27,7 +29,9 @@ ANNOTATORS = (0, 1, 2, "skeleton")
 
 
 def nuclei(shape, count, seed, largest=12):
-    """Random ellipses, some touching, some at the border, labels with gaps; the later one gives way."""
+    """Random ellipses, some touching, some at the border, labels with gaps;
+    the later one gives way.
+    """
     rng = np.random.default_rng(seed)
     instances = np.zeros(shape, np.int32)
     for k in range(count):

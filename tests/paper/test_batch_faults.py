@@ -1,4 +1,6 @@
-"""Batches that are harmed: nothing finished is lost or made again, what is wrong is said, the same command goes on."""
+"""Batches that are harmed: nothing finished is lost or made again, what is wrong is said,
+the same command goes on.
+"""
 
 import fcntl
 import os

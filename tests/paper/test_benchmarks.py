@@ -1,4 +1,6 @@
-"""Each topic of `make bench` runs at a tiny scale; plain counterparts agree with the package; reports judge rightly."""
+"""Each topic of `make bench` runs at a tiny scale;
+plain counterparts agree with the package; reports judge rightly.
+"""
 
 import importlib
 import math

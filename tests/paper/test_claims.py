@@ -1,4 +1,6 @@
-"""The ledger: claims agree with the paper's own numbers, and verdicts follow the rules on made-up runs."""
+"""The ledger: claims agree with the paper's own numbers,
+and verdicts follow the rules on made-up runs.
+"""
 
 import itertools
 

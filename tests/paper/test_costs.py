@@ -17,7 +17,9 @@ from s2l_paper.notebooks import plan
 
 
 def test_estimates_agree_with_the_committed_runs():
-    """Other work and pauses only lengthen a run: of its repetitions the quickest is what the estimate is of."""
+    """Other work and pauses only lengthen a run:
+    of its repetitions the quickest is what the estimate is of.
+    """
     quickest, every = {}, []
 
     def compare(estimate, seconds, *kind):

@@ -1,4 +1,6 @@
-"""Readers, prepared store, splits and download, on tiny archives in the official layouts and on the real data."""
+"""Readers, prepared store, splits and download,
+on tiny archives in the official layouts and on the real data.
+"""
 
 import dataclasses
 import functools
@@ -53,9 +55,11 @@ def bbbc038_files():
     purple = grey(90)
     purple[..., 0] = 150
     cells = {
-        "bright1": (grey(220), {"b": box(2, 2, 8, 8), "a": box(6, 6, 12, 12)}),  # two overlap, in order of their names
+        # two overlap, in order of their names
+        "bright1": (grey(220), {"b": box(2, 2, 8, 8), "a": box(6, 6, 12, 12)}),
         "bright2": (grey(200), {"a": pieces}),
-        "dark1": (grey(9), {"a": box(1, 1, 5, 5), "b": box(2, 2, 4, 4), "c": box(7, 7, 9, 9)}),  # b lies under a
+        # b lies under a
+        "dark1": (grey(9), {"a": box(1, 1, 5, 5), "b": box(2, 2, 4, 4), "c": box(7, 7, 9, 9)}),
         "dark2": (grey(2, (30, 40)), {f"{k:03d}": box(k // 20, k % 20, k // 20 + 1, k % 20 + 1, (30, 40))
                                       for k in range(300)}),
         "purple": (purple, {"a": box(1, 1, 5, 5)}),
@@ -89,7 +93,9 @@ def tiff(value, compression):
 
 
 def monuseg_files():
-    """Member name -> bytes of the training and of the test archive; `TCGA-X` is not among the paper's images."""
+    """Member name -> bytes of the training and of the test archive;
+    `TCGA-X` is not among the paper's images.
+    """
     train = {}
     for value, name in enumerate([*TRAIN, "TCGA-X"]):
         train[f"MoNuSeg 2018 Training Data/Tissue Images/{name}.tif"] = tiff(value, "tiff_lzw")
@@ -375,7 +381,9 @@ def test_another_process_may_be_faster(bbbc038, monkeypatch, capsys):
 
 
 def listing(folder):
-    """Every file and folder below: its times, rights and content. A folder's time tells what was there for a moment."""
+    """Every file and folder below: its times, rights and content.
+    A folder's time tells what was there for a moment.
+    """
     return {
         path.relative_to(folder).as_posix(): (
             path.stat().st_mtime_ns,
@@ -388,7 +396,9 @@ def listing(folder):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_data_folder_may_be_read_only(raw, packed):
-    """Nothing in it is changed or added, not even for a moment: first and second use, `fetch`, a missing archive."""
+    """Nothing in it is changed or added, not even for a moment: first and second use, `fetch`,
+    a missing archive.
+    """
     ending = ".zip" if packed else ""
     write(bbbc038_files(), raw / f"bbbc038/stage1_train{ending}")
     write(monuseg_files()[0], raw / f"monuseg/MoNuSeg2018TrainingData{ending}")

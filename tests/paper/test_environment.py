@@ -1,4 +1,6 @@
-"""pyproject.toml, environment.yml and requirements.lock say the same, and nothing is installed that no one uses."""
+"""pyproject.toml, environment.yml and requirements.lock say the same,
+and nothing is installed that no one uses.
+"""
 
 import ast
 import importlib.metadata
@@ -57,7 +59,9 @@ def lock_lines():
 
 
 def locked(environment=None):
-    """name -> pinned version on this machine, or where `environment` overrides the marker variables."""
+    """name -> pinned version on this machine,
+    or where `environment` overrides the marker variables.
+    """
     pins = [Requirement(line) for line in lock_lines()]
     here = [r for r in pins if r.marker is None or r.marker.evaluate(environment)]
     names = [canonicalize_name(r.name) for r in here]
@@ -120,7 +124,9 @@ def test_lock_fits_other_machines(system, machine):
 
 
 def test_lock_is_complete_for_what_is_installed():
-    """Each locked package that is installed at its pin finds all its own requirements, met, in the lock."""
+    """Each locked package that is installed at its pin finds all its own requirements, met,
+    in the lock.
+    """
     pins, checked, faults = locked(), 0, []
     for name, version in pins.items():
         try:
@@ -220,7 +226,9 @@ def test_version_is_one():
 
 
 def test_a_changed_lock_or_project_is_installed_again():
-    """`make` reinstalls when the lock or the project is newer than the last complete installation, else not."""
+    """`make` reinstalls when the lock or the project is newer than the last complete installation,
+    else not.
+    """
     base = ["make", "--no-print-directory", "--dry-run", "install"]
     stale = subprocess.run(
         [*base, "--what-if=requirements.lock"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,4 +1,6 @@
-"""Figures: what they show is read off their axes, and the marks of Fig. 2 are checked on constructed disagreements."""
+"""Figures: what they show is read off their axes, and the marks of Fig.
+2 are checked on constructed disagreements.
+"""
 
 import json
 import types
@@ -61,7 +63,9 @@ def empty_corner(truth, side=12):
 
 @pytest.fixture
 def runs(home, cell):
-    """Three runs that are right everywhere, but S2L sees a square where nothing is and +R1x1 misses a nucleus."""
+    """Three runs that are right everywhere, but S2L sees a square where nothing is and +R1x1 misses
+    a nucleus.
+    """
     square, largest = (
         empty_corner(cell.instances),
         np.bincount(cell.instances.ravel())[1:].argmax() + 1,
@@ -74,7 +78,8 @@ def runs(home, cell):
     return square, largest
 
 
-# --- building blocks ----------------------------------------------------------------------------------------------
+# --- building blocks
+# ----------------------------------------------------------------------------------------------
 
 
 def test_display_makes_dark_images_visible():
@@ -137,11 +142,14 @@ def test_gallery(cell):
         plotting.gallery([])
 
 
-# --- the rule of Fig. 2 -------------------------------------------------------------------------------------------
+# --- the rule of Fig. 2
+# -------------------------------------------------------------------------------------------
 
 
 def one_disagreement(inside, wrong=0):
-    """Truth and three predictions that agree with it, but one is wrong in rows 40-51, columns 60-75."""
+    """Truth and three predictions that agree with it, but one is wrong in rows 40-51,
+    columns 60-75.
+    """
     truth = np.zeros((100, 120), np.int32)
     truth[10:20, 10:20] = 1
     if inside:
@@ -206,7 +214,8 @@ def test_window_holds_the_most_disagreement():
     assert value == 100 and window == np.s_[0:300, 90:390]
 
 
-# --- Fig. 2 -------------------------------------------------------------------------------------------------------
+# --- Fig. 2
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_figure2_shows_runs_marks_and_gaps(runs, cell, home):
@@ -304,7 +313,8 @@ def test_picture_of_a_run(runs, home):
         figure2.test_image(types.SimpleNamespace(config=config, folder=home))
 
 
-# --- curves and scores --------------------------------------------------------------------------------------------
+# --- curves and scores
+# --------------------------------------------------------------------------------------------
 
 
 def steps():
@@ -343,7 +353,8 @@ def test_curves_of_a_rival_are_empty_and_say_so():
     assert texts(figure2.learning_curves(pd.DataFrame())).count("none in this run") == 3
 
 
-# --- Fig. 1, and what all share -----------------------------------------------------------------------------------
+# --- Fig. 1, and what all share
+# -----------------------------------------------------------------------------------
 
 
 def test_figure1_names_stages_losses_and_numbers():

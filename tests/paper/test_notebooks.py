@@ -61,7 +61,9 @@ def plain(source):
 
 
 def words_of_prose(notebook):
-    """Words that explain the code: without title cell and last section, formulas, tables and addresses."""
+    """Words that explain the code: without title cell and last section, formulas,
+    tables and addresses.
+    """
     prose = "\n".join(cell.source for cell in notebook.cells[1:] if cell.cell_type == "markdown")
     prose = re.split(rf"(?m)^#+ +{LAST_HEADING}", prose)[0]
     prose = re.sub(r"(?s)\$\$.*?\$\$|\$[^$\n]*\$|<[^>]*>|\]\([^)]*\)|(?m:^[ >]*\|.*$)", "", prose)
@@ -93,7 +95,9 @@ def size_faults(notebook):
 
 
 def parameter_faults(notebook):
-    """Exactly one cell tagged `parameters`, each line of it a name, a literal that JSON knows, and a comment."""
+    """Exactly one cell tagged `parameters`, each line of it a name, a literal that JSON knows,
+    and a comment.
+    """
     cells = tagged(notebook, "parameters")
     if len(cells) != 1 or cells[0].cell_type != "code":
         return [f"{len(cells)} cells tagged `parameters`, expected one code cell"]
@@ -178,7 +182,9 @@ def test_source_keeps_the_anatomy(path):
 
 
 def source_of(executed):
-    """The source that an executed copy was made from: copies are called by its name, and may add to it."""
+    """The source that an executed copy was made from: copies are called by its name,
+    and may add to it.
+    """
     owners = [
         path
         for path in SOURCES
@@ -219,7 +225,9 @@ def test_executed_copy_shows_the_code_that_is_there(path):
 
 
 def test_the_splits_shown_are_those_of_the_runs():
-    """A profile that takes other images makes the table of notebook 01 stale although its code stays the same."""
+    """A profile that takes other images makes the table of notebook 01 stale although its code
+    stays the same.
+    """
     cells = nbformat.read(
         ROOT / "results" / "cpu" / "executed" / "01_data.ipynb", as_version=4
     ).cells

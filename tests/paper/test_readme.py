@@ -1,4 +1,6 @@
-"""The README says what is: its table is the committed one, its links lead somewhere, its fields exist."""
+"""The README says what is: its table is the committed one, its links lead somewhere,
+its fields exist.
+"""
 
 import dataclasses
 import re

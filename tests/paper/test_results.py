@@ -1,4 +1,6 @@
-"""Run folders and tables: what is done, what is stale, and that every number follows from per_image.csv."""
+"""Run folders and tables: what is done, what is stale,
+and that every number follows from per_image.csv.
+"""
 
 import dataclasses
 import html

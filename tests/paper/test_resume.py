@@ -1,4 +1,6 @@
-"""No run is lost: killed, stopped, on a full disk or with a damaged checkpoint, it ends as one never touched."""
+"""No run is lost: killed, stopped, on a full disk or with a damaged checkpoint,
+it ends as one never touched.
+"""
 
 import json
 import os
@@ -30,7 +32,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory):
-    """What a run leaves that nobody disturbed, by method; the first of two such runs where both are asked for."""
+    """What a run leaves that nobody disturbed, by method;
+    the first of two such runs where both are asked for.
+    """
     known = {}
 
     def of(method):
@@ -119,7 +123,9 @@ def test_a_second_signal_acts_at_once_and_handlers_come_back():
 
 
 def test_sigterm_may_come_twice():
-    """As Slurm sends it to a job that is out of time: to its script, which passes it on, and to its step."""
+    """As Slurm sends it to a job that is out of time: to its script, which passes it on,
+    and to its step.
+    """
     usual = signal.getsignal(signal.SIGTERM)
     noted = []
     with Signals(noted.append) as signals:

@@ -1,4 +1,6 @@
-"""Notebooks at work: each from top to bottom with profile smoke, and what their runner refuses, keeps and drops."""
+"""Notebooks at work: each from top to bottom with profile smoke,
+and what their runner refuses, keeps and drops.
+"""
 
 import json
 import os
@@ -35,7 +37,9 @@ class Shown:
 
 
 def run_here(monkeypatch, name, **parameters):
-    """Runs all code of a notebook in this process, as a kernel would; gives what it leaves in its namespace."""
+    """Runs all code of a notebook in this process, as a kernel would;
+    gives what it leaves in its namespace.
+    """
 
     def display(*objects, **_):
         Shown().update(*objects)

@@ -1,4 +1,6 @@
-"""Readings of the paper and budgets of scribbles: what is planned, and that tables say what the runs say."""
+"""Readings of the paper and budgets of scribbles: what is planned,
+and that tables say what the runs say.
+"""
 
 import dataclasses
 
@@ -15,7 +17,9 @@ IMAGES = 12
 
 
 def finish(config, iou):
-    """A finished run whose best weights score `iou` (one number an image) and whose last are .02 below."""
+    """A finished run whose best weights score `iou` (one number an image)
+    and whose last are .02 below.
+    """
     rows = [
         {
             "run_id": run_id(config),

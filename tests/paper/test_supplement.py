@@ -1,4 +1,6 @@
-"""The supplementary page shows the images that the scores name, and nothing that was chosen by hand."""
+"""The supplementary page shows the images that the scores name,
+and nothing that was chosen by hand.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ def cells():
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch, cells):
-    """Two methods whose predictions are right but for a growing share of rows; returns method -> worst image's id."""
+    """Two methods whose predictions are right but for a growing share of rows;
+    returns method -> worst image's id.
+    """
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
     worst = {}
     for method, order in {"s2l": cells, "supervised": cells[::-1]}.items():

@@ -1,4 +1,6 @@
-"""`make verify` passes on what the runs say, and names the place wherever a digit or a run is not that."""
+"""`make verify` passes on what the runs say, and names the place wherever a digit or a run is not
+that.
+"""
 
 import ast
 import json

@@ -1,4 +1,6 @@
-"""The Snakemake graph: what it plans, what it refuses, and that committed results leave nothing to do."""
+"""The Snakemake graph: what it plans, what it refuses,
+and that committed results leave nothing to do.
+"""
 
 import json
 import math

@@ -1,5 +1,6 @@
-"""`make test-slurm`: the smoke profile on a real Slurm, its jobs ended in mid-run in several ways, and a section of
-docs/faults.md with what came of it."""
+"""`make test-slurm`: the smoke profile on a real Slurm, its jobs ended in mid-run in several ways,
+and a section of docs/faults.md with what came of it.
+"""
 
 import argparse
 import hashlib
@@ -26,7 +27,8 @@ HITS = {
     "killed": "SIGKILL to the job (`scancel --signal=KILL`): handed in again",
     "requeued": "pre-empted by a more urgent job: SIGTERM, requeued by Slurm",
     "graced": "pre-empted, with `GraceTime` to end in: SIGTERM, handed in again",
-    "orphaned": "SIGKILL to Snakemake: its job goes on, the same command takes up the rest",  # last: needs free cores
+    # last: needs free cores
+    "orphaned": "SIGKILL to Snakemake: its job goes on, the same command takes up the rest",
 }
 TOLD = re.compile(
     r".*(?:stopped after step|going on from step|waiting for its end|finished before).*"
@@ -51,7 +53,9 @@ Slurm: all files but `env.json`, which holds times, and `notebook.ipynb`, which 
 
 
 def snakemake(home: Path, profile: str, *arguments: str) -> list[str]:
-    """The command of `make reproduce PROFILE=smoke ON=... CORES=1`, with what a Slurm without accounting needs."""
+    """The command of `make reproduce PROFILE=smoke ON=... CORES=1`,
+    with what a Slurm without accounting needs.
+    """
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "workflow" / "Snakefile")]
     command += ["--workflow-profile", str(ROOT / "workflow" / "profiles" / profile), *arguments]
     return [*command, "--config", "profile=smoke", "cores=1"]
@@ -71,7 +75,9 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def left(home: Path) -> dict[str, dict[str, str]]:
-    """run -> file -> hash, of everything that may not differ: not times, nor what a resumed notebook printed."""
+    """run -> file -> hash, of everything that may not differ: not times,
+    nor what a resumed notebook printed.
+    """
     found = {}
     for folder in sorted((home / RESULTS / "runs").iterdir()):
         files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
@@ -110,7 +116,9 @@ def sent(process: int, number: int) -> bool:
 
 
 class Aim:
-    """A batch on Slurm, whose jobs are hit, one for each kind of fault; and what its runs say from then on."""
+    """A batch on Slurm, whose jobs are hit, one for each kind of fault;
+    and what its runs say from then on.
+    """
 
     def __init__(self, home: Path, base: Path):
         self.home, self.base = home, base
@@ -133,7 +141,9 @@ class Aim:
             )
 
     def listen(self) -> dict[str, str]:
-        """The log of each run; each job begins it anew, so telling lines of runs that were hit are kept."""
+        """The log of each run; each job begins it anew,
+        so telling lines of runs that were hit are kept.
+        """
         said = {}
         for log in (self.home / RESULTS / "logs").glob("*.log"):
             with suppress(FileNotFoundError):  # removed before a job is handed in again
@@ -143,7 +153,9 @@ class Aim:
         return said
 
     def stopped(self, but: set[int] = frozenset()) -> Iterator[tuple[str, int, int]]:
-        """Stops what was not hit yet and is in the last steps of the main stage: run, process and step."""
+        """Stops what was not hit yet and is in the last steps of the main stage: run,
+        process and step.
+        """
         for run, text in self.listen().items():
             steps = [
                 int(step)
@@ -170,7 +182,9 @@ class Aim:
             sent(process, signal.SIGCONT)
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Until a fault has come; runs that would be over by then are held for those that are left to try."""
+        """Until a fault has come; runs that would be over by then are held for those that are left
+        to try.
+        """
         held = set()
         for _ in range(1200):
             if ready():
@@ -234,7 +248,9 @@ class Aim:
 
 
 def disturbed(home: Path, base: Path) -> tuple[Aim, int, str]:
-    """The batch on Slurm; returns what was hit, how many jobs were handed in, and what a dry run says afterwards."""
+    """The batch on Slurm; returns what was hit, how many jobs were handed in,
+    and what a dry run says afterwards.
+    """
     environment(home)
     aim, began = Aim(home, base), time.monotonic()
     try:

@@ -1,4 +1,6 @@
-"""A real Slurm on this one machine: munged, slurmctld and slurmd, started from nothing and ended without a trace."""
+"""A real Slurm on this one machine: munged, slurmctld and slurmd,
+started from nothing and ended without a trace.
+"""
 
 import os
 import platform

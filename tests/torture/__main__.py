@@ -154,7 +154,9 @@ class Torture:
             self.judge(f"{name}: exit code {code}", home, method, every=120)
 
     def damage(self, number: int) -> None:
-        """The newest checkpoint is cut short, or has one bit changed: the one before it is gone on with."""
+        """The newest checkpoint is cut short, or has one bit changed:
+        the one before it is gone on with.
+        """
         method, home = self.rng.choice(NETWORKS), self.home()
         assert (
             process(home, tiny(method), hit=Hit("main step", 3 if method != "supervised" else 4))
@@ -217,7 +219,9 @@ def machine() -> str:
 
 
 def made(command: str) -> str:
-    """What makes a section, asked for when it begins: the command, the day, the commit and the machine."""
+    """What makes a section, asked for when it begins: the command, the day,
+    the commit and the machine.
+    """
     said = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=REPORT.parent, capture_output=True, text=True
     )
@@ -226,7 +230,9 @@ def made(command: str) -> str:
 
 
 def keep(report: Path, section: str, made: str) -> None:
-    """Puts a section in place of the one of its heading, or at the end, with what made it; all others stay."""
+    """Puts a section in place of the one of its heading, or at the end, with what made it;
+    all others stay.
+    """
     heading, _, text = section.partition("\n")
     section = f"{heading}\n\n{made}\n{text}"
     parts = re.split(r"(?m)^(?=## )", report.read_text()) if report.exists() else []

@@ -1,4 +1,5 @@
-"""Batches that are harmed: the real Snakemake with the real graph and profile, whose jobs are stand-ins.
+"""Batches that are harmed: the real Snakemake with the real graph and profile,
+whose jobs are stand-ins.
 
 `python -m torture --only batch` makes the section of docs/faults.md anew.
 """
@@ -32,7 +33,8 @@ def run_name(method: str) -> str:
 
 
 class Batch:
-    """One folder of results, and `make reproduce PROFILE=smoke METHODS="..."` in it, as often as one likes.
+    """One folder of results, and `make reproduce PROFILE=smoke METHODS="..."` in it,
+    as often as one likes.
 
     Args:
         base: folder for what is not a result.
@@ -110,7 +112,9 @@ class Batch:
         raise TimeoutError(f"{method} was never begun")
 
     def complete(self, methods=RUNS) -> bool:
-        """Every run is done, and was done once; nothing is left to do, nothing unfinished lies about."""
+        """Every run is done, and was done once; nothing is left to do,
+        nothing unfinished lies about.
+        """
         done = Counter(name for event, name, _ in self.seen() if event == "done")
         whole = all(
             results_done(self.home, method) and done[run_name(method)] == 1 for method in methods
@@ -130,7 +134,9 @@ def results_done(home: Path, method: str) -> bool:
 
 
 def cut_and_failing(base: Path) -> dict[str, bool]:
-    """One job is killed and one fails: the others go on, the two are named, and the next call makes these alone."""
+    """One job is killed and one fails: the others go on, the two are named,
+    and the next call makes these alone.
+    """
     batch = Batch(base)
     held, failing = batch.hold("supervised"), batch.hold("otsu", "fail")
     process = batch.start()
@@ -154,7 +160,9 @@ def cut_and_failing(base: Path) -> dict[str, bool]:
 
 
 def killed_scheduler(base: Path) -> dict[str, bool]:
-    """A second batch says that a first is at work; the first is killed, and the same command goes on at once."""
+    """A second batch says that a first is at work; the first is killed,
+    and the same command goes on at once.
+    """
     batch = Batch(base)
     held = batch.hold("supervised")
     first = batch.start()
@@ -195,7 +203,9 @@ def end(process: int) -> None:
 
 
 def small_disk(base: Path) -> dict[str, bool]:
-    """A disk that may only be read, then one that is full, then one with room; needs root and Linux."""
+    """A disk that may only be read, then one that is full, then one with room;
+    needs root and Linux.
+    """
     disk = base / "disk"
     disk.mkdir(parents=True)
     mount("-t", "tmpfs", "-o", f"size={FULL}", "tmpfs", str(disk))
@@ -270,7 +280,9 @@ def fingerprints(home: Path) -> dict[str, str]:
 
 
 def stale(base: Path) -> dict[str, bool]:
-    """Scores that were altered, and a marker of a run whose folder is gone: made anew, never shown as done."""
+    """Scores that were altered, and a marker of a run whose folder is gone: made anew,
+    never shown as done.
+    """
     batch = Batch(base)
     assert batch.call(methods=["supervised", "otsu"])[0] == 0
     runs = batch.home / "results" / "smoke" / "runs"

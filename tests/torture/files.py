@@ -1,6 +1,8 @@
-"""Files as a bad disk, a bad program or a bad neighbour leaves them, for every reader: read, or refused with S2LError.
+"""Files as a bad disk, a bad program or a bad neighbour leaves them, for every reader: read,
+or refused with S2LError.
 
-`python -m torture.files [reader] [first] [count]` tries some again; what fails is printed with its reader and number.
+`python -m torture.files [reader] [first] [count]` tries some again;
+what fails is printed with its reader and number.
 """
 
 import contextlib
@@ -55,7 +57,9 @@ WORDS = (
 
 
 def harmed(data: bytes, other: bytes, rng) -> bytes:
-    """Bits flipped, cut short, spliced with another file, repeated, zeroed, swapped, or words put in; one to four."""
+    """Bits flipped, cut short, spliced with another file, repeated, zeroed, swapped,
+    or words put in; one to four.
+    """
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         at, length = rng.randint(0, len(data)), rng.choice((1, 2, 4, 8, 64, 500))
@@ -82,7 +86,9 @@ def harmed(data: bytes, other: bytes, rng) -> bytes:
 
 
 def spoiled(data: bytes, other: bytes, rng) -> bytes:
-    """As `harmed`, every second time inside of a container whose checksums and lengths are made good again."""
+    """As `harmed`, every second time inside of a container whose checksums and lengths are made
+    good again.
+    """
     if rng.randint(0, 1):
         if data[:2] == b"PK":
             return _zip_harmed(data, rng)
@@ -132,7 +138,9 @@ def _png_harmed(data: bytes, rng) -> bytes:
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads files of a kind; `cases`: whole ones, by their place in a folder; `around`: what else lies there."""
+    """What reads files of a kind; `cases`: whole ones, by their place in a folder; `around`:
+    what else lies there.
+    """
 
     name: str
     read: Callable[[Path, Path], object]  # folder, the spoiled file
@@ -165,7 +173,9 @@ def _zipped(files: dict[str, bytes]) -> bytes:
 
 
 class SmallTrainer(Trainer):
-    """The smallest thing that can be gone on with: the state of a training, without its data and its network."""
+    """The smallest thing that can be gone on with: the state of a training,
+    without its data and its network.
+    """
 
     def __init__(self):
         self.config = RunConfig("synthetic-fluo", "s2l", profile="smoke")
@@ -576,7 +586,9 @@ def _work(chosen: str, numbers: range, top: str, reply) -> None:
 
 
 def tried(chosen: str, numbers: range, say=print) -> Counter:
-    """Verdicts on the files of a reader; each that is not good is said. A crash costs one process, and counts."""
+    """Verdicts on the files of a reader; each that is not good is said.
+    A crash costs one process, and counts.
+    """
     verdicts, number = Counter(), numbers.start
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["s2l_paper.runs", "s2l_images.rounds"])

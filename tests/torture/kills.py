@@ -1,7 +1,9 @@
-"""Trainings that are killed on purpose and resumed, and what is left of them compared with one never touched.
+"""Trainings that are killed on purpose and resumed,
+and what is left of them compared with one never touched.
 
-Each training is a process of its own, forked from a server that has the libraries loaded; it announces every moment
-at which it can be hit, and kills itself there, or a few milliseconds later, by a signal that nobody can catch.
+Each training is a process of its own, forked from a server that has the libraries loaded; it
+announces every moment at which it can be hit, and kills itself there,
+or a few milliseconds later, by a signal that nobody can catch.
 """
 
 import dataclasses
@@ -100,7 +102,9 @@ def _hook(moment) -> None:
 def _child(
     home: str, config: RunConfig, shared: bool, hit: Hit | None, threads: int, every: float, prepare
 ) -> None:
-    """One process: trains, or goes on training, in `home`; writes down the moments and the final state."""
+    """One process: trains, or goes on training, in `home`;
+    writes down the moments and the final state.
+    """
     os.environ |= {"S2L_HOME": home, "S2L_PLAIN": "1", checkpoints.SECONDS: str(every)}
     sys.stdout = sys.stderr = open(f"{home}/log.txt", "a", buffering=1)  # noqa: SIM115 the process ends with it
     torch.set_num_threads(threads)
@@ -149,7 +153,8 @@ def process(
     """Runs one training to its end, or to its hit.
 
     Args:
-        home: folder that stands for the checkout; what an earlier process left there is gone on with.
+        home: folder that stands for the checkout;
+            what an earlier process left there is gone on with.
         config: of the run.
         shared: train the warm-up in its own folder first.
         hit: where the process is to get a signal.
@@ -183,7 +188,9 @@ def moments(home: Path) -> Counter:
 
 
 def left(home: Path) -> dict[str, str]:
-    """Hashes of all that the finished runs in a home leave, times aside; and names of files that should be gone."""
+    """Hashes of all that the finished runs in a home leave, times aside;
+    and names of files that should be gone.
+    """
     runs = home / "results" / "smoke" / "runs"
     files = [file for file in sorted(runs.rglob("*")) if file.is_file() and file.name != "env.json"]
     found = {

@@ -1,4 +1,5 @@
-"""A folder of many images, predicted by a process that is killed twice, and by one that nobody disturbs.
+"""A folder of many images, predicted by a process that is killed twice,
+and by one that nobody disturbs.
 
 `python -m torture.load [images] [kills]` prints the section.
 """
@@ -52,7 +53,9 @@ def _memory(name: str) -> float:
 
 
 def _work(folder: str, target: str, every: int) -> None:
-    """Predicts the folder, and writes down how much memory it had used at most after so many images each."""
+    """Predicts the folder, and writes down how much memory it had used at most after so many images
+    each.
+    """
     torch.set_num_threads(1)
     peaks, predict = [], rounds.predict
 
@@ -69,7 +72,9 @@ def _work(folder: str, target: str, every: int) -> None:
 
 
 def predicted(folder: Path, target: Path, every: int, kills: list[int]) -> list[int]:
-    """Exit codes of the processes it took; each but the last is killed once the journal has so many lines."""
+    """Exit codes of the processes it took; each but the last is killed once the journal has so many
+    lines.
+    """
     server, codes = multiprocessing.get_context("forkserver"), []
     for lines in [*kills, None]:
         child = server.Process(target=_work, args=(str(folder), str(target), every))
@@ -86,13 +91,17 @@ def predicted(folder: Path, target: Path, every: int, kills: list[int]) -> list[
 
 
 def left(target: Path) -> dict[str, str]:
-    """Hash of each file of results; the journal, whose lines may come in another order, is left out."""
+    """Hash of each file of results; the journal, whose lines may come in another order,
+    is left out.
+    """
     files = [file for file in target.iterdir() if file.name != JOURNAL]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def once(target: Path, images: int) -> bool:
-    """True where the journal names each image exactly once, and each has all its files, with nothing beside them."""
+    """True where the journal names each image exactly once, and each has all its files,
+    with nothing beside them.
+    """
     names = [json.loads(line)[0] for line in (target / JOURNAL).read_text().splitlines()]
     ids = {f"{number:05d}" for number in range(images)}
     files = {f"{name}{kind}" for name in ids for kind in rounds.KINDS}
@@ -100,7 +109,9 @@ def once(target: Path, images: int) -> bool:
 
 
 def report(images: int = IMAGES, kills: int = KILLS, seed: int = 0) -> str:
-    """Section of `docs/faults.md`; an AssertionError where an image is lost, repeated or other, or memory grows."""
+    """Section of `docs/faults.md`; an AssertionError where an image is lost, repeated or other,
+    or memory grows.
+    """
     rng, every = random.Random(seed_for(seed, "load")), max(images // 10, 1)
     moments = sorted(rng.randrange(images // 20, images - images // 20) for _ in range(kills))
     with tempfile.TemporaryDirectory(prefix="load-") as base:

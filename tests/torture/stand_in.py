@@ -1,7 +1,9 @@
-"""Stands in for `python` in the jobs of a batch that is harmed: leaves what a job leaves, computes nothing.
+"""Stands in for `python` in the jobs of a batch that is harmed: leaves what a job leaves,
+computes nothing.
 
-Files in the folder of the results tell it what to do: `hold/METHOD` keeps a run at work for as long as it is there,
-`fail/METHOD` lets it end with an error, `weight` says how many bytes a run's model has.
+Files in the folder of the results tell it what to do: `hold/METHOD` keeps a run at work for as long
+as it is there, `fail/METHOD` lets it end with an error,
+`weight` says how many bytes a run's model has.
 """
 
 import ast

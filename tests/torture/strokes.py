@@ -36,7 +36,9 @@ TITLES = {
 
 
 def exactly(stroke: Stroke, shape: tuple[int, int]) -> set[tuple[int, int]]:
-    """Pixels whose centre lies within half a width of a stroke, in whole numbers of eighths of a pixel alone."""
+    """Pixels whose centre lies within half a width of a stroke,
+    in whole numbers of eighths of a pixel alone.
+    """
     points, found = np.rint(np.array(stroke.points) * 8).astype(np.int64), set()
     radius = round(stroke.width * 4)
     assert np.array_equal(points, np.array(stroke.points) * 8) and radius == stroke.width * 4
@@ -68,7 +70,9 @@ def _shipped(dataset: str, annotator: int | str) -> dict[str, list[Stroke]]:
 def kept(
     dataset: str, annotator: int | str, image: str, *, exact: bool
 ) -> tuple[dict[str, bool], int, list[str]]:
-    """Which promises one annotator keeps on one image, by the keys of `TITLES`; pixels drawn on; a hash a budget."""
+    """Which promises one annotator keeps on one image, by the keys of `TITLES`; pixels drawn on;
+    a hash a budget.
+    """
     instances = np.array(_images(dataset)[image].instances)
     sets = {budget: maker.draw(instances, image, annotator, budget) for budget in maker.BUDGETS}
     shipped, everything = _shipped(dataset, annotator)[image], sets[maker.BUDGETS[-1]]
@@ -142,7 +146,9 @@ def same_hashes(dataset: str, drawn: dict[str, list[str]]) -> str:
 
 
 def report(every: int = 1) -> str:
-    """Section of `docs/faults.md`: what was examined on each data set, and how often a promise was kept."""
+    """Section of `docs/faults.md`: what was examined on each data set,
+    and how often a promise was kept.
+    """
     jobs = []
     for dataset in REAL:
         split = json.loads(paths.split_file(dataset).read_text())
