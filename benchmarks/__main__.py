@@ -28,7 +28,8 @@ def main() -> None:
             scale.out,
         )
         print(
-            f"\n{topic}: {time.monotonic() - began:.0f} s, {disturbance.share():.0%} of the machine taken by others"
+            f"\n{topic}: {time.monotonic() - began:.0f} s, {disturbance.share():.0%} of the machine"
+            " taken by others"
         )
         for row in rows:
             beside = f"{row.against} {row.theirs:.3g}" if row.against else ""

@@ -21,7 +21,10 @@ BLOCK = re.compile(r"(?<=<!-- computed -->\n).*(?=<!-- end of what is computed -
 PROFILES = ("cpu", "paper")
 SEEDS = 5
 RECORD = 1e6  # bytes of a run that git keeps: tables, pictures, notebook
-HEAD = "| data set | folds | jobs | hours on a core | hours on a GPU | longest job, core / GPU | kept | a job at work |"
+HEAD = (
+    "| data set | folds | jobs | hours on a core | hours on a GPU | longest job, core / GPU | kept"
+    " | a job at work |"
+)
 
 
 @dataclass
@@ -87,7 +90,10 @@ def row(name: str, folds: int, found: Share) -> str:
     hours, longest = found.hours, found.longest
     sizes = f"{found.kept / 1e9:.1f} GB | {found.working / 1e9:.1f} GB"
     limits = f"{longest['cpu']:.1f} h / {longest['cuda']:.2f} h"
-    return f"| {name} | {folds} | {found.jobs} | {hours['cpu']:,.0f} | {hours['cuda']:,.1f} | {limits} | {sizes} |"
+    return (
+        f"| {name} | {folds} | {found.jobs} | {hours['cpu']:,.0f} | {hours['cuda']:,.1f} | {limits}"
+        f" | {sizes} |"
+    )
 
 
 def text() -> str:

@@ -117,7 +117,10 @@ def profiles(scale: Scale) -> None:
         table = found.key_averages().table(
             sort_by="self_cpu_time_total", row_limit=LINES, max_name_column_width=44
         )
-        text = f"{method}, {name} step, {run.data.size} crops of {run.config.crop} x {run.config.crop} pixels\n{table}"
+        text = (
+            f"{method}, {name} step, {run.data.size} crops of {run.config.crop} x {run.config.crop}"
+            f" pixels\n{table}"
+        )
         (scale.out / f"profile_{name}.txt").write_text(
             "\n".join(map(str.rstrip, text.splitlines())) + "\n"
         )

@@ -101,7 +101,10 @@ def from_before(name: str, example: str, minutes: Sequence[int], steps: int) -> 
         rows = [absolute(case, [found], unit="IoU")]
         for seconds in minutes:
             run = opened(example, seconds, start)
-            case = f"{name}: IoU of the network from that model, after {seconds} s, {run['steps']} steps"
+            case = (
+                f"{name}: IoU of the network from that model, after {seconds} s, {run['steps']}"
+                " steps"
+            )
             rows.append(absolute(case, [run["iou"]], unit="IoU"))
     return rows
 

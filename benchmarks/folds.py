@@ -38,7 +38,10 @@ def measure(scale: Scale) -> list[Row]:
             together += spent
     saved = statistics.mean(warmups) * (len(warmups) - 1)
     ideal = (apart - saved) / apart
-    name = f"{len(methods)} methods, {config.dataset}, {config.warmup_steps} + {config.main_steps} steps"
+    name = (
+        f"{len(methods)} methods, {config.dataset}, {config.warmup_steps} + {config.main_steps}"
+        " steps"
+    )
     return [
         ratio(f"{name}: wall time", [together], "apart", [apart]),
         ratio(

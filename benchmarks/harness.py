@@ -14,7 +14,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 TOPICS = {  # what `make bench` measures, in this order; "full" has more
-    "bench": "loss steps feeding averages prediction scores scribbles rendering reading imports cost".split(),
+    "bench": (
+        "loss steps feeding averages prediction scores scribbles rendering reading imports cost".split()
+    ),
     "full": "averages scribbles prediction folds options first_mask rounds".split(),
 }
 TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask", "rounds"]

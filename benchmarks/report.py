@@ -21,16 +21,28 @@ from s2l_paper.plotting import BLUE, GREY, RED, Picture, styled
 
 COLUMNS = "scale topic case unit ours against theirs value low high rounds bar met others seconds machine".split()
 UNITS = {"s": "seconds", "h": "hours", "of pixels": "share of pixels", "times": "how many times"}
-HEAD = "| | ours | beside it | value | min to max (rounds) | bar | met |\n|---|---|---|---|---|---|---|"
+HEAD = (
+    "| | ours | beside it | value | min to max (rounds) | bar | met"
+    " |\n|---|---|---|---|---|---|---|"
+)
 REASONS = {  # why a topic's bar is missed where it is, in short
-    "loss": "beside the three products each pair needs a sigmoid, a share of a logarithm and a subtraction: on one "
-    "core 1.4 times the products, on two more, as these gain less from a second core than products do.",
-    "steps": "a head on every pixel costs as much as the comparison itself: its 32 channels of 8 x 256 x 256 pixels "
-    "pass through a batch normalisation forwards and backwards, however few regions are drawn.",
+    "loss": (
+        "beside the three products each pair needs a sigmoid, a share of a logarithm and a"
+        " subtraction: on one core 1.4 times the products, on two more, as these gain less from a"
+        " second core than products do."
+    ),
+    "steps": (
+        "a head on every pixel costs as much as the comparison itself: its 32 channels of 8 x 256 x"
+        " 256 pixels pass through a batch normalisation forwards and backwards, however few regions"
+        " are drawn."
+    ),
     "feeding": "crops are cut on the same two cores that the step uses.",
     "averages": "coverage and accuracy are counted after each update.",
-    "folds": "277 seconds instead of 267. The shared warm-up is a job of its own, and each fork makes data, network "
-    "and optimiser anew; with half as many steps it was 10 seconds as well, so that longer runs lose a smaller share.",
+    "folds": (
+        "277 seconds instead of 267. The shared warm-up is a job of its own, and each fork makes"
+        " data, network and optimiser anew; with half as many steps it was 10 seconds as well, so"
+        " that longer runs lose a smaller share."
+    ),
     "imports": "pandas, and SciPy's image functions, come on top of the libraries.",
 }
 BLOCK = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S)
@@ -72,7 +84,8 @@ def write(rows: pd.DataFrame, out: Path) -> None:
     """A picture of each topic and scale, and README.md with all tables."""
     barred = rows[rows.met != ""]
     parts = [
-        f"{(barred.met == 'yes').sum()} of {len(barred)} bars are met; the reason for each other is beside it.\n"
+        f"{(barred.met == 'yes').sum()} of {len(barred)} bars are met; the reason for each other is"
+        " beside it.\n"
     ]
     for (topic, scale), group in rows.groupby(["topic", "scale"], sort=False):
         module, picture = importlib.import_module(f"benchmarks.{topic}"), f"{topic}_{scale}.png"
@@ -98,7 +111,10 @@ def _line(row) -> str:
         f"{_number(row.ours)} {row.unit}",
         f"{_number(row.low)} to {_number(row.high)} ({row.rounds})",
     )
-    return f"| {row.case} | {ours} | {beside} | {_number(row.value)} | {spread} | {row.bar} | {row.met} |"
+    return (
+        f"| {row.case} | {ours} | {beside} | {_number(row.value)} | {spread} | {row.bar} |"
+        f" {row.met} |"
+    )
 
 
 def _number(value: float) -> str:

@@ -74,7 +74,8 @@ class Source:
             outside = file.is_symlink() and not file.resolve().is_relative_to(self.path.resolve())
             if outside and (known or file.is_dir()):
                 raise S2LError(
-                    f"{file}: a link to {file.resolve()}, which is not followed. Put a copy in its place."
+                    f"{file}: a link to {file.resolve()}, which is not followed. Put a copy in its"
+                    " place."
                 )
             if known:
                 yield file
@@ -130,14 +131,16 @@ def read_bbbc038(source: Source, name: str) -> Iterator[CellImage]:
             return None
         if not masks.get(i):
             raise S2LError(
-                f"{source.path}: image {i} has no mask: expected PNG files in {i}/masks/. Get them again."
+                f"{source.path}: image {i} has no mask: expected PNG files in {i}/masks/. Get them"
+                " again."
             )
         instances = np.zeros(image.shape[:2], np.int32)
         for label, file in enumerate(masks[i], start=1):
             mask = source.picture(file, "L")
             if mask.size != instances.shape[::-1]:
                 raise S2LError(
-                    f"{source.path}: {file} measures {mask.size}, its image {instances.shape[::-1]} pixels."
+                    f"{source.path}: {file} measures {mask.size}, its image {instances.shape[::-1]}"
+                    " pixels."
                 )
             _claim(instances, mask, label)
         return CellImage(i, image, instances)
@@ -180,11 +183,13 @@ def read_monuseg(source: Source, ids: Sequence[str]) -> Iterator[CellImage]:
     for i in ids:
         if i not in images:
             raise S2LError(
-                f"{source.path}: image {i}.tif is missing (found {len(images)} images). Get it again."
+                f"{source.path}: image {i}.tif is missing (found {len(images)} images). Get it"
+                " again."
             )
         if i not in outlines:
             raise S2LError(
-                f"{source.path}: {i}.tif has no outlines: expected {i}.xml beside it or in Annotations/."
+                f"{source.path}: {i}.tif has no outlines: expected {i}.xml beside it or in"
+                " Annotations/."
             )
         image, outline = np.asarray(source.picture(images[i], "RGB")), source.read(outlines[i])
         try:

@@ -32,13 +32,21 @@ SCORES = TABLE1_SCORES | {
     "lost": "IoU lost from best to last weights",
 }
 RULES = {
-    "order": f"images and repetitions have to agree: p < {ALPHA:g} in a paired permutation test on images, after "
-    f"Holm's correction, and a difference above {STANDARD_ERRORS} standard errors over at least 2 folds, seeds or "
-    f"annotators, since one training cannot tell a method from luck; with fewer than {MIN_IMAGES} images there is no "
-    f"test: all of at least {MIN_REPETITIONS} folds, seeds and annotators have to agree in sign",
-    "similar": f"the 95 % interval over images, of 2 or more repetitions, lies within ± {SIMILAR:g} or wholly outside",
+    "order": (
+        f"images and repetitions have to agree: p < {ALPHA:g} in a paired permutation test on"
+        f" images, after Holm's correction, and a difference above {STANDARD_ERRORS} standard"
+        " errors over at least 2 folds, seeds or annotators, since one training cannot tell a"
+        f" method from luck; with fewer than {MIN_IMAGES} images there is no test: all of at least"
+        f" {MIN_REPETITIONS} folds, seeds and annotators have to agree in sign"
+    ),
+    "similar": (
+        f"the 95 % interval over images, of 2 or more repetitions, lies within ± {SIMILAR:g} or"
+        " wholly outside"
+    ),
     "number": "the paper's number lies in our 95 % interval over images",
-    NOT_COMPARABLE: "a number from another recipe: shorter training from scratch, and scribbles of our own",
+    NOT_COMPARABLE: (
+        "a number from another recipe: shorter training from scratch, and scribbles of our own"
+    ),
 }
 
 
@@ -63,8 +71,14 @@ def _sentences() -> list[Claim]:
     2 shows on one image is asked of all test images.
     """
     text, figure, end = "Sec. 3.3", "Sec. 3.3, Fig. 2", "Sec. 4"
-    both = "multiscale contrastive regularization outperformed S2L and single-scale contrastive regularization"
-    overfit = "the contrastive regularization avoids overfitting: less IoU is lost towards the last weights"
+    both = (
+        "multiscale contrastive regularization outperformed S2L and single-scale contrastive"
+        " regularization"
+    )
+    overfit = (
+        "the contrastive regularization avoids overfitting: less IoU is lost towards the last"
+        " weights"
+    )
     claims = [
         Claim(text, both, name, _beats(FULL, "s2l", *SINGLE)) for name in ("dsb-bf", "dsb-fluo")
     ]
@@ -235,7 +249,10 @@ def _figure(test: pd.Series) -> str:
     end = f", {test.images} images{'' if repeated else ', 1 run'}"
     if test.images < MIN_IMAGES:
         return f"{test.difference:+.4f}{repeated}, {test.above} above 0{end}"
-    return f"{test.difference:+.4f}{repeated} [{test.low:+.4f}, {test.high:+.4f}], p = {test.p_holm:.4f}{end}"
+    return (
+        f"{test.difference:+.4f}{repeated} [{test.low:+.4f}, {test.high:+.4f}], p ="
+        f" {test.p_holm:.4f}{end}"
+    )
 
 
 def _numbers(runs: pd.DataFrame, labels: dict[str, str], comparable: bool) -> list[dict]:

@@ -91,7 +91,8 @@ def load_dataset(
     found = {cell.id: cell for cell in cells}
     if missing := [i for i in ids if i not in found]:
         raise S2LError(
-            f"{name} has no image {missing[0]!r} ({len(missing)} of {len(ids)} ids are unknown). Check ids."
+            f"{name} has no image {missing[0]!r} ({len(missing)} of {len(ids)} ids are unknown)."
+            " Check ids."
         )
     return [found[i] for i in ids]
 
@@ -147,7 +148,8 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
                 instances.write(data[1])
         if len(records) != COUNTS[name]:
             raise S2LError(
-                f"{name}: found {len(records)} images, expected {COUNTS[name]}. Get the archive again."
+                f"{name}: found {len(records)} images, expected {COUNTS[name]}. Get the archive"
+                " again."
             )
         index = {"source": key, "images": records, "check": digest([key, records], 16)}
         (temporary / "index.json").write_text(json.dumps(index))
@@ -298,7 +300,8 @@ def split_of(config: RunConfig) -> Split:
     )
     scored = f"{test} are scored" if test else "none is scored, so per_image.csv stays empty"
     say(
-        f"{config.dataset}: {train} images train, {selected}; {scored}. splits.json in this folder decides."
+        f"{config.dataset}: {train} images train, {selected}; {scored}. splits.json in this folder"
+        " decides."
     )
     return split
 

@@ -18,7 +18,10 @@ from s2l_paper.synthetic import render
 PAPER = RunConfig(
     "dsb-fluo", "s2l-r1-r4", profile="paper"
 )  # every number in the figure is one of its fields
-NOTE = "Rendered image, simulated scribbles; predictions of random forests fitted to them: no network is trained here."
+NOTE = (
+    "Rendered image, simulated scribbles; predictions of random forests fitted to them: no network"
+    " is trained here."
+)
 SIZE = 128  # side of the example image in pixels
 ENCODER, DECODER = (
     ((64, 2), (64, 4), (128, 8), (256, 16), (512, 32)),
@@ -304,5 +307,8 @@ def _region_example(ax, example: dict) -> None:
     for place, (colour, name) in enumerate(kinds):
         ax.add_patch(Rectangle((38, y + 9 - 3 * place), 1.6, 1.6, fc=colour, ec="#444444", lw=0.5))
         ax.text(40.2, y + 9.8 - 3 * place, name, va="center", fontsize=7.5)
-    rule = f"a scribble decides, else all pixels must agree ($\\nu_1$ = {PAPER.nu_low:g}, $\\nu_2$ = {PAPER.nu_high:g})"
+    rule = (
+        f"a scribble decides, else all pixels must agree ($\\nu_1$ = {PAPER.nu_low:g}, $\\nu_2$ ="
+        f" {PAPER.nu_high:g})"
+    )
     ax.text(4, y + side + 2.8, rf"$\bf{{Eq.\ 5,}}$ {rule}", va="bottom")

@@ -163,7 +163,8 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     runs = {name: first_runs(profile, name) for name in datasets or DATASETS}
     if not any(runs.values()):
         raise S2LError(
-            f"{paths.results(profile)}: no finished run. Make them: make reproduce PROFILE={profile}"
+            f"{paths.results(profile)}: no finished run. Make them: make reproduce"
+            f" PROFILE={profile}"
         )
     rows = [name for name in runs if datasets or runs[name]]
     monuseg = "monuseg" in rows

@@ -101,7 +101,8 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             and not number
         ):
             raise S2LError(
-                f"{notebook.name}: {name} = {value!r}; expected {type(default).__name__} like {default!r}."
+                f"{notebook.name}: {name} = {value!r}; expected {type(default).__name__} like"
+                f" {default!r}."
             )
 
 
@@ -140,7 +141,8 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
         text = nbformat.writes(notebook) + "\n"
         if len(text) > MAX_BYTES:
             raise S2LError(
-                f"{output}: {len(text):,} bytes, at most {MAX_BYTES:,} are kept. Show smaller pictures."
+                f"{output}: {len(text):,} bytes, at most {MAX_BYTES:,} are kept. Show smaller"
+                " pictures."
             )
         temporary.write_text(text)
 

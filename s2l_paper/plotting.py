@@ -28,8 +28,8 @@ TINTS = {
     "touching nuclei joined": PINK,
 }
 MONUSEG_NOTE = (
-    "MoNuSeg images: Kumar et al., IEEE TMI 2017 and 2020, monuseg.grand-challenge.org, CC BY-NC-SA 4.0;\n"
-    "cropped, stretched and drawn upon; this picture carries the same licence."
+    "MoNuSeg images: Kumar et al., IEEE TMI 2017 and 2020, monuseg.grand-challenge.org, CC BY-NC-SA"
+    " 4.0;\ncropped, stretched and drawn upon; this picture carries the same licence."
 )
 _STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False}
 

@@ -46,11 +46,22 @@ def reproducibility(profiles: list[str]) -> str:
         hours = (runs.minutes.sum() + runs.drop_duplicates("warm-up of")["warm-up"].sum()) / 60
         own = runs[runs.method.isin(TABLE1_METHODS) & (runs.variant == "")]
         parts += [
-            f"## Profile `{profile}`\n\n{len(runs)} runs, {hours:.1f} hours with each warm-up counted once.\n",
+            (
+                f"## Profile `{profile}`\n\n{len(runs)} runs, {hours:.1f} hours with each warm-up"
+                " counted once.\n"
+            ),
             f"### Machines and versions\n\n{_markdown(_counted(runs, ['machine', 'versions']))}",
-            f"### Inputs\n\n{_markdown(_counted(runs, ['data', 'splits', 'scribbles', 'numerics']))}",
-            f"### Cells of Table 1\n\nBoth scores of a row and data set.\n\n{_markdown(_cells(own, profile))}",
-            f"### Runs\n\nMinutes of wall time; runs of a fold share a warm-up.\n\n{_markdown(runs[RUN_COLUMNS])}",
+            (
+                f"### Inputs\n\n{_markdown(_counted(runs, ['data', 'splits', 'scribbles', 'numerics']))}"
+            ),
+            (
+                "### Cells of Table 1\n\nBoth scores of a row and data"
+                f" set.\n\n{_markdown(_cells(own, profile))}"
+            ),
+            (
+                "### Runs\n\nMinutes of wall time; runs of a fold share a"
+                f" warm-up.\n\n{_markdown(runs[RUN_COLUMNS])}"
+            ),
         ]
     return "\n".join(parts)
 
@@ -86,7 +97,10 @@ def _cells(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
     rows = []
     for (data, dataset, method), own in runs.groupby(["data", "dataset", "method"], sort=False):
         folds, seeds = (" ".join(map(str, sorted(set(own[name])))) for name in ("fold", "seed"))
-        make = f'make reproduce PROFILE={profile} DATASETS={dataset} METHODS={method} FOLDS="{folds}" SEEDS="{seeds}"'
+        make = (
+            f'make reproduce PROFILE={profile} DATASETS={dataset} METHODS={method} FOLDS="{folds}"'
+            f' SEEDS="{seeds}"'
+        )
         if any(own.rotation):
             make += f' ROTATIONS="{" ".join(map(str, sorted(set(own.rotation))))}"'
         rows.append({"data": data, "row": METHODS[method].label, "command": f"`{make}`"})

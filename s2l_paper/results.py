@@ -70,9 +70,11 @@ def run_inputs(config: RunConfig) -> dict[str, str | int]:
     )
     return {
         "splits": _file_hash(paths.split_file(config.dataset)),
-        "scribbles": _file_hash(paths.scribble_file(config.dataset, config.annotator))
-        if sees_scribbles
-        else "",
+        "scribbles": (
+            _file_hash(paths.scribble_file(config.dataset, config.annotator))
+            if sees_scribbles
+            else ""
+        ),
         "numerics": numerics_version(config.method),
     }
 
@@ -251,7 +253,8 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
         tables.append(table.assign(shown=table.checkpoint == selection, **labels))
     if not tables:
         raise S2LError(
-            f"{paths.results(profile)}: no finished run. Make them: make reproduce PROFILE={profile}"
+            f"{paths.results(profile)}: no finished run. Make them: make reproduce"
+            f" PROFILE={profile}"
         )
     return pd.concat(tables, ignore_index=True)
 

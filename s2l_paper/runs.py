@@ -69,7 +69,8 @@ def train(
         begun = checkpoints.exist(folder)
         if begun and not resume:
             raise S2LError(
-                f"{folder}: an unfinished run. Pass resume=True to go on with it, or delete the folder."
+                f"{folder}: an unfinished run. Pass resume=True to go on with it, or delete the"
+                " folder."
             )
         _run_network(
             config, folder, start=folder if begun else warmup, progress=progress, device=device
@@ -101,7 +102,8 @@ def _run_network(
             rows, shown = score_test(config, _predictors(trainer))
             if results.run_id(config) != folder.name:
                 raise S2LError(
-                    f"{config.dataset}: its files changed while they were learned from. Run it again."
+                    f"{config.dataset}: its files changed while they were learned from. Run it"
+                    " again."
                 )
             results.write_run(config, rows, trainer.history, shown, **trainer.seconds())
     except (KeyboardInterrupt, SystemExit):

@@ -34,8 +34,9 @@ class Archive:
     def by_hand(self, root: Path) -> str:
         """What to do where it cannot be had otherwise."""
         return (
-            f"Get {self.file} from {self.page} ({self.url}) and put it in {root / self.folder}, packed or unpacked as "
-            f"{self.unpacked[0]}/, or set S2L_DATA to the folder that holds {self.folder}/."
+            f"Get {self.file} from {self.page} ({self.url}) and put it in {root / self.folder},"
+            f" packed or unpacked as {self.unpacked[0]}/, or set S2L_DATA to the folder that holds"
+            f" {self.folder}/."
         )
 
 

@@ -9,8 +9,8 @@ from s2l_paper.figure2 import first_runs, probability_map
 from s2l_paper.plotting import MONUSEG_NOTE, styled
 
 RULE = (
-    "Shown: for each method the whole test image with its highest, its median and its lowest IoU; the title has IoU "
-    "and mDice (official). First fold with runs, weights as in Table 1."
+    "Shown: for each method the whole test image with its highest, its median and its lowest IoU;"
+    " the title has IoU and mDice (official). First fold with runs, weights as in Table 1."
 )
 
 
@@ -29,7 +29,8 @@ def extreme_images(profile: str, dataset: str) -> Figure:
     runs = first_runs(profile, dataset, tuple(METHODS))
     if not runs:
         raise S2LError(
-            f"{dataset}: no finished run. Make one: make reproduce PROFILE={profile} DATASETS={dataset}"
+            f"{dataset}: no finished run. Make one: make reproduce PROFILE={profile}"
+            f" DATASETS={dataset}"
         )
     monuseg = dataset == "monuseg"
     figure, axes = plotting.panels(
@@ -47,7 +48,8 @@ def extreme_images(profile: str, dataset: str) -> Figure:
             file = folder / "probability" / f"{image}.png"
             if not file.exists():
                 raise S2LError(
-                    f"{file}: not there. Delete the run's folder and run it again: it keeps this picture."
+                    f"{file}: not there. Delete the run's folder and run it again: it keeps this"
+                    " picture."
                 )
             (cell,) = images_of(config, [image])
             left, right = row[2 * place : 2 * place + 2]

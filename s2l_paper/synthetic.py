@@ -315,7 +315,8 @@ def _render(
         isinstance(side, int | np.integer) and side >= _SMALLEST for side in shape
     ):
         raise S2LError(
-            f"size = {size!r}: expected a side or (H, W) in whole pixels, at least {_SMALLEST}. Change it."
+            f"size = {size!r}: expected a side or (H, W) in whole pixels, at least {_SMALLEST}."
+            " Change it."
         )
     rng = np.random.default_rng(seed)
     nuclei, instances = _place_nuclei(rng, shape, MODALITIES[modality])

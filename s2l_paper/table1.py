@@ -90,7 +90,8 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
     wide = wide[wide.shown & wide.method.isin(TABLE1_METHODS)]
     if wide.empty:
         raise S2LError(
-            f"No finished run of a method of Table 1 ({', '.join(TABLE1_METHODS)}). Run at least one."
+            f"No finished run of a method of Table 1 ({', '.join(TABLE1_METHODS)}). Run at least"
+            " one."
         )
     p, rows = against_s2l(runs).p_holm, []
     for _, row in wide.iterrows():
@@ -124,9 +125,10 @@ MARKS = {  # rank -> Markdown before and after, CSS
 
 
 LEGEND = (
-    "Mean over folds, seeds and annotators, ± standard deviation where there are several [95 % interval over the n "
-    f"test images]. † differs from S2L: paired permutation test on images, p < {ALPHA:g} after Holm's correction. "
-    f"Fewer than {MIN_IMAGES} test images: neither interval nor test."
+    "Mean over folds, seeds and annotators, ± standard deviation where there are several [95 %"
+    " interval over the n test images]. † differs from S2L: paired permutation test on images, p <"
+    f" {ALPHA:g} after Holm's correction. Fewer than {MIN_IMAGES} test images: neither interval nor"
+    " test."
 )
 
 
@@ -205,7 +207,8 @@ def main(profile: str) -> None:
     except S2LError as error:
         sys.exit(f"error: {error}")
     print(
-        f"best **bold**, second best <u>underlined</u>\ntables   {folder}/table1.*, claims.*, scores.csv"
+        f"best **bold**, second best <u>underlined</u>\ntables   {folder}/table1.*, claims.*,"
+        " scores.csv"
     )
     print(f"figure   {paths.figures(profile)}/figure2.png\nnotebooks {paths.executed(profile)}/")
 

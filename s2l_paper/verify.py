@@ -73,7 +73,8 @@ def run_faults(folder: Path) -> list[str]:
         json.loads((folder / "env.json").read_text())
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         return [
-            f"{_name(folder)}: {UNREADABLE}: {error}. Restore it, or delete the folder and run it again."
+            f"{_name(folder)}: {UNREADABLE}: {error}. Restore it, or delete the folder and run it"
+            " again."
         ]
     stale = []
     if (stated[0], folder.name) != (results.run_hash(config), results.run_id(config)):
@@ -115,7 +116,8 @@ def table_faults(profile: str) -> list[str]:
         for name in ("table1.md", "claims.md"):
             if expected[name].strip() not in [text.strip() for text in shown]:
                 faults.append(
-                    f"{_name(executed)}: does not show {name} as computed. Execute the notebook again."
+                    f"{_name(executed)}: does not show {name} as computed. Execute the notebook"
+                    " again."
                 )
     for file in sorted(paths.figures(profile).glob("*.png")):
         faults += _figure_faults(file, runs)
@@ -140,7 +142,8 @@ def _figure_faults(file: Path, runs: pd.DataFrame) -> list[str]:
     first = first[first.fold == first.groupby("dataset").fold.transform("min")]
     if file.name == "figure2.png" and (set(ids) != set(first.run_id) or "Scores" not in info):
         faults.append(
-            f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or no scores. {again}"
+            f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or no scores."
+            f" {again}"
         )
     return faults
 
@@ -200,7 +203,8 @@ def _text_faults(file: Path, expected: str) -> list[str]:
     number, (old, new) = next((n, pair) for n, pair in enumerate(lines, 1) if pair[0] != pair[1])
     at = max(0, len(os.path.commonprefix([old, new])) - 30)
     return [
-        f"{_name(file)}, line {number}: {old[at : at + 60]!r}, computed {new[at : at + 60]!r}. {again}"
+        f"{_name(file)}, line {number}: {old[at : at + 60]!r}, computed {new[at : at + 60]!r}."
+        f" {again}"
     ]
 
 

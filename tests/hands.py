@@ -22,7 +22,10 @@ from s2l_images.strokes import read_strokes
 WANTED = os.environ.get("S2L_BROWSER") != "0"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None) if WANTED else None
-REASON = "no Chromium, or S2L_BROWSER=0: the drawing widget, notebooks 00 and 08 and the site were not opened"
+REASON = (
+    "no Chromium, or S2L_BROWSER=0: the drawing widget, notebooks 00 and 08 and the site were not"
+    " opened"
+)
 PATIENCE = 300_000  # milliseconds: machines that run tests are busy with other things
 # a cell's error, or a warning
 ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'

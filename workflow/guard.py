@@ -26,7 +26,8 @@ def need_room(folder: Path) -> None:
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if shutil.disk_usage(place).free < LEAST:
         raise S2LError(
-            f"{place}: no space left on this disk, so nothing was begun. Make room, then run it again."
+            f"{place}: no space left on this disk, so nothing was begun. Make room, then run it"
+            " again."
         )
 
 
@@ -57,8 +58,8 @@ def claim(file: Path, names: Iterable[str]) -> None:
             while HELD:
                 HELD.pop().release()
             raise S2LError(
-                f"{name}: another `make` is at work on it, so nothing was begun. Wait until that one ends, or name "
-                "runs that it does not make (DATASETS, FOLDS, METHODS, SEEDS)."
+                f"{name}: another `make` is at work on it, so nothing was begun. Wait until that"
+                " one ends, or name runs that it does not make (DATASETS, FOLDS, METHODS, SEEDS)."
             ) from None
         except (OSError, NotImplementedError) as error:
             print(f"{file}: no locks there ({error}). Start one batch at a time.", file=sys.stderr)

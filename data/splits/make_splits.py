@@ -17,15 +17,26 @@ from s2l_paper.datasets import load_dataset
 SUBSET = {"train": 80, "validation": 20, "test": 40}
 SOURCES = {
     "dsb": "BBBC038v1 stage1_train, https://bbbc.broadinstitute.org/BBBC038 (CC0 1.0)",
-    "monuseg": "MoNuSeg 2018, https://monuseg.grand-challenge.org/Data/ (CC BY-NC-SA 4.0): the challenge's 30 + 14 ids",
+    "monuseg": (
+        "MoNuSeg 2018, https://monuseg.grand-challenge.org/Data/ (CC BY-NC-SA 4.0): the challenge's"
+        " 30 + 14 ids"
+    ),
 }
 NOTES = {
-    "dsb-bf": "Five parts; the last is always the test set, fold k validates on part k and trains on the other three.",
-    "dsb-fluo": "As dsb-bf. Ids are shuffled within each image size and dealt to the parts in turn, so that all parts "
-    "have the same mix of sizes (BBBC038's experiments differ in size). The subset is drawn in the same way from each "
-    "fold's own training and validation ids and from the test ids; it is not the paper's protocol.",
-    "monuseg": "Fold k validates on part k of the 30 training ids and trains on the rest; the test set is the 14 "
-    "images of the challenge's own test archive.",
+    "dsb-bf": (
+        "Five parts; the last is always the test set, fold k validates on part k and trains on the"
+        " other three."
+    ),
+    "dsb-fluo": (
+        "As dsb-bf. Ids are shuffled within each image size and dealt to the parts in turn, so that"
+        " all parts have the same mix of sizes (BBBC038's experiments differ in size). The subset"
+        " is drawn in the same way from each fold's own training and validation ids and from the"
+        " test ids; it is not the paper's protocol."
+    ),
+    "monuseg": (
+        "Fold k validates on part k of the 30 training ids and trains on the rest; the test set is"
+        " the 14 images of the challenge's own test archive."
+    ),
 }
 
 

@@ -245,7 +245,9 @@ def test_not_a_number_stops_the_run_and_says_where(monkeypatch):
     monkeypatch.setattr(objective, "partial_bce", lambda logits, *_: logits.sum() * float("nan"))
     with pytest.raises(
         S2LError,
-        match=r"step 0: the loss is nan \(\{'loss': nan, .*\}\).*synthetic-fluo-.*Lower rate_encoder",
+        match=(
+            r"step 0: the loss is nan \(\{'loss': nan, .*\}\).*synthetic-fluo-.*Lower rate_encoder"
+        ),
     ):
         train(smoke("supervised"), progress=False)
     assert not list((paths.results("smoke") / "runs").glob("*/per_image.csv"))

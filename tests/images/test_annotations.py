@@ -137,10 +137,19 @@ def feature(kind, coordinates, *, of="Nucleus", **about):
 
 
 def aperio(*regions, name="nuclei"):
-    head = f'<Annotation Id="1" Name="{name}" ReadOnly="0" LineColor="65280" Visible="1" Type="4"><Attributes>'
-    head += '<Attribute Name="Description" Id="0" Value=""/></Attributes><Regions><RegionAttributeHeaders>'
+    head = (
+        f'<Annotation Id="1" Name="{name}" ReadOnly="0" LineColor="65280" Visible="1"'
+        ' Type="4"><Attributes>'
+    )
+    head += (
+        '<Attribute Name="Description" Id="0"'
+        ' Value=""/></Attributes><Regions><RegionAttributeHeaders>'
+    )
     head += '<AttributeHeader Id="9999" Name="Region" ColumnWidth="-1"/></RegionAttributeHeaders>'
-    return f'<Annotations MicronsPerPixel="0.25">{head}{"".join(regions)}</Regions><Plots/></Annotation></Annotations>'
+    return (
+        "<Annotations"
+        f' MicronsPerPixel="0.25">{head}{"".join(regions)}</Regions><Plots/></Annotation></Annotations>'
+    )
 
 
 def region(points, **about):

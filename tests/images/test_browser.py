@@ -121,7 +121,8 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     forest = board.overlay()
     assert forest[0] > 1000
     diary.note(
-        f"The random forest's overlay is there, {time.monotonic() - began:.1f} seconds after it was asked for"
+        f"The random forest's overlay is there, {time.monotonic() - began:.1f} seconds after it was"
+        " asked for"
     )
     book.start("refine")
     outputs = book.cell("refine").locator(".jp-OutputArea-output")

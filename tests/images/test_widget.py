@@ -234,7 +234,8 @@ def script(browser):
     page = browser.new_page()
     text = (ROOT / "s2l_core" / "scribbler.js").read_text()
     page.evaluate(
-        "async text => { window.s2l = await import(URL.createObjectURL(new Blob([text], {type: 'text/javascript'}))) }",
+        "async text => { window.s2l = await import(URL.createObjectURL(new Blob([text], {type:"
+        " 'text/javascript'}))) }",
         text,
     )
     yield page

@@ -342,7 +342,7 @@ def test_damaged_store_is_made_anew(bbbc038, capsys, name, harm):
 
 
 def test_a_store_whose_index_was_altered_is_made_anew(bbbc038, capsys):
-    (first, *_) = load_dataset("dsb-bf")
+    first, *_ = load_dataset("dsb-bf")
     index = paths.prepared_data() / "dsb-bf" / "index.json"
     content = json.loads(index.read_text())
     content["images"][0]["shape"].reverse()

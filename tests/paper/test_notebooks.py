@@ -116,12 +116,14 @@ def parameter_faults(notebook):
             value = ast.literal_eval(node.value)
         except (ValueError, TypeError):
             faults.append(
-                f"parameters: {target.id} is no literal, and would not follow when another value is passed"
+                f"parameters: {target.id} is no literal, and would not follow when another value is"
+                " passed"
             )
             continue
         if isinstance(value, tuple | set | bytes | complex):
             faults.append(
-                f"parameters: {target.id} is a {type(value).__name__}, which papermill turns into a string"
+                f"parameters: {target.id} is a {type(value).__name__}, which papermill turns into a"
+                " string"
             )
         if not comments & set(range(node.lineno, node.end_lineno + 1)):
             faults.append(f"parameters: {target.id} has no comment")

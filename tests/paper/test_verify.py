@@ -21,7 +21,10 @@ from s2l_core.files import write_json
 from s2l_paper import paths, provenance, results, verify
 from s2l_paper.table1 import image_scores
 
-README = "# Ours\n\n<!-- table1 -->\n<!-- /table1 -->\nand\n<!-- claims cpu -->\nold\n<!-- /claims -->\nend\n"
+README = (
+    "# Ours\n\n<!-- table1 -->\n<!-- /table1 -->\nand\n<!-- claims cpu -->\nold\n<!-- /claims"
+    " -->\nend\n"
+)
 
 
 def figure2(scores=None, ids=None):
@@ -229,8 +232,8 @@ def test_reproducibility_names_what_made_a_number(home):
     text = provenance.reproducibility(["cpu"])
     assert 'make reproduce PROFILE=cpu DATASETS=dsb-bf METHODS=s2l FOLDS="0 1" SEEDS="0"' in text
     assert (
-        "`python -m s2l_paper.notebooks train dataset=dsb-bf method=s2l profile=cpu fold=1 annotator=2`"
-        in text
+        "`python -m s2l_paper.notebooks train dataset=dsb-bf method=s2l profile=cpu fold=1"
+        " annotator=2`" in text
     )
     assert "profile=cpu 'pair_target='\"'\"'or'\"'\"''`" in text
     inputs = results.run_inputs(RunConfig("dsb-bf", "s2l", profile="cpu"))
@@ -263,7 +266,10 @@ def test_profiles_made_anew_are_not_asked_for(home):
 
 
 def test_nothing_loads_torch(home):
-    code = "import sys; from s2l_paper import verify; print(verify.faults(verify.profiles()), 'torch' in sys.modules)"
+    code = (
+        "import sys; from s2l_paper import verify; print(verify.faults(verify.profiles()), 'torch'"
+        " in sys.modules)"
+    )
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"S2L_HOME": str(home)}, cwd=ROOT

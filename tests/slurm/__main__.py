@@ -311,7 +311,8 @@ def main() -> None:
             fine = [run for run in runs if run in same and aim.survived(run)]
             print(*(f"{fault}: {run}: {line}" for run in runs for line in aim.told[run]), sep="\n")
             rows.append(
-                f"| {label} | {len(runs)} | {len(fine)} | {'nothing' if fine == runs else 'see above'} |"
+                f"| {label} | {len(runs)} | {len(fine)} |"
+                f" {'nothing' if fine == runs else 'see above'} |"
             )
             lost += [f"{fault}: {run}" for run in runs if run not in fine] + [
                 f"{fault}: not tried"

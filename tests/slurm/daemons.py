@@ -53,7 +53,10 @@ def missing() -> str:
             f"{', '.join(absent)} not found. On Debian or Ubuntu: apt-get install slurm-wlm munge"
         )
     if PLACE.exists():
-        return f"{PLACE} exists: this machine has a Slurm of its own, or a run of this test was killed. Move it away"
+        return (
+            f"{PLACE} exists: this machine has a Slurm of its own, or a run of this test was"
+            " killed. Move it away"
+        )
     return ""
 
 

@@ -153,9 +153,9 @@ def cut_and_failing(base: Path) -> dict[str, bool]:
     survived = code == 0 and others and batch.complete() and f"done: {run_name('s2l')}" not in later
     return {
         "a job is killed (SIGKILL)": survived and named["supervised"],
-        "a job fails: the others go on, it is named with its log": survived
-        and named["otsu"]
-        and reason,
+        "a job fails: the others go on, it is named with its log": (
+            survived and named["otsu"] and reason
+        ),
     }
 
 
