@@ -61,7 +61,7 @@ def share(dataset: str, profile: str) -> Share:
             found.longest[device] = max(found.longest[device], *hours)
         found.jobs += SEEDS * len(jobs)
         # weights and the two moments of the optimiser;
-        # a run in its main stage also holds its best # weights
+        # a run in its main stage also holds its best weights
         found.kept += SEEDS * (len(runs) * (model + RECORD) + 3 * model + averages)
         found.working = max(found.working, 2 * (4 * model + averages))
     return found

@@ -183,7 +183,9 @@ def work(example: str, seconds: int, began: float, start: str) -> dict:
 
 
 def train(cells: dict[str, str], names: dict, seconds: int) -> int:
-    """Runs the notebook's rounds, one after the other, until a SIGINT; how many steps were taken."""
+    """Runs the notebook's rounds, one after the other, until a SIGINT;
+    how many steps were taken.
+    """
     names["display"] = lambda *_, **__: SimpleNamespace(update=lambda picture: None)
     said, rounds = io.StringIO(), 0
 

@@ -1,4 +1,6 @@
-"""Measures side by side: cases take turns in one process; memory is that of a process of its own."""
+"""Measures side by side: cases take turns in one process;
+memory is that of a process of its own.
+"""
 
 import operator
 import os
@@ -15,8 +17,8 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 TOPICS = {  # what `make bench` measures, in this order; "full" has more
     "bench": (
-        "loss steps feeding averages prediction scores scribbles rendering reading imports cost".split()
-    ),
+        "loss steps feeding averages prediction scores scribbles rendering reading imports cost"
+    ).split(),
     "full": "averages scribbles prediction folds options first_mask rounds".split(),
 }
 TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask", "rounds"]

@@ -39,7 +39,9 @@ def fluorescence() -> str:
 
 
 def config(scale: Scale, method: str, dataset: str | None = None, **settings) -> RunConfig:
-    """The network of the paper and its 6000 regions on crops of 256 x 256, learning from scratch."""
+    """The network of the paper and its 6000 regions on crops of 256 x 256,
+    learning from scratch.
+    """
     if scale.name == "smoke":
         return RunConfig("synthetic-fluo", method, profile="smoke", **{"warmup_steps": 1})
     usual = {"subset": True, "batch": 8, "crop": 256, "max_regions": 6000, "warmup_steps": 1}

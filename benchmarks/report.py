@@ -19,7 +19,9 @@ from matplotlib.lines import Line2D
 from benchmarks.harness import FOLDER, TOPICS, Row, Scale
 from s2l_paper.plotting import BLUE, GREY, RED, Picture, styled
 
-COLUMNS = "scale topic case unit ours against theirs value low high rounds bar met others seconds machine".split()
+COLUMNS = (
+    "scale topic case unit ours against theirs value low high rounds bar met others seconds machine"
+).split()
 UNITS = {"s": "seconds", "h": "hours", "of pixels": "share of pixels", "times": "how many times"}
 HEAD = (
     "| | ours | beside it | value | min to max (rounds) | bar | met"

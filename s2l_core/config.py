@@ -292,8 +292,8 @@ def _check_together(config: RunConfig) -> None:
             )
     if config.rotation and config.dataset not in ROTATING:
         raise S2LError(
-            f"rotation = {config.rotation}: the test part of {config.dataset} is given from outside, "
-            "so no other can take its place. Set rotation to 0, or choose one of: "
+            f"rotation = {config.rotation}: the test part of {config.dataset} is given from "
+            "outside, so no other can take its place. Set rotation to 0, or choose one of: "
             f"{', '.join(ROTATING)}."
         )
     if config.rotation and config.subset and config.dataset == "dsb-fluo":

@@ -38,10 +38,10 @@ class Cost:
 
 COSTS = {
     # `python -m benchmarks cost` on one of two cores of an AMD EPYC with AVX2,
-    # the other busy too; # PyTorch 2.14
+    # the other busy too; PyTorch 2.14
     "cpu": Cost(step=0.1, train=0.75, head=0.03, forward=0.22, crop=0.004, pair=2.4e-9),
     # reckoned, not measured: 2e13 operations and 1e12 bytes a second;
-    # one thread of a processor # cuts the crops
+    # one thread of a processor cuts the crops
     "cuda": Cost(step=0.005, train=2.4e-3, head=2e-4, forward=8e-4, crop=0.01, pair=3e-11),
 }
 

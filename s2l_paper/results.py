@@ -92,11 +92,14 @@ def run_id(config: RunConfig) -> str:
 
 def warmup_id(config: RunConfig) -> str:
     """Name of the warm-up a run shares."""
-    return f"{Path(config.dataset).name}_warmup_f{config.fold}_s{config.seed}_{run_hash(config.warmup())}"
+    dataset = Path(config.dataset).name
+    return f"{dataset}_warmup_f{config.fold}_s{config.seed}_{run_hash(config.warmup())}"
 
 
 def is_done(config: RunConfig) -> bool:
-    """True where the run's `per_image.csv` and its recorded hash agree with what would be run now."""
+    """True where the run's `per_image.csv` and its recorded hash agree with what would be run
+    now.
+    """
     folder = paths.run_folder(config.profile, run_id(config))
     try:
         recorded = json.loads((folder / "config.json").read_text())

@@ -18,7 +18,7 @@ REPETITION = [
 ]  # all repetitions on a data set are scored on the same test images
 ALPHA = 0.05
 # the least p of n images is 2 / 2**n: from 10 on it survives Holm over 24 tests (4 methods,
-# 3 data # sets, 2 scores)
+# 3 data sets, 2 scores)
 MIN_IMAGES = 10
 MIN_REPETITIONS = 6  # the least n of which a unanimous sign is rarer than ALPHA by chance, 2 / 2**n
 RESAMPLES = 2**14  # tests are exact up to 14 images, MoNuSeg's

@@ -14,7 +14,8 @@ from s2l_paper.results import SCORES, load_runs
 from s2l_paper.statistics import ALPHA, MIN_IMAGES, REPETITION, compare, interval
 
 PAPER_TABLE1 = {  # (method, dataset) -> mDice, IoU; Table 1 of the paper
-    ("s2l", "dsb-bf"): (0.6980, 0.8108), ("s2l", "dsb-fluo"): (0.8235, 0.8419), ("s2l", "monuseg"): (0.7098, 0.6586),
+    ("s2l", "dsb-bf"): (0.6980, 0.8108), ("s2l", "dsb-fluo"): (0.8235, 0.8419),
+    ("s2l", "monuseg"): (0.7098, 0.6586),
     ("s2l-r1", "dsb-bf"): (0.7068, 0.8153), ("s2l-r1", "dsb-fluo"): (0.8267, 0.8565),
     ("s2l-r1", "monuseg"): (0.7165, 0.6715), ("s2l-r4", "dsb-bf"): (0.7078, 0.8292),
     ("s2l-r4", "dsb-fluo"): (0.8234, 0.8505), ("s2l-r4", "monuseg"): (0.7205, 0.6603),

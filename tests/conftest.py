@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # no time limits, however busy the machine; in CI the same examples every time:
-# a red run there must # be repeatable
+# a red run there must be repeatable
 SUPPRESSED = [
     HealthCheck.too_slow,
     HealthCheck.function_scoped_fixture,
@@ -74,7 +74,9 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """A test that reaches for the network fails; notebook kernels on this machine stay reachable."""
+    """A test that reaches for the network fails;
+    notebook kernels on this machine stay reachable.
+    """
     connect = socket.socket.connect
 
     def guarded(self, address):

@@ -39,7 +39,9 @@ LISTENING = """() => {
 WATCH_RESTART = """() => {
     window.restarted = false;
     const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-    kernel.statusChanged.connect((_, status) => { if (/restarting/.test(status)) window.restarted = true; });
+    kernel.statusChanged.connect((_, status) => {
+        if (/restarting/.test(status)) window.restarted = true;
+    });
 }"""
 OBSERVE = """prompt => {
     prompt.dataset.changed = "no";
@@ -200,7 +202,9 @@ class Board:
 
 
 class Diary:
-    """What a person did, saw and waited for: printed as it happens, and kept for the documentation."""
+    """What a person did, saw and waited for: printed as it happens,
+    and kept for the documentation.
+    """
 
     def __init__(self, page, steps):
         self.began, self.rows, self.pictures, self.errors = time.monotonic(), [], [], 0
@@ -227,8 +231,9 @@ class Diary:
 DIARY = """# A person's way through notebook 08
 
 Written by `tests/images/test_browser.py`, which drives JupyterLab {lab} in headless Chromium
-{diary.browser} by mouse and keyboard, on 2 cores: two images of real cells, a round of {diary.steps} steps, a second
-round interrupted. Every line was waited for and checked. The console reported {diary.errors} errors.
+{diary.browser} by mouse and keyboard, on 2 cores: two images of real cells, a round of
+{diary.steps} steps, a second round interrupted. Every line was waited for and checked. The console
+reported {diary.errors} errors.
 
 | seconds | what was done and seen |
 |---|---|

@@ -1,4 +1,6 @@
-"""Eq. 1, 3, 4 and 5 against slow, plain references; edge cases; what each switch changes; memory."""
+"""Eq. 1, 3, 4 and 5 against slow, plain references; edge cases; what each switch changes;
+memory.
+"""
 
 import itertools
 import math

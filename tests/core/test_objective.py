@@ -28,7 +28,9 @@ def smoke(method="s2l-r1-r4", **fields):
 
 
 def crops(seed=0, side=64):
-    """A batch of two crops: noise to look at, blocks of both classes and of none, a few scribbles."""
+    """A batch of two crops: noise to look at, blocks of both classes and of none,
+    a few scribbles.
+    """
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.randint(3, (2, side // 16, side // 16), generator=generator) / 2  # 0, 0.5 or 1
     averaged = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)

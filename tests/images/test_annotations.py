@@ -72,7 +72,9 @@ def imagej_roi(
     path=(),
     subtype=0,
 ):
-    """A .roi as ImageJ's encoder lays it out: big-endian, header, coordinates, second header, name."""
+    """A .roi as ImageJ's encoder lays it out: big-endian, header, coordinates, second header,
+    name.
+    """
     top, left, bottom, right = bounds
     body = b""
     if len(points):
@@ -186,7 +188,9 @@ def test_instances_come_back_exactly(suffix, instances):
 @settings(max_examples=60)
 @given(label_maps)
 def test_outlines_are_valid_polygons(instances):
-    """One simple outer ring for each 4-connected piece, holes turn the other way, and areas add up."""
+    """One simple outer ring for each 4-connected piece, holes turn the other way,
+    and areas add up.
+    """
     found = outlines(instances)
     assert [k for k, _ in found] == np.unique(instances[instances > 0]).tolist()
     for k, polygons in found:

@@ -66,7 +66,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
     diary.note("Training with nothing drawn is refused in one sentence, which says what to draw")
 
     # draw on the first image, by the strokes of the simulated annotator; undo one, redo it,
-    # undo it # again
+    # undo it again
     strokes = SimulatedAnnotator(0, 0.4).strokes(cells[0].instances, key="a")
     chosen = [s for s in strokes if s.label][:4] + [s for s in strokes if not s.label][:4]
     for number, stroke in enumerate(chosen, 1):

@@ -83,7 +83,9 @@ def repeated(grey):
 
 
 def mapped(values):
-    """The stated rule, slowly: 0.1 and 99.9 percentiles of the image's own values become 0 and 255."""
+    """The stated rule, slowly: 0.1 and 99.9 percentiles of the image's own values become 0 and
+    255.
+    """
     low, high = np.percentile(values, 0.1), np.percentile(values, 99.9)
     return np.array(
         [round(min(max((v - low) / (high - low), 0), 1) * 255) for v in values.ravel()]

@@ -105,7 +105,7 @@ BOTH = {"scribbles/a.png": None, "scribbles/b.png": None}
 LINE = [Stroke(1, 3.0, ((5, 5), (5, 30)))]
 
 # code -> for each example: files on top of a good folder (None: without it; a list:
-# nothing else), # part of what is said
+# nothing else), part of what is said
 CASES = {
     "not-a-folder": [([], "there is nothing of that name")],
     "empty-folder": [([{}], "holds nothing; expected images/ in it")],

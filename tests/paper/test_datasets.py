@@ -54,14 +54,16 @@ def bbbc038_files():
     pieces = box(0, 0, 3, 3) | box(10, 10, 12, 12)
     purple = grey(90)
     purple[..., 0] = 150
+    crowd = {
+        f"{k:03d}": box(k // 20, k % 20, k // 20 + 1, k % 20 + 1, (30, 40)) for k in range(300)
+    }
     cells = {
         # two overlap, in order of their names
         "bright1": (grey(220), {"b": box(2, 2, 8, 8), "a": box(6, 6, 12, 12)}),
         "bright2": (grey(200), {"a": pieces}),
         # b lies under a
         "dark1": (grey(9), {"a": box(1, 1, 5, 5), "b": box(2, 2, 4, 4), "c": box(7, 7, 9, 9)}),
-        "dark2": (grey(2, (30, 40)), {f"{k:03d}": box(k // 20, k % 20, k // 20 + 1, k % 20 + 1, (30, 40))
-                                      for k in range(300)}),
+        "dark2": (grey(2, (30, 40)), crowd),
         "purple": (purple, {"a": box(1, 1, 5, 5)}),
     }  # fmt: skip
     files = {}
@@ -680,8 +682,10 @@ def test_fluorescence_splits_are_regenerated(make_splits):
     sizes = {cell.id: cell.image.shape[:2] for cell in load_dataset("dsb-fluo")}
     made = make_splits.make("dsb-fluo", sizes)
     assert make_splits.text(made) == paths.split_file("dsb-fluo").read_text()
-    groups = [[sum(sizes[i] == size for i in part) for part in [*made["parts"], made["test"]]] for size in
-              set(sizes.values())]  # fmt: skip
+    parts = [*made["parts"], made["test"]]
+    groups = [
+        [sum(sizes[i] == size for i in part) for part in parts] for size in set(sizes.values())
+    ]
     assert all(
         max(counts) - min(counts) <= 1 for counts in groups
     )  # the same mix of sizes in all parts

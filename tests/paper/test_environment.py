@@ -41,7 +41,9 @@ IMPLIED = {"IPython", "docutils", "packaging", "traitlets"}
 
 
 def bounds(requirements):
-    """name -> lower bound, of a list of requirement strings that each carry `>=` and nothing else."""
+    """name -> lower bound, of a list of requirement strings that each carry `>=` and nothing
+    else.
+    """
     parsed = [Requirement(text) for text in requirements]
     assert all([spec.operator for spec in r.specifier] == [">="] for r in parsed), (
         "expected one `>=` bound each"

@@ -214,10 +214,6 @@ def test_window_holds_the_most_disagreement():
     assert value == 100 and window == np.s_[0:300, 90:390]
 
 
-# --- Fig. 2
-# -------------------------------------------------------------------------------------------------------
-
-
 def test_figure2_shows_runs_marks_and_gaps(runs, cell, home):
     square, largest = runs
     figure = figure2.figure2(PROFILE)

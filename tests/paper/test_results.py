@@ -226,8 +226,8 @@ def test_table_as_text_marks_best_and_second_best():
     markdown, page = table1.table1_markdown(table), table1.table1_html(table)
     assert "**0.700** (paper 0.815, -0.115)" in markdown and "<u>0.600</u>" in markdown
     assert markdown.count("**") == 4 and markdown.count("<u>") == 2 and "not run" not in markdown
-    looks = {name: rules for names, rules in re.findall(r"((?:#\w+(?:, )?)+) {(.*?)}", page, re.DOTALL)
-             for name in re.findall(r"\w+", names)}  # fmt: skip
+    styles = re.findall(r"((?:#\w+(?:, )?)+) {(.*?)}", page, re.DOTALL)
+    looks = {name: rules for names, rules in styles for name in re.findall(r"\w+", names)}
     values = re.findall(r'<td id="(\w+)"[^>]*>([\d.]+)', page)
     seen = [
         {value for name, value in values if colour in looks.get(name, "") and mark in looks[name]}

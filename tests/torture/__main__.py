@@ -176,7 +176,9 @@ class Torture:
         )
 
     def fill(self) -> None:
-        """No room for a checkpoint: an error that names the folder; it goes on where there is room."""
+        """No room for a checkpoint: an error that names the folder;
+        it goes on where there is room.
+        """
         home = self.home()
         assert process(home, tiny("s2l-r1-r4"), prepare=cramped) == 1
         assert "checkpoint.pt cannot be written there" in (home / "log.txt").read_text()

@@ -133,7 +133,9 @@ def _examined(job: tuple[str, int, str]) -> list[tuple[int | str, dict[str, bool
 
 
 def same_hashes(dataset: str, drawn: dict[str, list[str]]) -> str:
-    """How many of a data set's committed hashes are those of what was drawn on all of its images."""
+    """How many of a data set's committed hashes are those of what was drawn on all of its
+    images.
+    """
     committed = json.loads(maker.HASHES.read_text())["all"]
     same = {
         name: digest(found) == committed[name]
