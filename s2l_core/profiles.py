@@ -145,7 +145,7 @@ PROFILES = {
             "average_every_main": 75,
             "validate_every": 50,
         },
-        # All training images in turn would take most of a run to predict; the whole test part stays.
+        # To predict all training images would take most of a run; the whole test part stays.
         per_dataset={"dsb-fluo": {"train_images": 80}},
     ),
     # The paper's settings.
