@@ -5,6 +5,7 @@ and never lost.
 import io
 import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from conftest import ROOT
 from s2l_core.config import IGNORE, S2LError
 from s2l_core.images import CellImage
 from s2l_images import strokes, widget
-from s2l_images.strokes import Stroke, read_strokes, render, write_strokes
+from s2l_images.strokes import Stroke, encode, read_strokes, render, write_strokes
 from s2l_images.widget import Scribbler
 from s2l_paper import plotting
 
@@ -154,7 +155,7 @@ def test_a_failed_write_keeps_the_file_and_is_said(board, browser, file, monkeyp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(strokes.os, "replace", full)
+        disk.setattr(Path, "replace", full)
         assert browser.draws(rows=DRAWN[:1], edit=2) == [], (
             "what is not on disk is not acknowledged"
         )
@@ -219,7 +220,7 @@ def test_an_unknown_image_is_nobodys_business(browser, file):
 )
 def test_rows_and_strokes_are_the_same_thing(drawn):
     rows = [[width, *(value for step in steps for value in step)] for width, steps in drawn]
-    assert [widget._row(stroke) for stroke in widget._decode(rows, "a")] == rows
+    assert [encode(stroke) for stroke in widget._decode(rows, "a")] == rows
 
 
 @pytest.mark.parametrize("channels", ["grey", "colour"])

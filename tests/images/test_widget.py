@@ -13,8 +13,8 @@ from playwright.sync_api import expect
 
 from conftest import ROOT
 from hands import CHROMIUM, REASON, Board, Notebook, board_notebook, open_page
-from s2l_images.strokes import Stroke, covered, read_strokes
-from s2l_images.widget import _decode, _row
+from s2l_images.strokes import Stroke, covered, encode, read_strokes
+from s2l_images.widget import _decode
 
 pytest_plugins = ["browsing"]  # its fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
@@ -255,7 +255,7 @@ POINTS = st.lists(st.tuples(PIXEL, PIXEL), min_size=1, max_size=5)
     radius=st.integers(1, 8),
 )
 def test_nothing_under_the_eraser_keeps_its_ink(script, points, width, p, q, radius):
-    row = _row(Stroke(1, width, tuple(points)))
+    row = encode(Stroke(1, width, tuple(points)))
     rows = script.evaluate(
         "([row, p, q, r]) => s2l.erase(s2l.decode(row), p, q, r).map(s2l.encode)",
         [row, list(p), list(q), radius],

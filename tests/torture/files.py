@@ -299,10 +299,7 @@ def _drawings() -> list[Reader]:
         _saved(exports.write_rois, ".zip", labels),
         _saved(exports.write_geojson, ".json", labels),
     )
-    drawn = {
-        suffix: _saved(exports.write_strokes_as, suffix, strokes)
-        for suffix in (".zip", ".geojson", ".xml")
-    }
+    drawn = {suffix: write(strokes) for suffix, write in exports.STROKES.values()}
     with (
         zipfile.ZipFile(io.BytesIO(rois)) as one,
         zipfile.ZipFile(io.BytesIO(drawn[".zip"])) as two,
@@ -315,18 +312,18 @@ def _drawings() -> list[Reader]:
     return [
         Reader("ImageJ ROI", _drawn, members),
         Reader("ImageJ ROI set (zip)", _drawn, {"cells.zip": rois, "strokes.zip": drawn[".zip"]}),
-        Reader("Aperio XML", _drawn, {"strokes.xml": drawn[".xml"], "cells.xml": _aperio()}),
+        Reader("Aperio XML", _drawn, {"strokes.xml": _aperio(kind="4"), "cells.xml": _aperio()}),
         Reader("GeoJSON", _drawn, {"cells.geojson": geojson, "strokes.geojson": drawn[".geojson"]}),
         Reader("strokes (JSON)", lambda folder, path: read_strokes(path), {"strokes.json": ours}),
     ]
 
 
-def _aperio() -> bytes:
+def _aperio(kind: str = "0") -> bytes:
     points = "".join(
         f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((2, 4), (8.5, 4), (8.5, 10), (2, 10))
     )
     region = (
-        f'<Region Id="1" Type="0" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
+        f'<Region Id="1" Type="{kind}" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
     )
     annotation = (
         f'<Annotation Id="1" Name="nuclei"><Regions>{region}{region}</Regions></Annotation>'
