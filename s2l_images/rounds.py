@@ -28,6 +28,7 @@ from s2l_core.trainer import Trainer
 from s2l_images import exports
 from s2l_images.faults import Fault, listed
 from s2l_images.folder import read_folder, sound, split_folder
+from s2l_images.measured import Measured
 from s2l_images.pictures import read_image
 from s2l_images.places import own_results
 from s2l_images.sizes import chosen_min_size, nuclei
@@ -228,10 +229,11 @@ def predict_folder(
                 kept = nuclei(probability, min_size)
                 found = kept.instances
                 dropped, holes = dropped + kept.dropped, holes + kept.holes
-                exports.write_label_tiff(whole[0], found)
+                exports.write_label_tiff(whole[0], found, pixel_size)
                 exports.write_rois(whole[1], found)
                 exports.write_geojson(whole[2], found, probability)
-                exports.write_cells(whole[3], found, image, pixel_size)
+                measured = Measured(image, ("red", "green", "blue"))
+                exports.write_cells(whole[3], found, measured, pixel_size=pixel_size)
                 note(name, key)
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
