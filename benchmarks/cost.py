@@ -45,7 +45,7 @@ def constants(scale: Scale) -> tuple[Cost, float]:
         (name, side): prepared(scale, name, side, 1) for name in ("s2l", "s2l-r1") for side in sides
     }
     cases: dict[object, Case] = {
-        key: partial(run._step, batch) for key, (run, batch) in runs.items()
+        key: partial(run._optimise, batch) for key, (run, batch) in runs.items()
     }
     run, batch = runs["s2l", sides[0]]
     cases["forward"] = partial(averages.forward, run.model, [*batch["image"].split(1)])
@@ -101,9 +101,9 @@ def profiles(scale: Scale) -> None:
     for method, main, name in (("s2l", False, "warmup"), ("s2l-r1-r4", True, "main")):
         run, batch = prepared(scale, method, scale.pick(64, 256), 6000, crops=8)
         run.step = run.config.warmup_steps if main else 0
-        run._step(batch)
+        run._optimise(batch)
         with profile(activities=[ProfilerActivity.CPU]) as found:
-            run._step(batch)
+            run._optimise(batch)
         table = found.key_averages().table(
             sort_by="self_cpu_time_total", row_limit=LINES, max_name_column_width=44
         )

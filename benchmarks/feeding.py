@@ -47,11 +47,11 @@ def measure(scale: Scale) -> list[Row]:
 def blocked(run, batch) -> None:
     """Steps on one batch."""
     for _ in range(STEPS):
-        run._step(batch)
+        run._optimise(batch)
 
 
 def fed(run, loader: Prefetcher) -> None:
     """As many steps and as many batches: the first was prepared at the end of the block before."""
     for step in range(STEPS):
-        run._step(loader.batch(step, prefetch_next=True))
+        run._optimise(loader.batch(step, prefetch_next=True))
     loader._waiting.result()

@@ -26,7 +26,7 @@ import nbformat
 from PIL import Image
 
 from benchmarks.harness import Row, Scale, absolute
-from s2l_core.batches import CellImage
+from s2l_core.images import CellImage
 from s2l_core.inference import predict
 from s2l_core.metrics import iou
 from s2l_images.places import own_results, own_strokes

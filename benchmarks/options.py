@@ -92,8 +92,8 @@ def several(scale: Scale) -> Case:
     """Three steps, after one that does not count."""
     run = inputs.run(inputs.config(scale, "s2l", "synthetic-fluo", batch=4))
     batch = run.data.batch(0, inputs.averages(run))
-    run._step(batch)
-    return lambda: [run._step(batch) for _ in range(3)]
+    run._optimise(batch)
+    return lambda: [run._optimise(batch) for _ in range(3)]
 
 
 def predictions(scale: Scale) -> list[Row]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks import inputs
 from benchmarks.harness import Row, Scale, absolute, ratio, seconds
-from s2l_core.batches import CellImage
+from s2l_core.images import CellImage
 from s2l_paper import paths
 from s2l_paper.archives import Source, read_bbbc038
 from s2l_paper.datasets import load_dataset

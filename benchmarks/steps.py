@@ -17,9 +17,9 @@ def measure(scale: Scale) -> list[Row]:
     real = s2l.data.batch(0, inputs.averages(s2l))
     full = inputs.all_labelled(real)
     cases = {
-        "S2L": partial(s2l._step, real),
-        "full": partial(both._step, full),
-        "real": partial(both._step, real),
+        "S2L": partial(s2l._optimise, real),
+        "full": partial(both._optimise, full),
+        "real": partial(both._optimise, real),
     }
     times = scale.turns(cases, rounds=7)
     return [

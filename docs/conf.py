@@ -54,10 +54,15 @@ exclude_patterns = [
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
-ROOM = """## {name}
+PACKAGES = {
+    "s2l_core": "The method.",
+    "s2l_images": "Images and strokes of one's own.",
+    "s2l_paper": "The reproduction of the paper.",
+}
+ROOM = """### {name}
 
 ```{{eval-rst}}
-.. automodule:: s2l_core.{name}
+.. automodule:: {package}.{name}
    :members:
    :exclude-members: set
 ```
@@ -79,13 +84,17 @@ def stage() -> None:
                 adjust, folder=(ROOT / name).parent, above="read/" if name == "README.md" else ""
             )
             (READ / page).write_text(LINK.sub(link, (ROOT / name).read_text()))
-    names = sorted(
-        file.stem for file in (ROOT / "s2l_core").glob("*.py") if file.stem != "__init__"
-    )
-    rooms = [ROOM.format(name=name) for name in names]
     (READ / "api.md").write_text(
-        "# The package\n\nOne section a file, from the docstrings.\n\n" + "\n".join(rooms)
+        "# The packages\n\nOne section a file, from the docstrings.\n\n"
+        + "\n".join(map(reference, PACKAGES))
     )
+
+
+def reference(package: str) -> str:
+    """The section of a package: what each of its files says of itself."""
+    files = sorted((ROOT / package).glob("[!_]*.py"))
+    rooms = [ROOM.format(package=package, name=file.stem) for file in files]
+    return "\n".join([f"## {package}\n\n{PACKAGES[package]}\n", *rooms])
 
 
 def adjust(match: re.Match, folder: Path, above: str) -> str:

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "config": ("IGNORE", "METHODS", "R1", "R4", "RunConfig", "S2LError", "ScaleTerm"),
-    "batches": ("CellImage",),
+    "images": ("CellImage",),
     "losses": (
         "contrastive_loss",
         "contrastive_term",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from threading import Barrier
 
@@ -12,25 +11,9 @@ from torch import Tensor
 
 from s2l_core.augment import intensity_range, random_crop
 from s2l_core.config import RunConfig, S2LError, seed_for
+from s2l_core.images import CellImage
 from s2l_core.profiles import STAINED
 from s2l_core.pseudo_labels import PseudoLabels
-
-
-@dataclass(frozen=True, eq=False)
-class CellImage:
-    """One image with its labels, where it has any.
-
-    Attributes:
-        id: its name.
-        image: (H, W, 3) uint8.
-        instances: (H, W) int32, 0 is background and each nucleus has a number; or None.
-        scribbles: (H, W) uint8 of 0 (background), 1 (foreground) and IGNORE; or None.
-    """
-
-    id: str
-    image: np.ndarray
-    instances: np.ndarray | None = None
-    scribbles: np.ndarray | None = None
 
 
 class TrainingSet:
@@ -46,7 +29,7 @@ class TrainingSet:
 
     def __init__(
         self,
-        images: Sequence,
+        images: Sequence[CellImage],
         scribbles: Mapping[str, np.ndarray],
         config: RunConfig,
         *,
@@ -70,7 +53,7 @@ class TrainingSet:
             image.id: intensity_range(image.image, config.intensity) for image in self.images
         }
 
-    def images_at(self, step: int) -> list:
+    def images_at(self, step: int) -> list[CellImage]:
         """CellImages of a step: each epoch is a fresh permutation, one crop per image."""
         count = len(self.images)
         chosen = []
@@ -97,7 +80,9 @@ class TrainingSet:
         crops = list(cut(partial(self._crop, step, pseudo), range(self.size), self.images_at(step)))
         return {name: torch.stack([crop[name] for crop in crops]) for name in crops[0]}
 
-    def _crop(self, step: int, pseudo: PseudoLabels | None, place: int, image) -> dict[str, Tensor]:
+    def _crop(
+        self, step: int, pseudo: PseudoLabels | None, place: int, image: CellImage
+    ) -> dict[str, Tensor]:
         averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
         rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
         scribbles = None if self.masks else self.scribbles[image.id]

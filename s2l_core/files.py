@@ -26,6 +26,7 @@ UNWRITABLE = {
     errno.EPERM,
     errno.ENOTDIR,
     errno.EEXIST,
+    errno.EISDIR,
 }
 UNWRITABLE.add(getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quota
 

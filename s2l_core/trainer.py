@@ -4,14 +4,16 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from s2l_core.batches import CellImage, Prefetcher, TrainingSet
+from s2l_core.batches import Prefetcher, TrainingSet
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
+from s2l_core.images import CellImage
 from s2l_core.inference import pick_device, predict
 from s2l_core.metrics import iou
 from s2l_core.model import ScribbleUNet
@@ -153,7 +155,8 @@ class Trainer:
         bar = None
         if self.progress:
             finished = self.step - 1 if self.row else self.step
-            bar = Progress(f"{self.config.dataset} {self.config.method}", finished, until)
+            name = PurePath(self.config.dataset).name  # which may be a folder
+            bar = Progress(f"{name} {self.config.method}", finished, until)
         try:
             if self.row:
                 self._finish_step(bar)

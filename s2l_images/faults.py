@@ -45,6 +45,18 @@ ERRORS = {  # reading or training stops: code -> what was expected, what to do
     ),
     "empty-file": ("an image or an annotation", _COPY),
     "unreadable-file": ("a whole file of a format that is read", _RESAVE),
+    "other-program": (
+        "ROIs of ImageJ, GeoJSON of QuPath, XML of Aperio ImageScope, or a label image",
+        "Export it as one of these.",
+    ),
+    "nothing-left": (
+        "at least one outline or stroke that counts",
+        "Export what should be read; a file without any item says that there is nothing.",
+    ),
+    "several-planes": (
+        "items of one plane, as the image is one",
+        "Name the plane, counted from 1, in a file folder.toml of this folder; or export its items alone.",
+    ),
     "stack": (
         "one plane",
         "Save the one plane to be learned from, or a projection, as a file of its own.",
@@ -174,6 +186,18 @@ WARNINGS = {  # all works, but probably not as meant
     "strokes-astray": (
         "strokes on an image of this folder",
         "Draw them again if it was cut, replaced or renamed.",
+    ),
+    "items-left-out": (
+        "what was drawn on this image alone, and of areas nuclei alone",
+        "Nothing to do if that is right. Otherwise export only what should be read.",
+    ),
+    "cells-whole": (
+        "nuclei, or cells with their nuclei",
+        "The outlines of whole cells are taken: export nuclei if these are meant.",
+    ),
+    "nuclei-hidden": (
+        "at least one pixel for each",
+        "They lie under others or between the centres of pixels: delete or redraw them.",
     ),
     "mask-binary": (
         "a number for each nucleus",

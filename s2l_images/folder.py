@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s2l_core.batches import CellImage
 from s2l_core.config import digest
+from s2l_core.images import CellImage
 from s2l_images import annotations
 from s2l_images.faults import Fault, Finding, listed
 from s2l_images.label_values import Encoding, count_values, encoding_of, read_json
@@ -159,18 +159,37 @@ def read_folder(folder: Path, ids: Sequence[str] | None = None) -> list[CellImag
     encoding = encoding_of(listing.root, {path: count_values(path) for path in listing.painted})
     if encoding.said:
         say(f"{listing.root / 'scribbles'}: {encoding.said}")
-    wanted, cells = set(listing.ids if ids is None else ids), []
-    for i in filter(wanted.__contains__, listing.ids):
+    wanted = [i for i in listing.ids if ids is None or i in set(ids)]
+    counts = [count_items(listing, i, encoding) for i in wanted]
+    if any(counts):
+        understood = annotations.understood(sum(counts, Counter()))
+        say(f"{listing.root / 'scribbles'}: {understood}")
+
+    cells = []
+    for i in wanted:
         image, _ = read_image(listing.files["images"][i][0])
-        mask = (
-            read_mask(listing.files["masks"][i][0], image.shape[:2])[0]
-            if i in listing.files["masks"]
-            else None
-        )
-        cells.append(
-            CellImage(i, image, mask, read_scribbles(listing, i, image.shape[:2], encoding))
-        )
+        mask, found = None, []
+        if i in listing.files["masks"]:
+            mask, found = read_mask(listing.files["masks"][i][0], image.shape[:2])
+        scribbles = read_scribbles(listing, i, image.shape[:2], encoding, found)
+        for finding in found:
+            if finding.level == "warning":
+                say(str(finding))
+        cells.append(CellImage(i, image, mask, scribbles))
     return cells
+
+
+def count_items(listing: Listing, i: str, encoding: Encoding) -> Counter[tuple[str, int]]:
+    """How many items drawn on an image bear which name, and the class it was taken for; empty unless ROIs or the like.
+
+    Raises:
+        Fault: see `faults.ERRORS`.
+    """
+    for path in listing.files["scribbles"].get(i, [])[:1]:
+        if i not in listing.strokes and path.suffix.lower() not in PICTURES:
+            with reading(path):
+                return annotations.count_classes(path, encoding.words)
+    return Counter()
 
 
 @functools.cache
@@ -187,14 +206,19 @@ def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, list[Find
     """
     if path.suffix.lower() in PICTURES:
         return read_label_mask(path, shape)
+    found: list[Finding] = []
     with reading(path):
-        return annotations.read_instances(path, shape), []
+        return annotations.read_instances(path, shape, found=found), found
 
 
 def read_scribbles(
-    listing: Listing, i: str, shape: tuple[int, int], encoding: Encoding
+    listing: Listing,
+    i: str,
+    shape: tuple[int, int],
+    encoding: Encoding,
+    found: list[Finding] | None = None,
 ) -> np.ndarray | None:
-    """Scribbles (H, W) uint8 of 0, 1 and IGNORE of an image, or None.
+    """Scribbles (H, W) uint8 of 0, 1 and IGNORE of an image, or None; what was left out is appended to `found`.
 
     Raises:
         Fault: see `findings.ERRORS`.
@@ -207,7 +231,7 @@ def read_scribbles(
     path = listing.files["scribbles"][i][0]
     if path.suffix.lower() not in PICTURES:
         with reading(path):
-            return annotations.read_scribbles(path, shape, words=encoding.words)
+            return annotations.read_scribbles(path, shape, words=encoding.words, found=found)
     values = read_values(path)
     fit(path, values, shape)
     known = np.array(sorted(encoding.classes))

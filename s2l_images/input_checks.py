@@ -1,14 +1,14 @@
 """What is wrong with a folder of one's own, before anything is trained: `python -m s2l_images.input_checks FOLDER`.
 
 Errors are what reading and training stop at; warnings and notes are what they would not notice. All kinds are in
-`findings.KINDS` and, explained, in `docs/bad_inputs.md`. One image is in memory at a time.
+`faults.KINDS` and, explained, in `docs/bad_inputs.md`. One image is in memory at a time.
 """
 
 import difflib
 import hashlib
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ import numpy as np
 from PIL import Image
 from skimage.measure import label
 
-from s2l_images.annotations import WORDS
+from s2l_images.annotations import WORDS, understood
 from s2l_images.faults import LEVELS, Fault, Finding, listed
 from s2l_images.folder import (
     KINDS,
     SUFFIXES,
     Listing,
+    count_items,
     read_mask,
     read_scribbles,
     split_folder,
@@ -68,6 +69,12 @@ def check_folder(folder: Path) -> list[Finding]:
             encoding = encoding_of(listing.root, counts)
         if encoding.said:
             found.append(Finding("scribble-encoding", listing.root / "scribbles", encoding.said))
+        items = Counter()
+        for i in listing.ids:
+            with _noted([]):  # what is wrong with a file is noted when it is drawn
+                items += count_items(listing, i, encoding)
+        if items:
+            found.append(Finding("scribble-encoding", listing.root / "scribbles", understood(items)))
         seen: list[_Seen] = []
         for i in listing.ids:
             with _noted(found):
@@ -168,7 +175,7 @@ def _look(
     file = listing.files["scribbles"].get(i, [own_strokes(listing.root)])[0]
     if i in listing.scribbled and (encoding.classes or file not in listing.painted):
         with _noted(found):
-            scribbles = read_scribbles(listing, i, image.shape[:2], encoding)
+            scribbles = read_scribbles(listing, i, image.shape[:2], encoding, found)
             drawn = np.array([(scribbles == side).sum() for side in (0, 1)])
             found += [
                 Finding(code, file, whose + text)

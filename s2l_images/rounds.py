@@ -18,11 +18,10 @@ import torch
 from filelock import lock_descriptor
 from safetensors import safe_open
 
-from s2l_core.batches import CellImage
 from s2l_core.checkpoints import kept, save_model
 from s2l_core.config import RunConfig, S2LError, digest
+from s2l_core.images import CellImage
 from s2l_core.inference import pick_device, predict
-from s2l_core.metrics import instances
 from s2l_core.model import ScribbleUNet
 from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
@@ -31,6 +30,7 @@ from s2l_images.faults import Fault, listed
 from s2l_images.folder import read_folder, sound, split_folder
 from s2l_images.pictures import read_image
 from s2l_images.places import own_results
+from s2l_images.sizes import chosen_min_size, nuclei
 
 UPDATES = 6  # parts of a round: how often there is something to watch
 LATER = 0.3  # of the learning rates, in a round that goes on from a model
@@ -174,7 +174,7 @@ def predict_folder(
     folder: Path,
     target: Path | None = None,
     *,
-    min_size: int = 64,
+    min_size: int | None = None,
     pixel_size: float | None = None,
 ) -> Path:
     """Predicts all images of a folder, one in memory at a time; stopped or killed, the next call
@@ -188,8 +188,9 @@ def predict_folder(
         file: a `model.safetensors`.
         folder: with `images/`, as `load_dataset` reads it; scribbles and masks are left alone.
         target: where it goes; None: `export/` in `own_results`.
-        min_size: the smallest nucleus that is kept, in pixels.
-        pixel_size: micrometres, where they are known.
+        min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see `chosen_min_size`.
+            How many objects are dropped is printed.
+        pixel_size: micrometres. None: what the image file tells, if anything.
 
     Returns:
         The target.
@@ -199,6 +200,9 @@ def predict_folder(
             read, after all others were predicted.
     """
     (model, _), images = load_model(file), sound(folder).files["images"]
+    if min_size is None:
+        min_size, reason = chosen_min_size(folder, file)
+        print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
     model.to(
         pick_device(), memory_format=torch.channels_last
     )  # an eighth faster: benchmarks, `options`
@@ -207,7 +211,7 @@ def predict_folder(
         [digest(file, 64), min_size, pixel_size],
     )
     target.mkdir(parents=True, exist_ok=True)
-    faults = []
+    faults, dropped, holes = [], 0, 0
     with _journal(target / "predicted.jsonl") as (done, note):
         for number, (name, (image_file, *_)) in enumerate(sorted(images.items()), 1):
             key, whole = (
@@ -221,7 +225,9 @@ def predict_folder(
                     faults.append(fault)
                     continue
                 probability = predict(model, image)
-                found = instances(probability, min_size=min_size)
+                kept = nuclei(probability, min_size)
+                found = kept.instances
+                dropped, holes = dropped + kept.dropped, holes + kept.holes
                 exports.write_label_tiff(whole[0], found)
                 exports.write_rois(whole[1], found)
                 exports.write_geojson(whole[2], found, probability)
@@ -229,6 +235,10 @@ def predict_folder(
                 note(name, key)
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
+    if dropped:
+        print(f"{folder.name}: {dropped} objects under {min_size} px were dropped", flush=True)
+    if holes:
+        print(f"{folder.name}: {holes} holes as large as a nucleus were left open", flush=True)
     if faults:
         raise S2LError(f"{len(faults)} of {len(images)} images were left out: {listed(faults, 3)}")
     return target
@@ -273,11 +283,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--pixel-size", type=float, metavar="MICROMETRES", help="adds columns in micrometres"
     )
+    parser.add_argument(
+        "--min-size",
+        type=int,
+        metavar="PIXELS",
+        help="the smallest nucleus that is kept (a third of the smallest drawn)",
+    )
     given = parser.parse_args(arguments)
     try:
         print(
             predict_folder(
-                given.model.expanduser(), given.folder.expanduser(), pixel_size=given.pixel_size
+                given.model.expanduser(),
+                given.folder.expanduser(),
+                min_size=given.min_size,
+                pixel_size=given.pixel_size,
             )
         )
     except S2LError as error:

@@ -1,7 +1,11 @@
-"""Strokes on pixels and on disk: exact rendering, checks of scribbles, and the files that hold strokes."""
+"""Strokes: exact rendering, checks of scribbles, and the one way in which strokes are written as
+numbers.
+
+Rows of whole numbers hold strokes wherever they leave Python: in files of strokes, and in what the
+drawing widget and the browser tell each other.
+"""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,18 +14,26 @@ from pathlib import Path
 import numpy as np
 
 from s2l_core.config import IGNORE, S2LError
+from s2l_core.files import write_text
+from s2l_images.items import plainly
 
-CHUNK, MAX_WORK, MAX_BYTES = (
-    500_000,
-    10**8,
-    2**26,
-)  # pixels looked at in one go, and by an image; of a file of strokes
-UNIT = 0.25  # strokes are drawn and stored on a grid of quarter pixels, where rendering is free of rounding
+CHUNK = 500_000  # pixels looked at in one go
+MAX_WORK = 10**8  # and by the strokes of an image
+MAX_BYTES = 2**26  # of a file of strokes
+UNIT = (
+    0.25  # pixels: strokes are drawn and stored on this grid, where rendering is free of rounding
+)
 
 
 @dataclass(frozen=True)
 class Stroke:
-    """One drawn line: `label` 0 or 1, brush `width` in pixels, `points` as (row, column) in pixel centres."""
+    """One drawn line.
+
+    Attributes:
+        label: 0 (background) or 1.
+        width: of the brush, in pixels.
+        points: (row, column) from the centre of the first pixel.
+    """
 
     label: int
     width: float
@@ -31,12 +43,14 @@ class Stroke:
 def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
     """Draws strokes into a label map `(H, W)` uint8 of 0, 1 and IGNORE.
 
-    A pixel is covered iff its centre lies within width / 2 of the polyline (round ends; one point: a disc). For
-    coordinates and widths that are multiples of 1/4 this is evaluated without rounding. Where strokes overlap the later
-    one wins, as with a brush; what leaves the image is cut; without strokes all is IGNORE.
+    A pixel is covered iff its centre lies within width / 2 of the polyline (round ends; one point:
+    a disc). For coordinates and widths that are multiples of 1/4 this is evaluated without
+    rounding. Where strokes overlap the later one wins, as with a brush; what leaves the image is
+    cut; without strokes all is IGNORE.
 
     Raises:
-        S2LError: strokes that cover the image so many times over that drawing them would take minutes.
+        S2LError: strokes that cover the image so many times over that drawing them would take
+            minutes.
     """
     labels, work = np.full(shape, IGNORE, np.uint8), 0.0
     for stroke in strokes:
@@ -51,46 +65,81 @@ def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
 
 
 def areas(line: Sequence, width: float, shape: tuple[int, int]) -> np.ndarray:
-    """About how many pixels drawing each segment of a line (N, 2) looks at; the last of the N is its end."""
+    """About how many pixels `covered` looks at for each segment of a line (N, 2); the last of the N
+    is its end.
+
+    A segment that falls dy rows and runs dx columns takes dy + width rows. In each it passes the
+    columns that it runs through within the width of the brush, a share width / dy of dx, and a
+    brush to either side:
+
+            rows      .##.....       a steep segment: few columns a row
+             dy       ..##....
+           + width    ...##...       a flat one: all of dx in every row
+    """
     line = np.asarray(line, float)
-    dy, dx = np.abs(np.diff(line, axis=0, append=line[-1:])).T
-    reach = width + 2
-    across = np.minimum(dx * np.minimum(1, reach / np.maximum(dy, 1e-9)) + reach, shape[1])
-    return np.minimum(dy + reach, shape[0]) * across
+    dy, dx = np.abs(np.diff(line, axis=0, append=line[-1:])).T  # (N,) each
+    reach = width + 2  # the brush, and a pixel to either side
+    rows = np.minimum(dy + reach, shape[0])
+    share = np.minimum(1, reach / np.maximum(dy, 1e-9))
+    columns = np.minimum(dx * share + reach, shape[1])
+    return rows * columns
 
 
 def pieces(stroke: Stroke, shape: tuple[int, int]) -> Iterator[Stroke]:
     """A stroke in pieces that overlap in a point; to draw one of them takes little memory."""
-    cuts = (
-        np.flatnonzero(np.diff(np.cumsum(areas(stroke.points, stroke.width, shape)) // CHUNK)) + 1
-    )
+    work = np.cumsum(areas(stroke.points, stroke.width, shape))
+    cuts = np.flatnonzero(np.diff(work // CHUNK)) + 1
     for first, last in pairwise([0, *cuts.tolist(), len(stroke.points) - 1]):
         yield replace(stroke, points=stroke.points[first : last + 1])
 
 
 def covered(stroke: Stroke, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels under a stroke; a pixel near a joint appears once per segment."""
+    """Rows and columns of the pixels under a stroke; a pixel near a joint appears once per segment.
+
+    Each segment covers the points within a radius of it, beside it or around one of its ends:
+
+          .  -----------------  .
+         (  A ================= B  )     beside: the foot of the perpendicular lies between A and B
+          .  -----------------  .        around: the distance to A or to B is at most the radius
+
+    For a pixel at (y, x) from A, and B at (dy, dx) from A, the foot lies between them iff 0 < y dy
+    + x dx < dy² + dx², and the squared distance to the line is (y dx - x dy)² / (dy² + dx²): no
+    root, so nothing is rounded on the grid.
+    """
     points, radius = np.asarray(stroke.points, float), stroke.width / 2
-    start, end = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
+    start, end = points[:-1], points[1:]  # (S, 2): segments
+    if len(points) == 1:
+        start = end = points
+
+    # The rows within a radius of each segment: one entry for each, with the segment it belongs to.
     low, high = np.minimum(start, end)[:, 0] - radius, np.maximum(start, end)[:, 0] + radius
     segment, row = _ranges(np.ceil(low), np.floor(high), shape[0])
-    # in each row only the columns near the part of the segment that lies within a radius of the row
+
+    # In each row, the columns near the part of the segment that lies within a radius of the row.
     (y0, x0), (dy, dx) = start[segment].T, (end - start)[segment].T
     slope = np.where(dy == 0, 1.0, dy)
-    part = np.clip([(row - radius - y0) / slope, (row + radius - y0) / slope], 0, 1)
-    columns = np.where(dy == 0, [[0.0], [1.0]], part) * dx + x0
-    entry, column = _ranges(
-        np.floor(columns.min(0) - radius), np.ceil(columns.max(0) + radius), shape[1]
-    )
-    row, y, x, dy, dx = row[entry], row[entry] - y0[entry], column - x0[entry], dy[entry], dx[entry]
-    dot, square = y * dy + x * dx, dy * dy + dx * dx
-    beside = (dot > 0) & (dot < square) & ((y * dx - x * dy) ** 2 <= radius**2 * square)
-    inside = beside | (np.minimum(y * y + x * x, (y - dy) ** 2 + (x - dx) ** 2) <= radius**2)
+    part = np.clip([(row - radius - y0) / slope, (row + radius - y0) / slope], 0, 1)  # from, to
+    part = np.where(dy == 0, [[0.0], [1.0]], part)  # a level segment: all of it
+    columns = part * dx + x0
+    left, right = columns.min(0) - radius, columns.max(0) + radius
+    entry, column = _ranges(np.floor(left), np.ceil(right), shape[1])
+
+    # One entry for each pixel looked at: is its centre beside the segment, or around one of its
+    # ends?
+    row, y, x = row[entry], row[entry] - y0[entry], column - x0[entry]
+    dy, dx = dy[entry], dx[entry]
+    along, length = y * dy + x * dx, dy * dy + dx * dx
+    near = (y * dx - x * dy) ** 2 <= radius**2 * length
+    beside = (along > 0) & (along < length) & near
+    around = np.minimum(y * y + x * x, (y - dy) ** 2 + (x - dx) ** 2) <= radius**2
+    inside = beside | around
     return row[inside], column[inside]
 
 
 def _ranges(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """All integers of the ranges [low, high], cut to [0, size), after the index of the range each belongs to."""
+    """All integers of the ranges [low, high], cut to [0, size), after the index of the range each
+    belongs to.
+    """
     low, high = np.maximum(low, 0).astype(int), np.minimum(high, size - 1).astype(int)
     count = np.maximum(high - low + 1, 0)
     owner = np.repeat(np.arange(len(low)), count)
@@ -100,10 +149,15 @@ def _ranges(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, n
 def check_scribbles(
     scribbles: np.ndarray, image_shape: Sequence[int], name: str = "scribbles"
 ) -> None:
-    """Raises S2LError unless `scribbles` fits the image, holds 0, 1 and IGNORE only, and both classes are drawn."""
+    """Raises S2LError unless `scribbles` fits the image, holds 0, 1 and IGNORE only, and both
+    classes are drawn.
+    """
     found, fault = set(np.unique(scribbles).tolist()), None
     if scribbles.shape != (shape := tuple(image_shape[:2])):
-        fault = f"shape {scribbles.shape}; expected {shape} like the image. Save them at its size, with one channel"
+        fault = (
+            f"shape {scribbles.shape}; expected {shape} like the image. "
+            "Save them at its size, with one channel"
+        )
     elif unknown := sorted(found - {0, 1, IGNORE}):
         shown = ", ".join(map(str, unknown[:5]))
         fault = f"values {shown} found; expected 0, 1 and {IGNORE} (not drawn). Recode them"
@@ -114,58 +168,74 @@ def check_scribbles(
         raise S2LError(f"{name}: {fault}.")
 
 
-def write_strokes(path: Path, strokes: Mapping[str, Sequence[Stroke]], meta: Mapping) -> None:
-    """Writes the strokes of many images as JSON, a stroke a line, whole or not at all.
+def encode(stroke: Stroke, unit: float = UNIT) -> list[int]:
+    """A stroke as [width, row, column, row step, column step, ...] in whole units, its width
+    negative for background.
 
-    A stroke is [width, row, column, row step, column step, ...], its width negative for background: whole numbers in
-    the file's `unit`, which is 1 px where all strokes allow it, else 1/4 px (rounded to it).
+    What lies between two units is rounded.
+    """
+    width = max(round(stroke.width / unit), 1)
+    points = np.rint(np.array(stroke.points) / unit).astype(int)  # (N, 2)
+    steps = np.diff(points, axis=0, prepend=points[:1] * 0)  # the first step leads from (0, 0)
+    return [width if stroke.label else -width, *steps.ravel().tolist()]
+
+
+def decode(row: Sequence[int], unit: float = UNIT) -> Stroke:
+    """The stroke of `encode`.
+
+    Raises:
+        ValueError: not a width and pairs of steps, all whole numbers.
+    """
+    whole = all(type(value) is int for value in row)
+    if not whole or len(row) < 3 or len(row) % 2 == 0 or not row[0]:
+        raise ValueError("not a width and pairs of steps, all whole numbers")
+    width, *steps = row
+    points = np.cumsum(np.reshape(steps, (-1, 2)), axis=0) * float(unit)
+    return Stroke(int(width > 0), abs(width) * float(unit), tuple(map(tuple, points.tolist())))
+
+
+def write_strokes(path: Path, strokes: Mapping[str, Sequence[Stroke]], meta: Mapping) -> None:
+    """Writes the strokes of many images as JSON, a stroke a line as in `encode`, whole or not at
+    all.
+
+    The file's `unit` is 1 px where all strokes allow it, else 1/4 px.
+
+    Raises:
+        S2LError: the file cannot be written.
     """
     drawn = [
         np.append(np.ravel(stroke.points), stroke.width)
         for image in strokes.values()
         for stroke in image
     ]
-    unit = 1 if not (np.concatenate([*drawn, [0]]) % 1).any() else UNIT
+    whole = not (np.concatenate([*drawn, [0]]) % 1).any()
+    unit = 1 if whole else UNIT
     images = []
     for image, lines in strokes.items():
-        rows = []
-        for stroke in lines:
-            points = np.rint(np.array(stroke.points) / unit).astype(int)
-            steps = np.diff(points, axis=0, prepend=points[:1] * 0).ravel().tolist()
-            width = max(round(stroke.width / unit), 1) * (1 if stroke.label else -1)
-            rows.append(json.dumps([width, *steps], separators=(",", ":")))
+        rows = [json.dumps(encode(stroke, unit), separators=(",", ":")) for stroke in lines]
         images.append(f"{json.dumps(image)}: [\n" + ",\n".join(rows) + "]")
-    text = (
-        f'{{"meta": {json.dumps(dict(meta))},\n"unit": {unit},\n"strokes": {{\n'
-        + ",\n".join(images)
-        + "}}\n"
-    )
-    part = Path(path).with_suffix(".tmp")
-    part.write_text(text)
-    os.replace(part, path)
+    head = f'{{"meta": {json.dumps(dict(meta))},\n"unit": {unit},\n"strokes": {{\n'
+    write_text(Path(path), head + ",\n".join(images) + "}}\n")
 
 
 def read_strokes(path: Path) -> dict[str, list[Stroke]]:
-    """Strokes of each image, as `write_strokes` left them; S2LError names what is wrong with a damaged file."""
+    """Strokes of each image, as `write_strokes` left them.
+
+    Raises:
+        S2LError: a damaged file; it says what is wrong, and with which stroke.
+    """
     where, strokes = "", {}
     try:
-        if (size := Path(path).stat().st_size) > MAX_BYTES:
+        size = Path(path).stat().st_size
+        if size > MAX_BYTES:
             raise ValueError(f"{size} bytes, of {MAX_BYTES} at most")
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
         unit = content["unit"]
         for image, rows in content["strokes"].items():
             strokes[image] = []
             for number, row in enumerate(rows, 1):
                 where = f", image {image}, stroke {number}"
-                width, *steps = row
-                if not width or not steps or any(type(value) is not int for value in row):
-                    raise ValueError("not a width and steps, all whole numbers")
-                points = np.cumsum(np.reshape(steps, (-1, 2)), axis=0) * float(unit)
-                strokes[image].append(
-                    Stroke(
-                        int(width > 0), abs(width) * float(unit), tuple(map(tuple, points.tolist()))
-                    )
-                )
+                strokes[image].append(decode(row, unit))
     except (
         OSError,
         ValueError,
@@ -177,6 +247,6 @@ def read_strokes(path: Path) -> dict[str, list[Stroke]]:
     ) as error:
         hint = "Restore it from the repository, or save the strokes again"
         raise S2LError(
-            f"{path}{where}: expected a file of strokes, found {error!r}. {hint}."
+            f"{path}{where}: expected a file of strokes, found: {plainly(error)}. {hint}."
         ) from error
     return strokes

@@ -14,10 +14,10 @@ import traitlets
 from PIL import Image
 
 from s2l_core.augment import intensity_range
-from s2l_core.batches import CellImage
 from s2l_core.config import IGNORE, S2LError, digest
 from s2l_core.files import alone
-from s2l_images.strokes import UNIT, Stroke, read_strokes, render, write_strokes
+from s2l_core.images import CellImage
+from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes, render, write_strokes
 
 LARGEST = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably
 MOST_POINTS, WIDEST = (
@@ -163,7 +163,7 @@ class Scribbler(anywidget.AnyWidget):
         self.strokes |= on_disk | {image: merged}
         for name, value in self._summary().items():
             self.set_trait(name, value)
-        rows = [_row(stroke) for stroke in merged]
+        rows = [encode(stroke) for stroke in merged]
         self.send({"kind": "saved", "id": image, "edit": content.get("edit"), "strokes": rows})
 
     def _open(self, image: str) -> None:
@@ -173,7 +173,7 @@ class Scribbler(anywidget.AnyWidget):
         content = {"kind": "image", "id": image, "size": pixels.shape[:2], "colour": colour}
         content |= {
             "limits": [round(low), round(high)],
-            "strokes": [_row(stroke) for stroke in self.strokes[image]],
+            "strokes": [encode(stroke) for stroke in self.strokes[image]],
         }
         content |= {"layers": list(layers), "regions": self._regions.get(image, [])}
         self.send(content, [_png(pixels if colour else pixels[..., 0]), *layers.values()])
@@ -203,13 +203,7 @@ def _decode(rows: list, image: str) -> list[Stroke]:
         raise S2LError(
             f"{image}: more than {MOST_POINTS:,} points or a brush over {WIDEST} px. Erase some strokes."
         )
-    strokes = []
-    for width, *steps in rows:
-        points = np.cumsum(np.reshape(steps, (-1, 2)), axis=0) * UNIT
-        strokes.append(
-            Stroke(int(width > 0), abs(width) * UNIT, tuple(map(tuple, points.tolist())))
-        )
-    return strokes
+    return [decode(row) for row in rows]
 
 
 def _merge(on_disk: list[Stroke], known: list[Stroke], drawn: list[Stroke]) -> list[Stroke]:
@@ -231,12 +225,6 @@ def _merge(on_disk: list[Stroke], known: list[Stroke], drawn: list[Stroke]) -> l
     kept = [stroke for stroke in on_disk if stroke not in erased]
     there = set(kept) | set(known)
     return kept + [stroke for stroke in drawn if stroke not in there]
-
-
-def _row(stroke: Stroke) -> list[int]:
-    points = np.rint(np.array(stroke.points) / UNIT).astype(int)
-    steps = np.diff(points, axis=0, prepend=points[:1] * 0).ravel().tolist()
-    return [max(round(stroke.width / UNIT), 1) * (1 if stroke.label else -1), *steps]
 
 
 def _beside(stroke: Stroke, shape: tuple[int, int]) -> bool:

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from s2l_core.batches import CellImage
 from s2l_core.config import S2LError
+from s2l_core.images import CellImage
 from s2l_images.aperio import rasterise
 
 MAX_MEMBER, MAX_PIXELS = 2**25, 2**24  # eight times and more what the official ones hold

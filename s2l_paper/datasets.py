@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s2l_core.batches import CellImage
 from s2l_core.config import RunConfig, S2LError, digest
+from s2l_core.images import CellImage
 from s2l_core.profiles import DATASETS, SYNTHETIC
 from s2l_images.folder import read_folder, say, split_folder
 from s2l_paper import paths

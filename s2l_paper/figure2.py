@@ -276,7 +276,7 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
     """Loss terms, pseudo-labels and validation of one run.
 
     Args:
-        steps: rows of `steps.csv`; an empty table (a.baseline) gives an empty picture that says so.
+        steps: rows of `steps.csv`; an empty table (a baseline) gives an empty picture that says so.
     """
     figure = plotting.Picture(figsize=(9, 2.6), layout="constrained")
     scales = [name for name in steps if name[:1] == "r" and name[1:].isdigit()]

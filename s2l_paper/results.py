@@ -140,7 +140,7 @@ def write_run(
 
 
 def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`per_image.csv` and `steps.csv` of a run (the latter empty for a.baseline)."""
+    """`per_image.csv` and `steps.csv` of a run (the latter empty for a baseline)."""
     with _reading(folder):
         per_image = pd.read_csv(folder / "per_image.csv", dtype={"image": str, "annotator": str})
         steps = folder / "steps.csv"

@@ -3,6 +3,7 @@
 import io
 import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from conftest import ROOT
-from s2l_core.batches import CellImage
 from s2l_core.config import IGNORE, S2LError
+from s2l_core.images import CellImage
 from s2l_images import strokes, widget
-from s2l_images.strokes import Stroke, read_strokes, render, write_strokes
+from s2l_images.strokes import Stroke, encode, read_strokes, render, write_strokes
 from s2l_images.widget import Scribbler
 from s2l_paper import plotting
 
@@ -148,7 +149,7 @@ def test_a_failed_write_keeps_the_file_and_is_said(board, browser, file, monkeyp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(strokes.os, "replace", full)
+        disk.setattr(Path, "replace", full)
         assert browser.draws(rows=DRAWN[:1], edit=2) == [], (
             "what is not on disk is not acknowledged"
         )
@@ -213,7 +214,7 @@ def test_an_unknown_image_is_nobodys_business(browser, file):
 )
 def test_rows_and_strokes_are_the_same_thing(drawn):
     rows = [[width, *(value for step in steps for value in step)] for width, steps in drawn]
-    assert [widget._row(stroke) for stroke in widget._decode(rows, "a")] == rows
+    assert [encode(stroke) for stroke in widget._decode(rows, "a")] == rows
 
 
 @pytest.mark.parametrize("channels", ["grey", "colour"])
@@ -279,12 +280,12 @@ def test_no_image_is_an_error(file):
 
 
 def test_both_sides_agree_on_grid_and_colours():
-    script = (ROOT / "s2l_core" / "scribbler.js").read_text()
+    script = (ROOT / "s2l_images" / "widget.js").read_text()
     assert f"const UNIT = {strokes.UNIT};" in script
     assert f'const COLOURS = ["{plotting.BACKGROUND}", "{plotting.FOREGROUND}"];' in script
     assert plotting.rgb(plotting.BACKGROUND).tolist() == [*widget.BACKGROUND]
     assert plotting.rgb(plotting.FOREGROUND).tolist() == [*widget.FOREGROUND]
-    style = (ROOT / "s2l_core" / "scribbler.css").read_text()
+    style = (ROOT / "s2l_images" / "widget.css").read_text()
     assert plotting.FOREGROUND.lower() in style and plotting.BACKGROUND.lower() in style
 
 
@@ -316,7 +317,7 @@ def test_foreground_and_background_differ_for_everybody():
 def test_script_and_style_are_part_of_the_package():
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "package-data"
-    ]["s2l_core"]
+    ]["s2l_images"]
     assert {"*.js", "*.css"} <= set(data)
     board = Scribbler(images("a"), ROOT / "nowhere.json")
     assert "export default" in board._esm and ".s2l-stage" in board._css

@@ -23,7 +23,7 @@ from torture import files
 from conftest import ROOT
 from s2l_core import checkpoints
 from s2l_core.config import RunConfig, S2LError
-from s2l_images import annotations, parsers, pictures, rounds
+from s2l_images import annotations, aperio, pictures, rounds
 from s2l_images.faults import Fault
 from s2l_images.folder import sound
 from s2l_images.input_checks import check_folder
@@ -163,11 +163,13 @@ def test_a_page_chain_without_end_and_planes_without_number_are_refused(tmp_path
 
 def test_an_xml_of_archives_is_bounded(monkeypatch):
     zigzag = "".join(f'<Vertex X="{x % 2 * 999}" Y="{x % 999}"/>' for x in range(3000))
+    layer = f"<Annotation><Region>{zigzag}</Region></Annotation>"
+    content = f"<Annotations>{layer}</Annotations>".encode()
     with pytest.raises(S2LError, match="too large for so many points"):
-        parsers.rasterise(f"<A><Region>{zigzag}</Region></A>".encode(), (1000, 1000))
-    monkeypatch.setattr(archives, "MAX_TAGS", 100)
-    with pytest.raises(S2LError, match="more than 100 tags"):
-        parsers.rasterise(f"<A><Region>{zigzag}</Region></A>".encode(), (1000, 1000))
+        aperio.rasterise(content, (1000, 1000))
+    monkeypatch.setattr(aperio, "MAX_ELEMENTS", 100)
+    with pytest.raises(S2LError, match="more than 100 elements"):
+        aperio.rasterise(content, (1000, 1000))
 
 
 def test_strokes_that_would_take_hours_are_refused(tmp_path):
@@ -333,7 +335,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path, harm):
                 files._zipped({name: archive.read(name) for name in archive.namelist()})
             )
     else:
-        torch.save({"config": files._Run().config.to_dict(), "step": 3, "epoch": 3}, path)
+        torch.save({"config": files.SmallTrainer().config.to_dict(), "step": 3, "epoch": 3}, path)
     with pytest.raises(S2LError, match="no readable checkpoint|the checkpoint is not ours"):
         checkpoints.restore(files.SmallTrainer(), tmp_path)
 

@@ -6,12 +6,14 @@ import re
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from roifile import ImagejRoi
 from test_folder import (
     ALPHA,
     GREY,
@@ -94,6 +96,29 @@ def link(file):
     file.symlink_to(outside)
 
 
+def geojson(*features):
+    """Features of (kind of object, class, top, left, side, more about it); the class may be None."""
+    found = []
+    for kind, name, top, left, side, more in features:
+        ring = [[left, top], [left + side, top], [left + side, top + side], [left, top + side], [left, top]]
+        about = {"objectType": kind, "classification": name and {"name": name}}
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        found.append({"type": "Feature", "geometry": geometry, "properties": about} | more)
+    return {"type": "FeatureCollection", "features": found}
+
+
+def on_slices(*slices):
+    """An ImageJ ROI set: a square nucleus and a background for each slice."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for k, number in enumerate(slices):
+            for name, left in (("nucleus", 2), ("background", 20)):
+                square = np.array([(left, 4 * k), (left + 3, 4 * k), (left + 3, 4 * k + 3)])
+                roi = ImagejRoi.frompoints(square, name=f"{name} {k}", position=number - 1)
+                archive.writestr(f"{name} {k}.roi", roi.tobytes())
+    return file.getvalue()
+
+
 def strokes(**images):
     return lambda file: write_strokes(file, images, {})
 
@@ -147,6 +172,22 @@ CASES = {
           "scribbles/b.roi": b"x"}, "scribbles/b.roi: "),
         ({**BOTH, "scribbles/strokes.json": "{"}, "strokes.json: expected a file of strokes"),
         ({"masks/a.npy": b"x"}, "masks/a.npy: cannot be read"),
+    ],
+    "other-program": [
+        ({"masks/a.xml": b"<ASAP_Annotations><Annotations/></ASAP_Annotations>"}, "masks/a.xml: an XML of ASAP"),
+        ({**BOTH, "scribbles/a.json": {"shapes": []}}, "scribbles/a.json: a JSON of LabelMe"),
+    ],
+    "nothing-left": [
+        ({"masks/a.geojson": geojson(("annotation", "Region*", 1, 1, 9, {}))},
+         "holds nothing but 1 tiles, cores or regions"),
+        ({"masks/a.geojson": geojson(("annotation", "Nucleus", 1, 1, 9, {"geometry": None}))},
+         "holds nothing but 1 features without a geometry"),
+    ],
+    "several-planes": [
+        ({**BOTH, "scribbles/a.zip": on_slices(3, 9)}, "items on slice 3 (2 items), slice 9 (2 items); such as `plane"),
+        ({"masks/a.geojson": geojson(("annotation", "Nucleus", 1, 1, 9, {}), ("annotation", "Nucleus", 20, 20, 9, {
+            "geometry": {"type": "Polygon", "coordinates": [[[20, 20], [29, 20], [29, 29]]], "plane": {
+                "c": -1, "z": 4, "t": 0}}}))}, "items on z 1 frame 1 (1 items), z 5 frame 1 (1 items)"),
     ],
     "stack": [
         ({"images/a.png": None, "images/a.tif": tiff(np.stack([GREY] * 4), photometric="minisblack")}, "4 planes"),
@@ -239,6 +280,17 @@ CASES = {
             c=[Stroke(0, 9.0, ((9, 2), (9, 40))), Stroke(1, 9.0, ((9, 9), (30, 9))), Stroke(1, 3.0, ((99, 5), (99, 9)))]
         )}, "c: 1 of 3 strokes outside the image"),
     ],
+    "items-left-out": [
+        ({"masks/a.geojson": geojson(("tile", None, 0, 0, 30, {}), ("annotation", "Nucleus", 2, 2, 9, {}))},
+         "masks/a.geojson: 1 tiles, cores or regions (a class with *)"),
+        ({"masks/a.geojson": geojson(("annotation", None, 0, 0, 39, {}), *(
+            ("annotation", None, 2, 2 + 9 * k, 8, {}) for k in range(3)))}, "1 areas around several nuclei (feature 1)"),
+    ],
+    "cells-whole": [({"masks/a.geojson": geojson(("cell", None, 2, 2, 9, {}))}, "1 cells of QuPath without their nuc")],
+    "nuclei-hidden": [
+        ({"masks/a.geojson": geojson(("annotation", "Nucleus", 2, 2, 9, {}), ("annotation", "Nucleus", 4, 4, 3, {}))},
+         "1 of 2 nuclei have no pixel of their own (feature 2)"),
+    ],
     "mask-binary": [({"masks/a.png": (LABELS > 0).astype(np.uint8) * 255}, "0 and 255 only, in 2 pieces")],
     "mask-empty": [({"masks/a.png": LABELS * 0}, "masks/a.png: no nucleus")],
     "mask-no-background": [({"masks/a.png": LABELS + 30}, "100% of it is labelled")],
@@ -314,6 +366,9 @@ BESIDE = {
     "mask-specks": {"mask-pieces"},
     "mask-no-background": {"scribble-contradicts-mask", "mask-pieces"},
     "mask-empty": {"scribble-contradicts-mask"},
+    "items-left-out": {"scribble-contradicts-mask"},
+    "cells-whole": {"scribble-contradicts-mask"},
+    "nuclei-hidden": {"scribble-contradicts-mask"},
     "mask-binary": {"scribble-contradicts-mask"},
     "mask-pieces": {"scribble-contradicts-mask"},
     "mask-merged": {"scribble-contradicts-mask"},

@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 
 from conftest import ROOT
 from hands import CHROMIUM, REASON, Board, Notebook, board_notebook, open_page
-from s2l_images.strokes import Stroke, covered, read_strokes
-from s2l_images.widget import _decode, _row
+from s2l_images.strokes import Stroke, covered, encode, read_strokes
+from s2l_images.widget import _decode
 
 pytest_plugins = ["browsing"]  # its fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
@@ -252,7 +252,7 @@ POINTS = st.lists(st.tuples(PIXEL, PIXEL), min_size=1, max_size=5)
     radius=st.integers(1, 8),
 )
 def test_nothing_under_the_eraser_keeps_its_ink(script, points, width, p, q, radius):
-    row = _row(Stroke(1, width, tuple(points)))
+    row = encode(Stroke(1, width, tuple(points)))
     rows = script.evaluate(
         "([row, p, q, r]) => s2l.erase(s2l.decode(row), p, q, r).map(s2l.encode)",
         [row, list(p), list(q), radius],
@@ -305,7 +305,7 @@ TIMER = """
 LARGE = """
 from pathlib import Path
 import numpy as np
-from s2l_paper.archives import CellImage
+from s2l_core.images import CellImage
 from s2l_paper.datasets import load_dataset
 from s2l_images.widget import Scribbler
 cell = load_dataset("synthetic-fluo", images=1, image_size=512)[0]
@@ -315,9 +315,10 @@ board
 """
 REPORT = """# How fast the drawing widget is
 
-Measured by `tests/test_widget.py` in headless Chromium without a graphics card, on an image of {side} x {side} pixels
-with a prediction over it, in a stage of {stage[0]} x {stage[1]}. The handler is all that an event of pointer or wheel
-costs; the frame is the time between two pictures, on two cores that were doing other work as well.
+Measured by `tests/images/test_widget.py` in headless Chromium without a graphics card, on an image
+of {side} x {side} pixels with a prediction over it, in a stage of {stage[0]} x {stage[1]}. The handler is
+all that an event of pointer or wheel costs; the frame is the time between two pictures, on two cores that
+were doing other work as well.
 
 {table}
 """

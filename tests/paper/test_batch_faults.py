@@ -49,11 +49,12 @@ else:
     sys.stdin.read()
 """
 LOCKING = """
-import fcntl, os, sys
-handle = os.open(sys.argv[1], os.O_RDONLY)
-fcntl.flock(handle, fcntl.LOCK_EX)
-print("locked", flush=True)
-sys.stdin.read()
+import sys
+from pathlib import Path
+from s2l_core.files import alone
+with alone(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
 """
 
 

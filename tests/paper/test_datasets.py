@@ -13,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from conftest import script
-from s2l_core import trainer
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import DATASETS
 from s2l_images.aperio import rasterise
 from s2l_paper import archives, datasets, paths, sources
 from s2l_paper.datasets import Split, load_dataset, splits, synthetic_ids
+from s2l_paper.runs import new_trainer
 from s2l_paper.sources import fetch
 
 TRAIN, TEST = ["TCGA-A", "TCGA-B"], ["TCGA-C"]
@@ -276,7 +275,7 @@ def test_training_reads_the_mapped_store_and_holds_no_copy(
     parts = [["bright2"], ["bright1"], [], []]
     monkeypatch.setattr(paths, "split_file", lambda name: tmp_path / "lists.json")
     (tmp_path / "lists.json").write_text(json.dumps({"parts": parts, "test": []}))
-    run = trainer.Trainer(RunConfig("dsb-bf", "s2l", profile="smoke"), torch.device("cpu"), False)
+    run = new_trainer(RunConfig("dsb-bf", "s2l", profile="smoke"), progress=False)
     run.advance(2)
     held = run.data.images + run.validation
     assert [cell.id for cell in held] == ["bright1", "bright2"]

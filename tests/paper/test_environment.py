@@ -30,6 +30,7 @@ IMPORT_NAMES = {  # package -> module, where they differ
     "scikit-learn": "sklearn",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
 }
+PACKAGES = ("s2l_core", "s2l_images", "s2l_paper")
 PLATFORM_BOUND = re.compile(
     r"nvidia-|cuda-|triton$"
 )  # PyTorch for CUDA, which a Mac has no wheel of
@@ -145,7 +146,7 @@ def test_lock_is_complete_for_what_is_installed():
 
 def sources(*folders):
     """Python source of every module and notebook, or of those in some folders."""
-    for folder in folders or ("s2l_core", "tests", "benchmarks", "docs", "workflow"):
+    for folder in folders or (*PACKAGES, "tests", "benchmarks", "docs", "workflow"):
         yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
     if folders:
         return
@@ -176,7 +177,7 @@ def test_every_dependency_is_used():
     )  # Sphinx loads extension and theme
     drawn = (
         {"ipywidgets"}
-        if any("import anywidget" in source for source in sources("s2l_core"))
+        if any("import anywidget" in source for source in sources("s2l_images"))
         else set()
     )
     profiles = "".join(file.read_text() for file in (ROOT / "workflow").glob("profiles/*/*.yaml"))
@@ -205,7 +206,7 @@ def test_every_import_is_declared():
         for folder in ("tests", "benchmarks", "workflow")
         for path in (ROOT / folder).rglob("*.py")
     ]
-    own = {"s2l_core", *(path.stem for path in files), *(path.parent.name for path in files)}
+    own = {*PACKAGES, *(path.stem for path in files), *(path.parent.name for path in files)}
     undeclared = imported_modules() - declared - own - IMPLIED - set(sys.stdlib_module_names)
     assert not undeclared, f"imported but not in pyproject.toml: {sorted(undeclared)}"
 

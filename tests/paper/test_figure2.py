@@ -11,8 +11,8 @@ import pytest
 from matplotlib.patches import Circle
 from PIL import Image
 
-from s2l_core.batches import CellImage
 from s2l_core.config import R1, R4, RunConfig, S2LError
+from s2l_core.images import CellImage
 from s2l_core.metrics import score
 from s2l_paper import figure2, paths, plotting, results
 from s2l_paper.datasets import images_of, split_of

@@ -147,7 +147,7 @@ def test_each_input_of_a_run_is_compared(home, monkeypatch, tmp_path):
             faults = [fault for fault in check() if "stale" in fault]
             assert len(faults) == runs and all(f"{name} changed now" in fault for fault in faults)
     with monkeypatch.context() as patch:
-        patch.setattr(results, "NUMERICS_VERSION", 10**6)
+        patch.setattr(results, "numerics_version", lambda method: 10**6)
         faults = check()
     assert all("stale: numerics changed now. Delete it" in fault for fault in faults[:3])
     assert "no finished run" in faults[3] and "make reproduce PROFILE=cpu" in faults[3]
@@ -261,7 +261,7 @@ def test_profiles_made_anew_are_not_asked_for(home):
 
 
 def test_nothing_loads_torch(home):
-    code = "import sys; from s2l_core import verify; print(verify.faults(verify.profiles()), 'torch' in sys.modules)"
+    code = "import sys; from s2l_paper import verify; print(verify.faults(verify.profiles()), 'torch' in sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"S2L_HOME": str(home)}, cwd=ROOT

@@ -19,7 +19,7 @@ from s2l_paper import results
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in.py")
-RUNS = ("s2l", "supervised", "otsu")  # a warm-up and its fork, a network without one, a.baseline
+RUNS = ("s2l", "supervised", "otsu")  # a warm-up and its fork, a network without one, a baseline
 LONGEST = 300  # seconds of one call
 NOTHING = "Nothing to be done"
 FULL, MORE = 2_000_000, 64_000_000  # bytes of a small disk and of a larger one

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import struct
@@ -29,11 +30,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from s2l_core import checkpoints, model
+from s2l_core import checkpoints
 from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, S2LError, seed_for
+from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
+from s2l_core.weights import _file_state
 from s2l_images import annotations, exports, pictures, rounds
 from s2l_images.folder import read_mask
 from s2l_images.input_checks import check_folder
@@ -286,10 +289,7 @@ def _drawings() -> list[Reader]:
         _saved(exports.write_rois, ".zip", labels),
         _saved(exports.write_geojson, ".json", labels),
     )
-    drawn = {
-        suffix: _saved(exports.write_strokes_as, suffix, strokes)
-        for suffix in (".zip", ".geojson", ".xml")
-    }
+    drawn = {suffix: write(strokes) for suffix, write in exports.STROKES.values()}
     with (
         zipfile.ZipFile(io.BytesIO(rois)) as one,
         zipfile.ZipFile(io.BytesIO(drawn[".zip"])) as two,
@@ -302,18 +302,18 @@ def _drawings() -> list[Reader]:
     return [
         Reader("ImageJ ROI", _drawn, members),
         Reader("ImageJ ROI set (zip)", _drawn, {"cells.zip": rois, "strokes.zip": drawn[".zip"]}),
-        Reader("Aperio XML", _drawn, {"strokes.xml": drawn[".xml"], "cells.xml": _aperio()}),
+        Reader("Aperio XML", _drawn, {"strokes.xml": _aperio(kind="4"), "cells.xml": _aperio()}),
         Reader("GeoJSON", _drawn, {"cells.geojson": geojson, "strokes.geojson": drawn[".geojson"]}),
         Reader("strokes (JSON)", lambda folder, path: read_strokes(path), {"strokes.json": ours}),
     ]
 
 
-def _aperio() -> bytes:
+def _aperio(kind: str = "0") -> bytes:
     points = "".join(
         f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((2, 4), (8.5, 4), (8.5, 10), (2, 10))
     )
     region = (
-        f'<Region Id="1" Type="0" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
+        f'<Region Id="1" Type="{kind}" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
     )
     annotation = (
         f'<Annotation Id="1" Name="nuclei"><Regions>{region}{region}</Regions></Annotation>'
@@ -403,7 +403,7 @@ def _runs() -> list[Reader]:
         tables = {
             f"results/smoke/runs/{run_id}/{file.name}": file.read_bytes() for file in base.iterdir()
         }
-        network = model.ScribbleUNet(config.encoder, ())
+        network = ScribbleUNet(config.encoder, ())
         save_model(Path(folder), network.state_dict(), config)
         weights = (Path(folder) / "model.safetensors").read_bytes()
     few = {"layer.weight": torch.ones(3, 4), "layer.bias": torch.zeros(3)}
@@ -414,7 +414,7 @@ def _runs() -> list[Reader]:
     return [
         Reader("checkpoint", _restore, {checkpoints.NAMES[0]: _saved(_checkpoint, ".pt")}),
         Reader("model.safetensors", _model, {"m.safetensors": weights}, share=0.5),
-        Reader("encoder weights", lambda folder, path: model._file_state(path), encoder),
+        Reader("encoder weights", lambda folder, path: _file_state(path), encoder),
         Reader(
             "config.json",
             _load_runs,
@@ -530,7 +530,7 @@ def _judged(reader: Reader, folder: Path, path: Path) -> tuple[str, str]:
         ours = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
-            if "s2l_core" in frame.filename
+            if re.search(r"s2l_(core|images|paper)", frame.filename)
         ]
         return "other error", f"{error!r:.300} in {ours[-1].name if ours else 'no room of ours'}"
     finally:

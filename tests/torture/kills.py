@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from s2l_core import checkpoints, files, trainer
+from s2l_core import checkpoints, trainer
 from s2l_core.config import METHODS, RunConfig, S2LError
-from s2l_paper import runs
-from s2l_paper.runs import PseudoLabels, train, warm_up
+from s2l_core.pseudo_labels import PseudoLabels
+from s2l_paper import results, runs
+from s2l_paper.runs import train, warm_up
 
 NETWORKS = [name for name, method in METHODS.items() if not method.baseline]
 FEW = {"images": 5, "image_size": 64, "crop": 64, "encoder": "tu-lcnet_050"}
@@ -81,9 +82,9 @@ def _hook(moment) -> None:
 
         setattr(owner, name, announced)
 
-    before(trainer.Trainer, "_step", lambda run, batch: f"{run.stage} step")
+    before(trainer.Trainer, "_optimise", lambda run, batch: f"{run.stage} step")
     before(PseudoLabels, "update", "averages")
-    before(runs, "iou", "validation")
+    before(trainer, "iou", "validation")
     before(torch, "save", "checkpoint")
     before(
         Path,
@@ -92,8 +93,8 @@ def _hook(moment) -> None:
     )
     before(trainer.Trainer, "fork", "fork")
     before(runs, "score", "scoring")
-    before(files, "write_csv", "tables")
-    before(files, "write_json", "tables")
+    before(results, "write_csv", "tables")
+    before(results, "write_json", "tables")
 
 
 def _child(
@@ -116,7 +117,7 @@ def _child(
                 os.kill(os.getpid(), hit.number)
 
     _hook(moment)
-    finished = trainer.Trainer.predictors
+    finished = runs._predictors
 
     def predictors(run):
         state = {
@@ -130,7 +131,7 @@ def _child(
         )
         return finished(run)
 
-    trainer.Trainer.predictors = predictors
+    runs._predictors = predictors
     if prepare:
         prepare()
     try:

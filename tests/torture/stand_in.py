@@ -35,10 +35,11 @@ def literal(text: str):
 def train(config: RunConfig) -> None:
     """A run, held, failed or done as its home says."""
     folder = paths.run_folder(config.profile, results.run_id(config))
-    unfinished = (
-        folder / f".notebook-{os.getpid()}.tmp.ipynb"
-    )  # as papermill's, for as long as it is at work
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".notebook-*.tmp.ipynb"):  # as `notebooks.run` does before it begins
+        left.unlink()
+    # As papermill's, for as long as it is at work.
+    unfinished = folder / f".notebook-{os.getpid()}.tmp.ipynb"
     unfinished.touch()
     note("begun", folder.name)
     while (paths.home() / "hold" / config.method).exists():

@@ -1,0 +1,157 @@
+"""ImageJ's ROIs -> items. ImageJ counts lines and points from the centres of pixels, areas from
+their corners.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
+from scipy.interpolate import CubicSpline
+
+from s2l_core.config import S2LError
+from s2l_images.items import (
+    MAX_BYTES,
+    MAX_PARTS,
+    MAX_PATH,
+    MAX_POINTS,
+    Item,
+    members,
+    new_item,
+    reading,
+)
+
+_LINES = (ROI_TYPE.LINE, ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.ANGLE)
+_AUTOMATIC = re.compile(r"(\d{4})-\d{4,}-\d{4,}(-\d+)?")  # ImageJ's names: slice, row, column
+_QUARTER = 90  # points of a quarter of an oval: within 1/100 px up to 500 px across
+_WRAP = 7  # control points by which ImageJ continues a closed spline at both ends
+_SHORTEST = 1e-3  # step of a spline's parameter between points on the same spot
+
+
+def read_rois(data: bytes, path: Path) -> Iterator[Item]:
+    """One ROI, or a set of them (.zip), in the file's order."""
+    rois = [(path.stem, data)]
+    if data[:2] == b"PK":
+        rois = members(data, ".roi", MAX_BYTES)
+    for name, content in rois:
+        with reading(f"ROI {name}"):
+            yield from _items(ImagejRoi.frombytes(content), name)
+
+
+def _items(roi: ImagejRoi, file: str) -> Iterator[Item]:
+    """The items of a ROI: one, except that points may lie on planes of their own."""
+    foreign = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
+    if foreign or roi.shape_roi_size > MAX_PATH:
+        raise S2LError(
+            f"a text, an image or over {MAX_PATH} numbers; expected a line, points or an area."
+        )
+    name, plane = roi.name or file, _plane(roi, file)
+    texts = [text for text in (roi.name, file) if not text.isdigit()]
+    texts += [str(roi.group)] if roi.group > 0 else []
+
+    if roi.roitype == ROI_TYPE.POINT:  # its stroke width is the size of its symbol
+        points = roi.coordinates()[: MAX_PARTS + 1]
+        planes = [plane] * len(points)
+        if roi.counter_positions is not None:
+            planes = [{"slice": int(n)} if n else plane for n in roi.counter_positions]
+        for number in dict.fromkeys(tuple(p.items()) for p in planes):
+            parts = [
+                [xy[None]]
+                for xy, p in zip(points, planes, strict=False)
+                if tuple(p.items()) == number
+            ]
+            width = roi.float_stroke_width or None
+            yield new_item(name, texts, False, parts, width=width, plane=dict(number))
+        return
+
+    width = roi.float_stroke_width or roi.stroke_width or None
+    if roi.roitype in _LINES:
+        line = roi.coordinates()
+        if roi.options & ROI_OPTIONS.SPLINE_FIT:
+            line = _spline(line, closed=False)
+        yield new_item(name, texts, False, [[line]], width=width, plane=plane)
+        return
+    yield new_item(name, texts, True, [_outlines(roi)], width=width, corner=0.5, plane=plane)
+
+
+def _plane(roi: ImagejRoi, file: str) -> dict[str, int]:
+    """Planes of a stack or hyperstack that a ROI lies on; old ImageJ tells them by the name alone,
+    as `RoiManager` reads it.
+    """
+    axes = {"c": roi.c_position, "z": roi.z_position, "t": roi.t_position}
+    axes = {axis: number for axis, number in axes.items() if number > 0}
+    if axes:
+        return axes
+    if roi.position > 0:
+        return {"slice": roi.position}
+    named = _AUTOMATIC.fullmatch(roi.name or file)
+    return {"slice": int(named[1])} if named and int(named[1]) else {}
+
+
+def _outlines(roi: ImagejRoi) -> list[np.ndarray]:
+    """Rings (N, 2) of (x, y) of an area."""
+    if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL) and not roi.composite:
+        return [_box(roi)]
+    rings = roi.coordinates(multi=True)
+    if roi.options & ROI_OPTIONS.SPLINE_FIT and len(rings) == 1:
+        return [_spline(rings[0], closed=True)]
+    return rings
+
+
+def _box(roi: ImagejRoi) -> np.ndarray:
+    """Outline (N, 2) of a rectangle, with rounded corners or without, or of an oval.
+
+    ImageJ fills the whole pixels that a rectangle or oval of broken numbers touches.
+    """
+    left, top, right, bottom = roi.left, roi.top, roi.right, roi.bottom
+    if roi.subpixelrect:
+        left, top = math.floor(roi.xd), math.floor(roi.yd)
+        right, bottom = math.ceil(roi.xd + roi.widthd), math.ceil(roi.yd + roi.heightd)
+    width, height = right - left, bottom - top
+    if not width > 0 < height:
+        raise S2LError(f"width {width} and height {height}; expected more than 0. Draw it again.")
+
+    # A corner is a quarter of an oval that is as large as the rounding; of a whole oval, as large
+    # as the box.
+    corner = np.zeros(2)
+    if roi.roitype == ROI_TYPE.OVAL:
+        corner = np.array([width, height]) / 2
+    elif roi.rounded_rect_arc_size > 0:
+        corner = np.minimum(roi.rounded_rect_arc_size, [width, height]) / 2
+    if not corner.any():
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+    turn = np.linspace(0, math.pi / 2, _QUARTER, endpoint=False)[:, None]
+    outline = []
+    for quarter, (x, y) in enumerate([(right, bottom), (left, bottom), (left, top), (right, top)]):
+        centre = np.array([x, y]) + corner * [(-1, -1), (1, -1), (1, 1), (-1, 1)][quarter]
+        angle = turn + quarter * math.pi / 2
+        outline.append(centre + corner * np.hstack([np.cos(angle), np.sin(angle)]))
+    return np.concatenate(outline)
+
+
+def _spline(points: np.ndarray, *, closed: bool) -> np.ndarray:
+    """The curve (M, 2) that ImageJ fits through control points (N, 2): natural cubic splines of x
+    and y.
+
+    Their parameter grows by the square root of the distance between two points. A closed curve goes
+    on at both ends for up to `_WRAP` points of the other end.
+    """
+    points = np.asarray(points, float)
+    if len(points) < 3:
+        return points
+    nodes = np.concatenate([points, points[:1]]) if closed else points
+    steps = np.linalg.norm(np.diff(nodes, axis=0), axis=1)  # pixels
+    count = max(100, int(steps.sum() / 2))
+    if not count < MAX_POINTS:
+        raise S2LError(f"a spline of {steps.sum():g} pixels. Draw it again.")
+    knots = np.concatenate([[0], np.cumsum(np.maximum(np.sqrt(steps), _SHORTEST))])
+    at = np.linspace(0, knots[-1], count)
+    if closed:
+        wrap = min(_WRAP, len(nodes) - 1)
+        knots = np.concatenate(
+            [knots[-1 - wrap : -1] - knots[-1], knots, knots[1 : wrap + 1] + knots[-1]]
+        )
+        nodes = np.concatenate([nodes[-1 - wrap : -1], nodes, nodes[1 : wrap + 1]])
+    return CubicSpline(knots, nodes, bc_type="natural")(at)
