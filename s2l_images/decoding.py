@@ -24,7 +24,7 @@ from tifffile import TIFF, TiffFile, TiffPage
 
 from s2l_core.config import S2LError
 from s2l_images.faults import Fault, Finding, listed
-from s2l_images.parsers import MAX_PIXELS
+from s2l_images.items import MAX_PIXELS
 
 MAX_BYTES_PER_PIXEL = 8
 MAX_PAGES = 100  # of a TIFF that are looked at: in a damaged one their chain may have no end
@@ -519,7 +519,7 @@ def _check_page(path: Path, page: TiffPage) -> None:
     if page.dtype is None or page.dtype.kind not in "buif":
         kind = page.dtype or f"{page.bitspersample} bits of sample format {page.sampleformat}"
         raise Fault("image-coding", path, f"numbers of {kind}")
-    if page.predictor not in (1, 2, 3):
+    if page.predictor not in (1, 2, 3) or (page.predictor > 1 and page.bitspersample % 8):
         raise Fault("image-coding", path, f"predicted by rule {int(page.predictor)}")
     if coding != 1 and coding not in TIFF.DECOMPRESSORS:
         raise Fault("image-coding", path, f"compressed by {_CODINGS[coding]}")

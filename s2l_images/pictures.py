@@ -16,8 +16,9 @@ from skimage.measure import label
 from s2l_core.config import S2LError
 from s2l_images.decoding import Pixels, read_pixels, reading
 from s2l_images.faults import Fault, Finding, listed
+from s2l_images.items import members
 from s2l_images.measured import Measured
-from s2l_images.parsers import members, size_of
+from s2l_images.parsers import size_of
 
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 LABELS = (".tif", ".tiff", ".png", ".npy", ".npz")
@@ -235,7 +236,7 @@ def read_label_mask(
     A label image with one value beside the background is taken apart into its connected pieces.
 
     Args:
-        path: PNG or TIFF.
+        path: PNG, TIFF or an array of NumPy.
         shape: of its image.
         background: the number that is no nucleus. None: 0, and an image without one is refused.
 
@@ -265,6 +266,8 @@ def read_label_mask(
 
 def _numbers(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """Whole numbers (H, W) of a label image in which nothing is painted, transparent ones 0."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        return _whole(path, _from_numpy(path, tuple(shape)))
     values, painted = _label_values(path, indexed=True)
     fit(path, values, shape)
     if painted and values.max() >= COLOUR:
@@ -282,10 +285,10 @@ def _check_background(path: Path, values: np.ndarray) -> None:
     largest = counts[labelled].max() / values.size
     empty = 1 - counts[labelled].sum() / values.size
     if empty == 0 or (empty < 0.05 and largest > 0.5):
-        order = np.argsort(-counts)[:5]
-        shares = [f"{numbers[k]} ({counts[k] / values.size:.0%})" for k in order]
-        found = f"0 is on {empty:.0%} of the image; {listed(shares)} of {len(numbers)} numbers"
-        raise Fault("mask-background", path, found)
+        order = np.argsort(-counts)
+        shares = [f"{numbers[k]} on {counts[k] / values.size:.0%}" for k in order]
+        nought = f"0 is on {empty:.0%} of the image alone" if empty else "no pixel is 0"
+        raise Fault("mask-background", path, f"{nought}, {listed(shares, 3)}")
 
 
 def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -296,11 +299,8 @@ def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
             which its caller does.
     """
     try:
-        if path.suffix.lower() in (".npy", ".npz"):
-            numbers = _whole(path, _from_numpy(path, tuple(shape)))
-        else:
-            numbers = _numbers(path, shape)
-        return _numbered(path, numbers)[0]
+        with reading(path):
+            return _numbered(path, _numbers(path, shape))[0]
     except Fault as fault:
         raise S2LError(str(fault).removeprefix(f"{path}: ")) from fault
 
@@ -322,9 +322,12 @@ def _from_numpy(path: Path, shape: tuple[int, int]) -> np.ndarray:
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    found = tuple(headers[version](stream)[0])
-    if found != shape:
-        raise Fault("label-size", path, f"shape {found}; its image {shape}")
+    found, _, kind = headers[version](stream)
+    if kind.hasobject:
+        program = "an array of Python objects, as Cellpose's _seg.npy is"
+        raise Fault("other-program", path, f"{program} (save its masks as PNG or TIFF instead)")
+    if tuple(found) != shape:
+        raise Fault("label-size", path, f"an array of shape {found}, its image {shape}")
     values = np.load(io.BytesIO(data), allow_pickle=False)
     if values.dtype.kind not in "buif":
         raise Fault("label-values", path, f"numbers of {values.dtype}")
