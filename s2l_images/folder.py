@@ -12,10 +12,11 @@ import numpy as np
 
 from s2l_core.config import digest
 from s2l_core.images import CellImage
-from s2l_images import annotations
-from s2l_images.faults import Fault, Finding, listed
+from s2l_images import annotations, image_checks
+from s2l_images.faults import Fault, Finding, listed, plain, printable
 from s2l_images.label_values import Encoding, count_values, encoding_of, read_json
 from s2l_images.pictures import (
+    LABELS,
     PICTURES,
     fit,
     read_image,
@@ -23,7 +24,14 @@ from s2l_images.pictures import (
     read_values,
     reading,
 )
-from s2l_images.places import own_encoding, own_results, own_splits, own_strokes
+from s2l_images.places import (
+    own_encoding,
+    own_results,
+    own_settings,
+    own_splits,
+    own_strokes,
+)
+from s2l_images.settings import USUAL, Settings, read_settings
 from s2l_images.strokes import Stroke, read_strokes, render
 
 KINDS = ("images", "scribbles", "masks")
@@ -109,27 +117,25 @@ def _outside(root: Path, *places: Path) -> Iterator[Finding]:
 
 def structure(listing: Listing) -> Iterator[Finding]:
     """Errors of names and places: images that are missing, twins, labels without an image."""
-    root, images = listing.root, listing.root / "images"
-    others = [own(root) for own in (own_strokes, own_encoding, own_splits, own_results)]
+    root = listing.root
+    others = [
+        own(root) for own in (own_strokes, own_encoding, own_settings, own_splits, own_results)
+    ]
     others += [*others[-1].glob("*"), others[-1] / "export" / "predicted.jsonl"]
     labels = [
         path for files in listing.files.values() for twins in files.values() for path in twins
     ]
     yield from _outside(root, *map(root.joinpath, KINDS), *others, *labels)
+    for path in labels:
+        if plain(path.name) != path.name:
+            yield Finding("name-encoding", path, f"the name {plain(path.name)} is no UTF-8")
     if not listing.ids:
-        held = sorted(
-            path.name
-            for path in (images if images.is_dir() else root).iterdir()
-            if path.name[0] != "."
-        )
-        loose = [name for name in held if name.lower().endswith(PICTURES)]
-        found = f"holds {listed(loose or held)}" if held else "holds nothing"
-        code = "images-in-root" if loose else "no-images-folder" if held else "empty-folder"
-        yield Finding("no-images", images, found) if images.is_dir() else Finding(code, root, found)
+        yield _without_images(root)
     for kind in KINDS:
         for i, files in listing.files[kind].items():
             twins = [file.name for file in files]
-            twins += [own_strokes(root).name] * (kind == "scribbles" and i in listing.strokes)
+            if kind == "scribbles" and i in listing.strokes:
+                twins.append(own_strokes(root).name)
             if len(twins) > 1:
                 yield Finding("same-stem", files[0], f"{', '.join(twins)} are of one image")
             if listing.ids and i not in listing.files["images"]:
@@ -141,6 +147,20 @@ def structure(listing: Listing) -> Iterator[Finding]:
                 )
 
 
+def _without_images(root: Path) -> Finding:
+    """Why a folder has no images, by what lies there instead."""
+    images = root / "images"
+    place = images if images.is_dir() else root
+    held = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+    loose = [name for name in held if name.lower().endswith(PICTURES)]
+    found = f"holds {listed(loose or held)}" if held else "holds nothing"
+    if images.is_dir():
+        return Finding("no-images", images, found)
+    if loose:
+        return Finding("images-in-root", root, found)
+    return Finding("no-images-folder" if held else "empty-folder", root, found)
+
+
 def sound(folder: Path) -> Listing:
     """A listing without errors of structure; the first of them is raised."""
     listing = survey(folder)
@@ -150,40 +170,82 @@ def sound(folder: Path) -> Listing:
 
 
 def read_folder(folder: Path, ids: Sequence[str] | None = None) -> list[CellImage]:
-    """Images of a folder of one's own, or those of `ids` that are there; says once how scribbles are understood.
+    """Images of a folder of one's own, or those of `ids` that are there.
+
+    How scribbles are understood is printed once, and so are the warnings that the check would give
+    on these images.
 
     Raises:
         Fault: whatever `s2l_images.input_checks` calls an error of a file.
     """
     listing = sound(folder)
+    settings = read_settings(listing.root)
     encoding = encoding_of(listing.root, {path: count_values(path) for path in listing.painted})
     if encoding.said:
         say(f"{listing.root / 'scribbles'}: {encoding.said}")
-    wanted = [i for i in listing.ids if ids is None or i in set(ids)]
+    chosen = set(listing.ids if ids is None else ids)
+    wanted = [i for i in listing.ids if i in chosen]
     counts = [count_items(listing, i, encoding) for i in wanted]
     if any(counts):
         understood = annotations.understood(sum(counts, Counter()))
         say(f"{listing.root / 'scribbles'}: {understood}")
 
-    cells = []
+    cells, looked, found = [], [], []
     for i in wanted:
-        image, _ = read_image(listing.files["images"][i][0])
-        mask, found = None, []
+        file = listing.files["images"][i][0]
+        image, remarks = read_image(file, settings.channel)
+        mask = scribbles = None
+        found += [*remarks, *image_checks.image_findings(file, image)]
+
         if i in listing.files["masks"]:
-            mask, found = read_mask(listing.files["masks"][i][0], image.shape[:2])
-        scribbles = read_scribbles(listing, i, image.shape[:2], encoding, found)
-        for finding in found:
-            if finding.level == "warning":
-                say(str(finding))
+            mask_file = listing.files["masks"][i][0]
+            mask, remarks_on_mask = read_mask(mask_file, image.shape[:2], settings)
+            found += [*remarks_on_mask, *image_checks.mask_findings(mask_file, mask)]
+
+        scribbles = read_scribbles(listing, i, image.shape[:2], encoding, found, settings)
+        if scribbles is not None:
+            found += scribble_findings(listing, i, scribbles, mask)
+        looked.append(image_checks.seen(file, image, remarks, None))
         cells.append(CellImage(i, image, mask, scribbles))
+
+    found += image_checks.compared(listing.root / "images", looked)
+    tell(listing.root, found)
     return cells
+
+
+def scribble_findings(
+    listing: Listing, i: str, scribbles: np.ndarray, mask: np.ndarray | None
+) -> list[Finding]:
+    """What is odd about the scribbles of an image, alone and beside its mask."""
+    file = listing.files["scribbles"].get(i, [own_strokes(listing.root)])[0]
+    whose = f"{i}: " if i in listing.strokes else ""
+    found = list(image_checks.scribble_findings(file, scribbles, whose))
+    if mask is not None:
+        found += image_checks.contradiction_findings(file, scribbles, mask, whose)
+    strokes = listing.strokes.get(i, ())
+    found += image_checks.stroke_findings(file, strokes, scribbles.shape, whose)
+    return found
+
+
+def tell(root: Path, found: Sequence[Finding]) -> None:
+    """Prints the warnings among findings, one line a kind, each once."""
+    kinds: dict[str, list[Finding]] = {}
+    for finding in found:
+        if finding.level == "warning":
+            kinds.setdefault(finding.code, []).append(finding)
+    for code, group in kinds.items():
+        more = f" (and {len(group) - 1} more like it)" if len(group) > 1 else ""
+        first = group[0]
+        inside = first.file.is_relative_to(root)
+        where = Path(root.name, first.file.relative_to(root)) if inside else first.file
+        say(f"warning: {code}: {where}: {first.found}{more}. {first.remedy}")
 
 
 def count_items(listing: Listing, i: str, encoding: Encoding) -> Counter[tuple[str, int]]:
     """How many items drawn on an image bear which name, and the class it was taken for; empty unless ROIs or the like.
 
     Raises:
-        Fault: see `faults.ERRORS`.
+        Fault: see `input_faults.toml`.
     """
     for path in listing.files["scribbles"].get(i, [])[:1]:
         if i not in listing.strokes and path.suffix.lower() not in PICTURES:
@@ -195,20 +257,23 @@ def count_items(listing: Listing, i: str, encoding: Encoding) -> Counter[tuple[s
 @functools.cache
 def say(text: str) -> None:
     """Prints a text the first time."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
-def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, list[Finding]]:
+def read_mask(
+    path: Path, shape: tuple[int, int], settings: Settings = USUAL
+) -> tuple[np.ndarray, list[Finding]]:
     """Instances (H, W) int32 of a label image or a file of outlines, and what was done to them.
 
     Raises:
-        Fault: see `faults.ERRORS`.
+        Fault: see `input_faults.toml`.
     """
-    if path.suffix.lower() in PICTURES:
-        return read_label_mask(path, shape)
+    if path.suffix.lower() in PICTURES + LABELS:
+        return read_label_mask(path, shape, settings.mask_background)
     found: list[Finding] = []
     with reading(path):
-        return annotations.read_instances(path, shape, found=found), found
+        instances = annotations.read_instances(path, shape, plane=settings.plane, found=found)
+        return instances, found
 
 
 def read_scribbles(
@@ -217,11 +282,12 @@ def read_scribbles(
     shape: tuple[int, int],
     encoding: Encoding,
     found: list[Finding] | None = None,
+    settings: Settings = USUAL,
 ) -> np.ndarray | None:
     """Scribbles (H, W) uint8 of 0, 1 and IGNORE of an image, or None; what was left out is appended to `found`.
 
     Raises:
-        Fault: see `findings.ERRORS`.
+        Fault: see `input_faults.toml`.
     """
     if i in listing.strokes:
         with reading(own_strokes(listing.root)):
@@ -231,13 +297,14 @@ def read_scribbles(
     path = listing.files["scribbles"][i][0]
     if path.suffix.lower() not in PICTURES:
         with reading(path):
-            return annotations.read_scribbles(path, shape, words=encoding.words, found=found)
+            return annotations.read_scribbles(
+                path, shape, words=encoding.words, plane=settings.plane, found=found
+            )
     values = read_values(path)
     fit(path, values, shape)
     known = np.array(sorted(encoding.classes))
-    return np.array([encoding.classes[value] for value in known.tolist()], np.uint8)[
-        np.searchsorted(known, values)
-    ]
+    classes = np.array([encoding.classes[value] for value in known.tolist()], np.uint8)
+    return classes[np.searchsorted(known, values)]  # (H, W)
 
 
 def split_folder(folder: Path) -> dict[str, list[str]]:
@@ -294,7 +361,7 @@ def fingerprint(folder: Path) -> str:
     """Hash of all files that are read from a folder, file times aside."""
     root = Path(folder)
     files = [path for kind in KINDS for path in (root / kind).glob("[!.]*")]
-    files += [own_encoding(root), own_splits(root)]
+    files += [own_encoding(root), own_settings(root), own_splits(root)]
     stats = {path: path.stat() for path in sorted(files) if path.is_file()}
     hashes = {
         path.relative_to(root).as_posix(): _hash(path, s.st_size, s.st_mtime_ns)

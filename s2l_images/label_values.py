@@ -41,12 +41,8 @@ def count_values(path: Path) -> Mapping[int, int]:
 
 @functools.cache
 def _counted(path: Path, *_) -> Mapping[int, int]:
-    return dict(
-        zip(
-            *(array.tolist() for array in np.unique(read_values(path), return_counts=True)),
-            strict=True,
-        )
-    )
+    values, counts = np.unique(read_values(path), return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def encoding_of(folder: Path, counts: Mapping[Path, Mapping[int, int]]) -> Encoding:

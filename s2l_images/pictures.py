@@ -1,251 +1,337 @@
-"""Image files of one's own -> arrays: images of any depth and colour, and label images with every value kept.
+"""What the pixels of a file mean: an image for the network, labels, or measurements.
 
-An image with more than 8 bits is mapped linearly, its own 0.1 and 99.9 percentiles to 0 and 255: cameras rarely fill
-their range, and one hot pixel must not decide.
+An image becomes 8 bits a colour. One with more bits is mapped linearly, its own 0.1 and 99.9
+percentiles to 0 and 255: cameras rarely fill their range, and one hot pixel must not decide.
+Images are taken as they are shown; labels and measurements are the numbers that were written, even
+where a palette or "white is zero" shows them otherwise.
 """
 
 import io
 import math
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from skimage.measure import label
-from tifffile import TiffFile, TiffPage
 
 from s2l_core.config import S2LError
-from s2l_images.faults import Fault, Finding
-from s2l_images.parsers import MAX_PIXELS, members, size_of
+from s2l_images.decoding import Pixels, read_pixels, reading
+from s2l_images.faults import Fault, Finding, listed
+from s2l_images.items import members
+from s2l_images.measured import Measured
+from s2l_images.parsers import size_of
 
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-TRANSPARENT, COLOUR = (
-    -1,
-    1 << 32,
-)  # values of label images beside numbers: no paint, and COLOUR + 0xRRGGBB
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+LABELS = (".tif", ".tiff", ".png", ".npy", ".npz")
+# Values of label images beside numbers: no paint, and COLOUR + 0xRRGGBB.
+TRANSPARENT, COLOUR = -1, 1 << 32
+LARGEST = 2**24  # a label above is renumbered: tables as long as the largest label cost memory
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Whatever a decoder stumbles over becomes one Fault: no list of their exceptions is complete."""
-    if path.exists() and not path.is_file():  # a pipe or a device has no end
-        raise Fault("unreadable-file", path, "is no file")
-    try:
-        yield
-    except Fault:
-        raise
-    except Image.DecompressionBombError as error:
-        raise Fault("image-huge", path, str(error)) from error
-    except Exception as error:
-        reason = str(error) if isinstance(error, S2LError) else f"cannot be read ({error!r:.200})"
-        raise Fault(
-            "unreadable-file", path, reason.removeprefix(f"{path}: ").rstrip(".")
-        ) from error
+def read_image(path: Path, channel: str | int | None = None) -> tuple[np.ndarray, list[Finding]]:
+    """An image (H, W, 3) uint8, and what was done to it or left out.
 
-
-def _opened(path: Path) -> tuple[bytes, Image.Image | None, TiffPage | None]:
-    """Content, the picture unless Pillow would lose some of its bits, and the page of a TIFF; nothing is decoded."""
-    if not (size := path.stat().st_size):
-        raise Fault("empty-file", path, "holds 0 bytes")
-    if size > 8 * MAX_PIXELS:
-        raise Fault("image-huge", path, f"{size:,} bytes, of {8 * MAX_PIXELS:,} at most")
-    data, picture, page, count = path.read_bytes(), None, None, 1
-    if data[:4] in _TIFF:
-        with TiffFile(io.BytesIO(data)) as tiff:
-            page = tiff.pages[0]
-            count = max(planes(tiff), page.imagedepth)
-    if (
-        page is None
-        or page.dtype is not None
-        and page.dtype.itemsize == 1
-        and _channels(page) in (1, 3)
-    ):
-        with warnings.catch_warnings(
-            action="ignore", category=Image.DecompressionBombWarning
-        ):  # refused below
-            picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF"))
-        count = getattr(picture, "n_frames", 1) if picture.format == "PNG" else count
-    width, height = picture.size if picture else (page.imagewidth, page.imagelength)
-    if width * height > MAX_PIXELS:
-        raise Fault("image-huge", path, f"{height} x {width} pixels, of {MAX_PIXELS:,} at most")
-    if count > 1:
-        raise Fault("stack", path, f"holds {count} planes")
-    if (
-        page is not None
-        and page.dtype is not None
-        and math.prod(page.shape) * page.dtype.itemsize > 8 * MAX_PIXELS
-    ):
-        raise Fault(
-            "image-huge",
-            path,
-            f"{page.shape} values of {page.dtype}, of {8 * MAX_PIXELS:,} bytes at most",
-        )
-    return data, picture, page
-
-
-def _channels(page: TiffPage) -> int:
-    """Channels of a TIFF that show something: without alpha, and without what is beside red, green and blue."""
-    return (
-        3
-        if page.photometric in (2, 6)
-        else page.samplesperpixel - sum(kind in (1, 2) for kind in page.extrasamples)
-    )
-
-
-def read_image(path: Path) -> tuple[np.ndarray, list[Finding]]:
-    """An image (H, W, 3) uint8, and what was done to it: turned, mapped to 8 bits, freed from transparency.
+    Args:
+        path: PNG, JPEG or TIFF.
+        channel: the one to be seen, by its name or its number from 1; "RGB" for the three colours
+            of an image that has more channels. None: the image is grey or in colour.
 
     Raises:
-        Fault: see `findings.ERRORS`.
+        Fault: see `input_faults.toml`.
     """
     with reading(path):
-        data, picture, page = _opened(path)
-        remarks, alpha = [], None
-        if page is not None and _channels(page) not in (1, 3):
-            raise Fault("image-channels", path, f"holds {page.samplesperpixel} channels")
-        if picture is None:
-            values, alpha = _deep(path, data, page)
-        elif picture.mode in ("CMYK", "LAB", "HSV"):
-            raise Fault("image-channels", path, f"holds {picture.mode} colours")
-        elif _deep_colour(picture, data):
-            raise Fault("image-deep-colour", path, "colour of 16 bits, of which only 8 can be read")
-        else:
-            if (turn := picture.getexif().get(0x0112, 1)) != 1:
-                remarks.append(
-                    Finding("image-turned", path, f"orientation {turn} in its EXIF data")
-                )
-            picture = ImageOps.exif_transpose(picture)
-            if picture.has_transparency_data:
-                alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-            values = np.array(picture if picture.mode[0] in "IF" else picture.convert("RGB"))
-        if values.ndim not in (2, 3) or not values.size:
-            raise Fault("unreadable-file", path, f"pixels of shape {values.shape}")
-        if alpha is not None and not alpha.any():
-            raise Fault("image-hidden", path, "every pixel is transparent")
-        if alpha is not None and (hidden := float((alpha == 0).mean())):
-            remarks.append(
-                Finding("image-transparent", path, f"{hidden:.0%} of the pixels are transparent")
-            )
+        pixels = read_pixels(path)
+        remarks = list(pixels.remarks)
+        chosen = _chosen_channels(path, pixels, channel, remarks)
+        values = _shown(pixels)[..., chosen]  # (H, W, 1 or 3)
+        remarks += _transparency(path, pixels)
+
         if values.dtype != np.uint8:
             values, low, high = _eight_bits(path, values)
-            remarks.append(
-                Finding("image-deep", path, f"{low:g} to {high:g} are mapped to 0 to 255")
-            )
-        return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2), remarks
+            found = f"{low:g} to {high:g} are mapped to 0 to 255"
+            remarks.append(Finding("image-deep", path, found))
+        if values.shape[2] == 1:
+            values = np.repeat(values, 3, axis=2)  # (H, W, 3)
+        return np.ascontiguousarray(values), remarks
 
 
-def _deep_colour(picture: Image.Image, data: bytes) -> bool:
-    """A PNG of more than 8 bits a channel, of which Pillow drops the lower ones."""
-    return picture.format == "PNG" and data[24] == 16 and data[25] != 0
+def raw_channels(path: Path) -> Measured:
+    """All channels of an image as the camera wrote them, with the size of a pixel.
+
+    Raises:
+        Fault: see `input_faults.toml`.
+    """
+    pixels = read_pixels(path)
+    unit = "um" if pixels.pixel_size else ""
+    return Measured(pixels.values, pixels.channels, pixels.pixel_size, unit)
 
 
-def _deep(path: Path, data: bytes, page: TiffPage) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels (H, W) or (H, W, 3) of a TIFF with more than 8 bits, and its alpha."""
-    values = LABELS[".tif"](data, page.shape)
-    if values.dtype.itemsize < page.dtype.itemsize:
-        raise Fault(
-            "image-deep-colour", path, "compressed colour of 16 bits, of which only 8 can be read"
-        )
-    if page.photometric == 0:  # white is zero
-        values = values.max() - values
-    values = np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
-    alpha = values[..., -1] if page.extrasamples and page.extrasamples[-1] in (1, 2) else None
-    if values.ndim > 2:
-        values = values[..., :3] if _channels(page) == 3 else values[..., 0]
-    return values, alpha
+def _chosen_channels(
+    path: Path, pixels: Pixels, channel: str | int | None, remarks: list[Finding]
+) -> list[int]:
+    """Places of the channels that are seen: one, or red, green and blue."""
+    names, count = pixels.channels, len(pixels.channels)
+    if pixels.palette is not None:
+        return [0, 1, 2]
+    shown = listed([f"{k} = {name!r}" for k, name in enumerate(names, 1)], 8)
+
+    # Without a choice, nothing may be left out.
+    constant = [pixels.values[..., k].min() == pixels.values[..., k].max() for k in range(count)]
+    if channel is None:
+        if count == 1 or (count == 3 and pixels.colour):
+            return list(range(count))
+        if pixels.colour and all(constant[3:]):
+            found = f"{count} channels ({shown}); those after blue are empty and left out"
+            remarks.append(Finding("channels-left-out", path, found))
+            return [0, 1, 2]
+        raise Fault("image-channels", path, f"holds {count} channels: {shown}")
+
+    if pixels.colour and str(channel).casefold() == "rgb":
+        chosen = [0, 1, 2]
+    elif isinstance(channel, str):
+        alike = [k for k, name in enumerate(names) if name.casefold() == channel.casefold()]
+        if names == ("",):  # a channel that was saved alone lost its name
+            alike = [0]
+        chosen = alike[:1]
+    else:
+        chosen = [channel - 1] if 1 <= channel <= count else []
+    if not chosen:
+        raise Fault("no-such-channel", path, f"has no channel {channel!r} but {shown}")
+    if len(chosen) < count:
+        left = listed([repr(name) for k, name in enumerate(names) if k not in chosen], 8)
+        remarks.append(Finding("channels-left-out", path, f"{channel!r} is read, {left} is not"))
+    return chosen
+
+
+def _transparency(path: Path, pixels: Pixels) -> list[Finding]:
+    if pixels.opacity is None:
+        return []
+    if not pixels.opacity.any():
+        raise Fault("image-hidden", path, "every pixel is transparent")
+    hidden = float((pixels.opacity == 0).mean())
+    if not hidden:
+        return []
+    found = f"{hidden:.0%} of the pixels are transparent"
+    return [Finding("image-transparent", path, found)]
+
+
+def _shown(pixels: Pixels) -> np.ndarray:
+    """Values (H, W, C) as a viewer shows them: bright is large, colours are red, green, blue."""
+    values = pixels.values
+    if pixels.palette is not None:
+        return pixels.palette[values[..., 0]]
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if pixels.white_is_zero:
+        if values.dtype.kind == "u":
+            values = values.dtype.type(2**pixels.bits - 1) - values
+        else:
+            values = values.max().astype(np.float64) - values
+    if values.dtype == np.uint8 and pixels.bits < 8:
+        values = values * (255 / (2**pixels.bits - 1))
+        values = np.rint(values).astype(np.uint8)
+    return values
 
 
 def _eight_bits(path: Path, values: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Values as uint8, and those that became 0 and 255."""
-    if bad := int((~np.isfinite(values)).sum()):
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
         raise Fault("image-not-finite", path, f"{bad} pixels are NaN or infinite")
     low, high = np.percentile(values, (0.1, 99.9)).tolist()
     if low == high:  # a few spots on nothing
         low, high = float(values.min()), float(values.max())
-    scaled = values.astype(np.float32)  # and no copy more
+    if not math.isfinite(high - low):
+        raise Fault("image-not-finite", path, f"values from {low:g} to {high:g}")
+
+    # Single precision holds numbers of 16 bits exactly; larger ones would lose their differences.
+    small = values.dtype.itemsize <= 2
+    scaled = values.astype(np.float32 if small else np.float64)
     scaled -= low
     scaled *= 255 / ((high - low) or 1)
     return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8), low, high
 
 
+# Labels
+
+
 def read_values(path: Path, *, indexed: bool = False) -> np.ndarray:
-    """A label image (H, W) int64: numbers, TRANSPARENT, or COLOUR + 0xRRGGBB where red, green and blue differ.
+    """A label image (H, W) int64: numbers, TRANSPARENT, or COLOUR + 0xRRGGBB where red, green and
+    blue differ.
 
     Args:
         path: PNG or TIFF.
-        indexed: the palette of a PNG means numbers, not the colours that are seen. That of a TIFF always does, as
-            ImageJ's; a pixel that is less than half opaque is transparent.
+        indexed: the palette of a PNG means numbers, not the colours that are seen. That of a TIFF
+            always does, as ImageJ's; a pixel that is less than half opaque is transparent.
 
     Raises:
-        Fault: see `findings.ERRORS`.
+        Fault: see `input_faults.toml`.
     """
     with reading(path):
-        data, picture, page = _opened(path)
-        if (
-            path.suffix.lower() in (".jpg", ".jpeg")
-            or picture
-            and picture.format not in ("PNG", "TIFF")
-        ):
-            raise Fault("label-jpeg", path, "a JPEG")
-        if page is not None and page.samplesperpixel == 1:
-            values = LABELS[".tif"](data, page.shape)
-        elif picture is None or _deep_colour(picture, data):
-            raise Fault("label-values", path, "several channels of more than 8 bits")
-        elif picture.mode in ("1", "L", "P" if indexed else "L") or picture.mode[0] in "IF":
-            values = np.asarray(picture)
-        else:
-            red, green, blue, alpha = np.moveaxis(
-                np.asarray(picture.convert("RGBA")).astype(np.int64), 2, 0
-            )
-            grey = (red == green) & (green == blue)
-            values = np.where(grey, red, COLOUR + (red << 16) + (green << 8) + blue)
-            return np.where(alpha < 128, TRANSPARENT, values)
-        if values.ndim != 2 or not values.size:
-            raise Fault("unreadable-file", path, f"pixels of shape {values.shape}")
-        if values.dtype.kind not in "bu" and (
-            bad := int((~((values >= 0) & (values % 1 == 0))).sum())
-        ):
-            raise Fault(
-                "label-values",
-                path,
-                f"{bad} pixels of {values.dtype} are negative or no whole numbers",
-            )
+        values, painted = _label_values(path, indexed)
+        if not painted and values.max() >= COLOUR:
+            raise Fault("label-values", path, f"numbers up to {values.max()}")
         return values.astype(np.int64)
 
 
-def read_label_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, list[Finding]]:
+def _label_values(path: Path, indexed: bool) -> tuple[np.ndarray, bool]:
+    """Whole numbers (H, W) of any type, TRANSPARENT among them, and whether they may be colours."""
+    pixels = read_pixels(path)
+    if pixels.lossy:
+        raise Fault("label-jpeg", path, f"a {pixels.form} compressed as JPEG")
+    values = pixels.values
+    if pixels.palette is not None and pixels.form == "PNG" and not indexed:
+        values = pixels.palette[values[..., 0]]
+    elif values.shape[2] == 1:
+        numbers = _whole(path, values[..., 0])
+        if pixels.opacity is not None and (pixels.opacity < 0.5).any():
+            numbers = np.where(pixels.opacity < 0.5, TRANSPARENT, numbers.astype(np.int64))
+        return numbers, False
+    elif not pixels.colour or values.shape[2] > 3:
+        raise Fault("label-values", path, f"{values.shape[2]} channels")
+
+    # Grey that was saved as colour is its grey value.
+    red, green, blue = np.moveaxis(_whole(path, values).astype(np.int64), 2, 0)
+    grey = (red == green) & (green == blue)
+    shift = max(pixels.bits - 8, 0)  # of 16 bits, the upper eight name the colour
+    colour = (red >> shift << 16) + (green >> shift << 8) + (blue >> shift)
+    found = np.where(grey, red, COLOUR + colour)
+    if pixels.opacity is not None:
+        found = np.where(pixels.opacity < 0.5, TRANSPARENT, found)
+    return found, True
+
+
+def _whole(path: Path, values: np.ndarray) -> np.ndarray:
+    """The values, which must be whole numbers from 0."""
+    if values.dtype.kind in "bu":
+        return values
+    bad = int((~((values >= 0) & (values % 1 == 0))).sum())
+    if bad:
+        found = f"{bad} pixels of {values.dtype} are negative or no whole numbers"
+        raise Fault("label-values", path, found)
+    if values.dtype.kind == "f":
+        if values.max(initial=0) > 2**53:
+            raise Fault("label-values", path, f"numbers up to {values.max():g}")
+        return values.astype(np.int64)
+    return values
+
+
+def _numbered(path: Path, values: np.ndarray) -> tuple[np.ndarray, list[Finding]]:
+    """Labels (H, W) int32; where they are large they are numbered 1, 2, ... in their order."""
+    largest = int(values.max(initial=0))
+    if largest <= LARGEST:
+        return values.astype(np.int32), []
+    known, places = np.unique(values, return_inverse=True)
+    first = 0 if known[0] == 0 else 1
+    count = len(known) - 1 + first
+    found = f"{count} labels up to {largest} are numbered 1 to {count} in their order"
+    numbers = (places.reshape(values.shape) + first).astype(np.int32)
+    return numbers, [Finding("mask-renumbered", path, found)]
+
+
+def read_label_mask(
+    path: Path, shape: tuple[int, int], background: int | None = None
+) -> tuple[np.ndarray, list[Finding]]:
     """Instances (H, W) int32 of a label image, and a remark where nuclei had to be counted.
 
-    A label image with one value beside 0 is taken apart into its connected pieces.
+    A label image with one value beside the background is taken apart into its connected pieces.
+
+    Args:
+        path: PNG, TIFF or an array of NumPy.
+        shape: of its image.
+        background: the number that is no nucleus. None: 0, and an image without one is refused.
 
     Raises:
-        Fault: see `findings.ERRORS`.
+        Fault: see `input_faults.toml`.
     """
-    values = read_values(path, indexed=True)
+    with reading(path):
+        values = _numbers(path, shape)
+        if background is None:
+            _check_background(path, values)
+        elif background:
+            values = np.where(values == background, 0, values)
+
+        instances, remarks = _numbered(path, values)
+        numbers, counts = np.unique(instances[instances > 0], return_counts=True)
+        if len(numbers) > 3 and numbers[-1] == 255 and 2 * counts[-1] > counts.sum():
+            found = f"0, 255 and {len(numbers) - 1} values between, as a smoothed mask has"
+            raise Fault("mask-smooth", path, found)
+        if len(numbers) == 1:
+            pieces, count = label(instances, return_num=True)
+            if count > 1:
+                share = counts[0] / instances.size
+                found = f"0 and {numbers[0]} only, in {count} pieces on {share:.0%} of the image"
+                return pieces.astype(np.int32), [Finding("mask-binary", path, found)]
+        return instances, remarks
+
+
+def _numbers(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Whole numbers (H, W) of a label image in which nothing is painted, transparent ones 0."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        return _whole(path, _from_numpy(path, tuple(shape)))
+    values, painted = _label_values(path, indexed=True)
     fit(path, values, shape)
-    if values.max() >= COLOUR:
-        raise Fault("mask-colours", path, f"{np.unique(values[values >= COLOUR]).size} colours")
-    if values.max() >= 2**31:
-        raise Fault("label-values", path, f"numbers up to {values.max()}")
-    instances = np.maximum(values, 0).astype(np.int32)
-    numbers, counts = np.unique(instances[instances > 0], return_counts=True)
-    if len(numbers) > 3 and numbers[-1] == 255 and 2 * counts[-1] > counts.sum():
-        raise Fault(
-            "mask-smooth",
-            path,
-            f"0, 255 and {len(numbers) - 1} values between, as a smoothed mask has",
-        )
-    if len(numbers) == 1:
-        pieces, count = label(instances, return_num=True)
-        if count > 1:
-            found = f"0 and {numbers[0]} only, in {count} pieces"
-            return pieces.astype(np.int32), [Finding("mask-binary", path, found)]
-    return instances, []
+    if painted and values.max() >= COLOUR:
+        colours = len(np.unique(values[values >= COLOUR]))
+        raise Fault("mask-colours", path, f"{colours} colours")
+    return np.maximum(values, 0)
+
+
+def _check_background(path: Path, values: np.ndarray) -> None:
+    """Asks whether a number other than 0 is the background, as in ilastik's segmentations."""
+    numbers, counts = np.unique(values, return_counts=True)
+    labelled = numbers > 0
+    if not labelled.any():
+        return
+    largest = counts[labelled].max() / values.size
+    empty = 1 - counts[labelled].sum() / values.size
+    if empty == 0 or (empty < 0.05 and largest > 0.5):
+        order = np.argsort(-counts)
+        shares = [f"{numbers[k]} on {counts[k] / values.size:.0%}" for k in order]
+        nought = f"0 is on {empty:.0%} of the image alone" if empty else "no pixel is 0"
+        raise Fault("mask-background", path, f"{nought}, {listed(shares, 3)}")
+
+
+def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A label image (H, W) int32, of TIFF, PNG or NumPy.
+
+    Raises:
+        S2LError: not of the image's shape, or no whole numbers from 0. It does not name the file,
+            which its caller does.
+    """
+    try:
+        with reading(path):
+            return _numbered(path, _numbers(path, shape))[0]
+    except Fault as fault:
+        raise S2LError(str(fault).removeprefix(f"{path}: ")) from fault
+
+
+def _from_numpy(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """An array of NumPy's, bare or alone in an archive; never a pickled object."""
+    size, limit = size_of(path), 8 * math.prod(shape) + 2**20
+    if size > limit:
+        found = f"{size} bytes; at most {limit} fit an image of {shape}"
+        raise S2LError(f"{found}. Save one plane without extras.")
+    data = path.read_bytes()
+    if data[:2] == b"PK":
+        ((_, data),) = members(data, ".npy", 8 * math.prod(shape) + 2**16)
+
+    # The shape stands in the header; nothing larger than the image is made.
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    found, _, kind = headers[version](stream)
+    if kind.hasobject:
+        program = "an array of Python objects, as Cellpose's _seg.npy is"
+        raise Fault("other-program", path, f"{program} (save its masks as PNG or TIFF instead)")
+    if tuple(found) != shape:
+        raise Fault("label-size", path, f"an array of shape {found}, its image {shape}")
+    values = np.load(io.BytesIO(data), allow_pickle=False)
+    if values.dtype.kind not in "buif":
+        raise Fault("label-values", path, f"numbers of {values.dtype}")
+    return values
 
 
 def fit(path: Path, labels: np.ndarray, shape: tuple[int, int]) -> None:
@@ -253,76 +339,3 @@ def fit(path: Path, labels: np.ndarray, shape: tuple[int, int]) -> None:
     if labels.shape != tuple(shape):
         sizes = [" x ".join(map(str, size)) for size in (labels.shape, shape)]
         raise Fault("label-size", path, f"{sizes[0]} pixels, its image {sizes[1]}")
-
-
-def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A label image (H, W) int32; S2LError unless it has the image's shape and whole numbers from 0."""
-    if (size := size_of(path)) > (limit := 8 * math.prod(shape) + 2**20):
-        raise S2LError(
-            f"{size} bytes; at most {limit} fit an image of {shape}. Save one plane without extras."
-        )
-    plane = LABELS[path.suffix.lower()](path.read_bytes(), tuple(shape))
-    if (
-        plane.dtype.kind not in "buif"
-        or not ((plane >= 0) & (plane < 2**31) & (plane % 1 == 0)).all()
-    ):
-        raise S2LError(
-            f"values of type {plane.dtype}; expected labels, whole numbers from 0 to {2**31 - 1}."
-        )
-    return plane.astype(np.int32)
-
-
-def planes(tiff: TiffFile) -> int:
-    """Planes of a TIFF, up to 100, reduced copies aside: in a damaged one the chain of pages may have no end."""
-    full = sum(not page.is_reduced for page in islice(tiff.pages, 100))
-    return max((tiff.imagej_metadata or {}).get("images", 1), full)
-
-
-def _same(found: Sequence[int], shape: tuple[int, int]) -> None:
-    """Before anything of that size is decoded."""
-    if tuple(found) != shape:
-        raise S2LError(
-            f"shape {tuple(found)}; expected {shape} like the image. Save one plane with one channel."
-        )
-
-
-def _numpy(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """An array of NumPy's, bare or alone in an archive; never a pickled object."""
-    if data[:2] == b"PK":
-        ((_, data),) = members(data, ".npy", 8 * math.prod(shape) + 2**16)
-    version = np.lib.format.read_magic(stream := io.BytesIO(data))
-    header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    _same(header(stream)[0], shape)
-    return np.load(io.BytesIO(data), allow_pickle=False)
-
-
-def _picture(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """PNG, and TIFF of up to 32 bits."""
-    with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as picture:
-        bands = len(picture.getbands())
-        _same((picture.height, picture.width) + (bands,) * (bands > 1), shape)
-        return np.asarray(picture)
-
-
-def _tiff(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """TIFF of any depth, as ImageJ and napari save it; what tifffile cannot unpack is left to Pillow."""
-    with TiffFile(io.BytesIO(data)) as tiff:
-        page, count = tiff.pages[0], planes(tiff)
-        _same(page.shape if count == 1 else (count, *page.shape), shape)
-        if (limit := math.prod(page.chunks) * page.dtype.itemsize) > 16 * math.prod(shape) + 2**20:
-            raise S2LError("its tiles are larger than itself. Save it again, in strips.")
-        if page.compression not in (1, 8, 32946):
-            return _picture(data, shape)
-        strips = (
-            zip(page.dataoffsets, page.databytecounts, strict=True) if page.compression > 1 else ()
-        )
-        for offset, count in strips:
-            if zlib.decompressobj().decompress(data[offset : offset + count], limit + 1)[limit:]:
-                raise S2LError("a strip unpacks to more than it should. Save it again.")
-        return page.asarray()
-
-
-LABELS = {".tif": _tiff, ".tiff": _tiff, ".png": _picture, ".npy": _numpy, ".npz": _numpy}

@@ -25,3 +25,8 @@ def own_encoding(folder: Path) -> Path:
 def own_splits(folder: Path) -> Path:
     """Which images of such a folder train, validate and test, where its owner decides."""
     return Path(folder) / "splits.json"
+
+
+def own_settings(folder: Path) -> Path:
+    """Which channel, which plane and which background such a folder's files have."""
+    return Path(folder) / "folder.toml"

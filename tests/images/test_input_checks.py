@@ -3,6 +3,7 @@ reading and training stop where it says so.
 """
 
 import dataclasses
+import errno
 import io
 import re
 import struct
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ from conftest import ROOT
 from s2l_core.batches import TrainingSet
 from s2l_core.config import IGNORE, RunConfig, S2LError, seed_for
 from s2l_images import input_checks
-from s2l_images.faults import ERRORS, KINDS, LEVELS, Finding
+from s2l_images.faults import KINDS, LEVELS, Finding
 from s2l_images.input_checks import check_folder, main, report
 from s2l_images.places import own_splits
 from s2l_images.strokes import Stroke, write_strokes
@@ -62,30 +64,6 @@ def header(height, width, depth=8, colour=2):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def lzw(array):
-    """A TIFF with LZW compression, which tifffile alone cannot read, in codes of 9 bits."""
-    data, codes = array.tobytes(), []
-    for start in range(0, len(data), 200):
-        codes += [256, *data[start : start + 200]]
-    bits = "".join(f"{code:09b}" for code in [*codes, 257])
-    packed = bytes(int(bits[k : k + 8].ljust(8, "0"), 2) for k in range(0, len(bits), 8))
-    file = io.BytesIO(tiff(array, photometric="rgb", rowsperstrip=len(array), metadata=None))
-    with tifffile.TiffFile(file) as opened:
-        places = {
-            name: opened.pages[0].tags[name].valueoffset for name in ("Compression", "StripOffsets")
-        }
-        places["StripByteCounts"] = opened.pages[0].tags["StripByteCounts"].valueoffset
-    whole = bytearray(file.getvalue())
-    for name, value in {
-        "Compression": 5,
-        "StripOffsets": len(whole),
-        "StripByteCounts": len(packed),
-    }.items():
-        kind = "<H" if name == "Compression" else "<I"
-        struct.pack_into(kind, whole, places[name], value)
-    return bytes(whole) + packed
-
-
 def turned():
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -102,7 +80,13 @@ def geojson(*features):
     """Features of (kind of object, class, top, left, side, more about it); the class may be None."""
     found = []
     for kind, name, top, left, side, more in features:
-        ring = [[left, top], [left + side, top], [left + side, top + side], [left, top + side], [left, top]]
+        ring = [
+            [left, top],
+            [left + side, top],
+            [left + side, top + side],
+            [left, top + side],
+            [left, top],
+        ]
         about = {"objectType": kind, "classification": name and {"name": name}}
         geometry = {"type": "Polygon", "coordinates": [ring]}
         found.append({"type": "Feature", "geometry": geometry, "properties": about} | more)
@@ -125,6 +109,26 @@ def strokes(**images):
     return lambda file: write_strokes(file, images, {})
 
 
+def not_utf8(file):
+    """A name as a memory stick of an old PC holds it; a Mac's file system has no such names."""
+    if sys.platform == "darwin":
+        pytest.skip("this file system knows UTF-8 only: names that are none were not tried")
+    with open(bytes(file.parent) + b"/Pr\xe4parat.png", "wb") as stream:
+        stream.write(png(RGB // 2))
+
+
+def paged(*pages, reduced=False):
+    """A TIFF of several pages; `reduced`: all but those of the size of the first are marked as copies."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for number, page in enumerate(pages):
+            writer.write(
+                page, photometric="rgb", subfiletype=int(reduced and number > 0), metadata=None
+            )
+    return file.getvalue()
+
+
+FOUR = np.dstack([RGB, GREY])
 OLD = {"images/a.png": None, "scribbles/a.png": None}
 BOTH = {"scribbles/a.png": None, "scribbles/b.png": None}
 LINE = [Stroke(1, 3.0, ((5, 5), (5, 30)))]
@@ -145,6 +149,9 @@ CASES = {
         ({"masks/a_mask.png": LABELS}, "masks/a_mask.png: no image is called 'a_mask'; images/ has a"),
         ({"scribbles/z.png": OURS}, "scribbles/z.png: no image is called 'z'; images/ has a, b"),
     ],
+    "name-encoding": [
+        ({"images/x.png": not_utf8}, r"the name Pr\xe4parat.png is no UTF-8; expected"),
+    ],
     "link-outside": [
         ({"images/c.png": link}, "images/c.png: a link to "),
         ({"scribbles/b.png": None, "scribbles/strokes.json": lambda file: file.symlink_to("/etc/hosts")}, "/etc/hosts"),
@@ -162,13 +169,30 @@ CASES = {
         ({"scribbles.json": "foreground = 1"}, "cannot be read"),
         ({"scribbles.json": '"fg"'}, "holds 'fg'"),
     ],
+    "bad-settings": [
+        ({"folder.toml": "chanel = 1"}, "folder.toml: holds 'chanel'; expected channel ="),
+        ({"folder.toml": "channel = 0"}, "folder.toml: channel = 0; expected"),
+        ({"folder.toml": "channel = DAPI"}, "folder.toml: cannot be read"),
+    ],
+    "no-access": [],
+    "git-lfs-pointer": [
+        ({"images/a.png": b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"}, "Git LFS"),
+    ],
+    "web-page": [({"masks/a.png": b"\n<!DOCTYPE html><html><head>"}, "masks/a.png: a web page")],
+    "other-format": [
+        ({"images/a.png": b"ZISRAWFILE" + bytes(99)}, "images/a.png: a Zeiss CZI file; expected PNG"),
+        ({"scribbles/a.png": png(GREY, format="GIF")}, "scribbles/a.png: a GIF picture"),
+        ({"masks/a.tif": b"area,mean\n1,2\n"}, "masks/a.tif: text ('area,mean"),
+    ],
     "empty-file": [
         ({"images/a.png": b""}, "images/a.png: holds 0 bytes"),
         ({"masks/a.tif": b""}, "masks/a.tif: holds 0 bytes"),
     ],
     "unreadable-file": [
         ({"images/a.png": png(RGB)[:200]}, "images/a.png: cannot be read"),
-        ({"images/a.png": b"<html>"}, "images/a.png: cannot be read"),
+        ({"images/a.png": bytes(900)}, "images/a.png: 900 bytes, all of them 0"),
+        ({"images/a.png": b"\1\2\3\4 this is no image"}, "images/a.png: cannot be read (it begins with"),
+        ({"images/a.png": None, "images/a.tif": tiff(RGB)[:-400]}, "images/a.tif: "),
         ({"images/a.png": lambda file: file.symlink_to("gone.png")}, "images/a.png: cannot be read"),
         ({"scribbles/a.png": png(OURS)[:60]}, "scribbles/a.png: cannot be read"),
         ({**BOTH, "scribbles/a.zip": imagej(), "scribbles.json": {"foreground": "x", "background": "nuclei"},
@@ -194,19 +218,32 @@ CASES = {
     ],
     "stack": [
         ({"images/a.png": None, "images/a.tif": tiff(np.stack([GREY] * 4), photometric="minisblack")}, "4 planes"),
-        ({"images/a.png": None, "images/a.tif": tiff(np.stack([LABELS] * 2), imagej=True)}, "2 planes"),
+        ({"images/a.png": None, "images/a.tif": tiff(np.stack([LABELS] * 2), imagej=True,
+                                                     metadata={"axes": "ZYX"})}, "2 planes"),
         ({"images/a.png": png(Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(RGB[::-1])])},
          "a.png: holds 2 planes"),
         ({"masks/a.tif": tiff(np.stack([LABELS] * 3), photometric="minisblack")}, "masks/a.tif: holds 3 planes"),
+        ({"images/a.png": None, "images/a.tif": paged(RGB[::2, ::2], RGB)}, "2 pages of 20 x 24 and 40 x 48"),
+        ({"images/a.png": None, "images/a.tif": paged(RGB[::2, ::2], RGB, reduced=True)}, "40 x 48 pixels is larger"),
     ],
     "image-channels": [
-        ({"images/a.png": None, "images/a.jpg": png(Image.new("CMYK", SHAPE[::-1]), format="JPEG")}, "CMYK colours"),
         ({"images/a.png": None, "images/a.tif": tiff(np.dstack([GREY] * 5), photometric="minisblack",
-                                                     planarconfig="contig")}, "holds 5 channels"),
+                                                     planarconfig="contig")}, "holds 5 channels: 1 = 'channel 1'"),
+        ({"images/a.png": None, "images/a.tif": tiff(np.stack([LABELS, RAMP.astype(np.uint16)]), imagej=True,
+                                                     metadata={"axes": "CYX", "Labels": ["DAPI", "GFP"]})},
+         "holds 2 channels: 1 = 'DAPI', 2 = 'GFP'"),
     ],
-    "image-deep-colour": [
-        ({"images/a.png": header(*SHAPE, 16)}, "colour of 16 bits, of which only 8"),
-        ({"images/a.png": None, "images/a.tif": lzw(RGB.astype(np.uint16) * 9)}, "compressed colour of 16 bits"),
+    "no-such-channel": [
+        ({"folder.toml": 'channel = "DAPI"'}, "has no channel 'DAPI' but 1 = 'red', 2 = 'green', 3 = 'blue'"),
+    ],
+    "image-colours": [
+        ({"images/a.png": None, "images/a.jpg": png(Image.new("CMYK", SHAPE[::-1]), format="JPEG")}, "CMYK colours"),
+        ({"images/a.png": None, "images/a.tif": tiff(ALPHA, photometric="separated", planarconfig="contig")},
+         "CMYK colours"),
+    ],
+    "image-coding": [
+        ({"images/a.png": None, "images/a.tif": tiff(GREY, compression="jpegxl")}, "compressed by jpegxl"),
+        ({"images/a.png": None, "images/a.tif": tiff((RAMP * 1j).astype(np.complex64))}, "numbers of complex64"),
     ],
     "image-not-finite": [
         ({"images/a.png": None, "images/a.tif": tiff(np.where(RAMP < 5, np.nan, RAMP).astype(np.float32))}, "5 pixels"),
@@ -228,8 +265,8 @@ CASES = {
         ({"masks/a.tif": tiff(np.where(INSTANCES, np.nan, 0).astype(np.float32))}, "236 pixels of float32"),
         ({"masks/a.tif": tiff(np.where(INSTANCES, 0.7, 0))}, "236 pixels of float64 are negative or no whole numbers"),
         ({"masks/a.tif": tiff((INSTANCES - 1).astype(np.int16))}, "1684 pixels of int16"),
-        ({"masks/a.tif": tiff(INSTANCES.astype(np.uint32) + 2**31)}, "numbers up to 2147483948"),
-        ({"masks/a.tif": tiff(RGB.astype(np.uint16), photometric="rgb")}, "several channels of more than 8 bits"),
+        ({"scribbles/a.png": None, "scribbles/a.tif": tiff(OURS.astype(np.int64) << 40)}, "numbers up to 2803"),
+        ({"masks/a.tif": tiff(np.dstack([LABELS] * 2), photometric="minisblack", planarconfig="contig")}, "2 channels"),
     ],
     "scribble-binary": [
         ({"scribbles/a.png": BINARY, "scribbles/b.png": BINARY}, "a.png: holds 0 (1,880 px), 255 (40 px); expected"),
@@ -253,6 +290,10 @@ CASES = {
     "scribble-one-sided": [({"scribbles/a.png": FOREGROUND, "scribbles/b.png": FOREGROUND}, "no background in any")],
     "mask-colours": [({"masks/a.png": RGB * (INSTANCES > 0)[..., None].astype(np.uint8)}, "masks/a.png: 236 colours")],
     "mask-smooth": [({"masks/a.png": SMOOTH}, "0, 255 and 9 values between")],
+    "mask-background": [
+        ({"masks/a.tif": tiff(np.uint8(1 + (INSTANCES > 0)))}, "no pixel is 0, 1 on 88%, 2 on 12%; expected 0"),
+        ({"masks/a.tif": tiff(np.where(RAMP < 9, 0, 1 + INSTANCES).astype(np.uint16))}, "0 is on 0% of the image alone"),
+    ],
     "wrong-folder-name": [({"Mask/a.png": LABELS}, "Mask: a folder Mask/"), ({"labels/a.png": LABELS}, "labels/")],
     "wrong-place": [({"images/old/c.png": RGB}, "images/old: a folder"), ({"c.png": RGB}, "an image beside images/")],
     "unsupported-suffix": [
@@ -261,7 +302,17 @@ CASES = {
     ],
     "case-twins": [({"images/C.png": RGB // 2, "images/c.tif": tiff(GREY // 2 + 99)}, "images: C, c")],
     "odd-name": [({"images/c .png": RGB // 2}, "the name 'c '"), ({"images/-c.png": RGB // 2}, "the name '-c'")],
-    "image-turned": [({"images/c.jpg": turned()}, "orientation 3 in its EXIF data")],
+    "channels-left-out": [
+        ({"images/a.png": None, "images/a.tif": tiff(FOUR, photometric="rgb", extrasamples=["unspecified"]),
+          "folder.toml": "channel = 'RGB'"}, "'RGB' is read, 'channel 4' is not"),
+        ({"images/a.png": None, "images/a.tif": tiff(ALPHA, photometric="rgb", extrasamples=["unspecified"])},
+         "those after blue are empty and left out"),
+    ],
+    "planes-missing": [
+        ({"images/a.png": None, "images/a.tif": tiff(GREY, description="ImageJ=1.54f\nimages=5\nslices=5\n",
+                                                     metadata=None)}, "ImageJ description promises 5 planes, 1 is"),
+    ],
+    "image-turned": [({"images/c.jpg": turned()}, "orientation 3; expected")],
     "image-tiny": [({"images/c.png": RGB[:16]}, "images/c.png: 16 x 48 pixels; expected 32")],
     "image-constant": [({"images/c.png": RGB * 0 + 90}, "every pixel is 90")],
     "image-dark": [({"images/c.png": RGB // 12}, "99.9 % of the values are at most 20")],
@@ -296,7 +347,9 @@ CASES = {
     ],
     "mask-binary": [({"masks/a.png": (LABELS > 0).astype(np.uint8) * 255}, "0 and 255 only, in 2 pieces")],
     "mask-empty": [({"masks/a.png": LABELS * 0}, "masks/a.png: no nucleus")],
-    "mask-no-background": [({"masks/a.png": LABELS + 30}, "100% of it is labelled")],
+    "mask-no-background": [
+        ({"masks/a.png": np.where(RAMP > 20, 1 + RAMP % 48 // 12, 0).astype(np.uint16)}, "99% of it is labelled"),
+    ],
     "mask-pieces": [({"masks/a.png": np.where(LABELS == 300, 1, LABELS).astype(np.uint16)},
                      "1 of 2 labels lie in pieces (1)")],
     "mask-merged": [
@@ -308,6 +361,12 @@ CASES = {
     "hidden-file": [({"images/._a.png": b"x", "masks/Thumbs.db": b"x"}, "images/._a.png: a file of the system")],
     "image-deep": [({**OLD, "images/b.png": None, "images/b.tif": tiff(RAMP.astype(np.uint16))}, "1.919 to 1917.08")],
     "image-transparent": [({"images/a.png": np.dstack([RGB, np.uint8(255 * (RAMP % 4 > 0))])}, "25% of the pixels")],
+    "pages-left-out": [
+        ({"images/a.png": None, "images/a.tif": paged(RGB, RGB[::2, ::2], reduced=True)}, "1 smaller copies or masks"),
+    ],
+    "mask-renumbered": [
+        ({"masks/a.tif": tiff(INSTANCES.astype(np.uint32) * 9_000_000)}, "3 labels up to 2700000000 are numbered 1 to 3"),
+    ],
     "unlabelled-image": [({"images/c.png": RGB // 2}, "images/c.png: no label")],
     "mask-only": [({"images/c.png": RGB // 2, "masks/c.png": LABELS}, "images/c.png: a mask, no scribbles")],
     "scribble-encoding": [
@@ -365,6 +424,8 @@ def codes(found, level):
 # what such folders cannot help but be as well
 BESIDE = {
     "image-constant": {"mixed-colour"},
+    "planes-missing": {"mixed-colour"},
+    "mask-renumbered": {"scribble-contradicts-mask"},
     "case-twins": {"mixed-colour"},
     "mask-specks": {"mask-pieces"},
     "mask-no-background": {"scribble-contradicts-mask", "mask-pieces"},
@@ -388,7 +449,7 @@ def test_every_kind_is_found_and_explained(tmp_path, code, example):
     said = [str(finding) for finding in found if finding.code == code]
     assert any(message in text for text in said), "\n".join(map(str, found))
     assert all(str(folder) in text for text in said)
-    if KINDS[code][0] == "error":
+    if KINDS[code].level == "error":
         assert codes(found, "error") == {code}
         with pytest.raises(S2LError) as caught:
             prepare(folder)
@@ -430,6 +491,19 @@ def test_every_kind_has_its_example_and_its_row():
         and len(KINDS) >= 30
         and list(LEVELS) == ["error", "warning", "note"]
     )
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """Root may read all, so the system's answer is made up."""
+    folder = bad_folder(tmp_path, {})
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    found = [finding for finding in check_folder(folder) if finding.code == "no-access"]
+    assert {finding.file.name for finding in found} == {"a.png", "b.png"}
+    assert "may not be read (Permission denied)" in str(found[0])
 
 
 def test_all_faults_are_told_at_once(tmp_path):
@@ -487,8 +561,10 @@ def test_the_check_holds_one_image_at_a_time(tmp_path, monkeypatch):
             if getattr(self, "own", False):  # a view of it has no such mark
                 alive.pop()
 
-    def tracked(path, read=input_checks.read_image):
-        image, remarks = read(path)
+    read = input_checks.read_image
+
+    def tracked(path, channel):
+        image, remarks = read(path, channel)
         image = image.view(Tracked)
         image.own = True
         alive.append(1)
@@ -524,6 +600,8 @@ def test_damage_never_raises_and_is_never_read_unseen(tmp_path, name):
             assert codes(found, "error")
 
 
-def test_every_error_has_somewhere_to_go():
-    assert all(expected and remedy.endswith(".") for expected, remedy in ERRORS.values())
+def test_every_finding_has_somewhere_to_go():
+    for code, kind in KINDS.items():
+        assert kind.level in LEVELS and kind.remedy.endswith((".", "?")), code
+        assert kind.expected or kind.level == "note", code
     assert dataclasses.fields(Finding)[0].name == "code" and own_splits(ROOT).parent == ROOT
