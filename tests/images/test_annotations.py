@@ -254,7 +254,9 @@ def test_strokes_come_back_exactly(kind, strokes):
         assert lines(path) == strokes
         found = read_scribbles(path, SHAPE)
     if len(strokes) == 1:
-        wider, thinner = (render([replace(strokes[0], width=strokes[0].width + d)], SHAPE) for d in (1e-4, -1e-4))
+        wider, thinner = (
+            render([replace(strokes[0], width=strokes[0].width + d)], SHAPE) for d in (1e-4, -1e-4)
+        )
         assert ((found != IGNORE) <= (wider != IGNORE)).all()
         assert ((thinner != IGNORE) <= (found != IGNORE)).all()
 
@@ -671,7 +673,10 @@ def test_areas_are_filled_by_the_even_odd_rule(points, lattice):
     expected = np.zeros(SHAPE, bool)
     for r, c in np.ndindex(SHAPE):
         for (y0, x0), (y1, x1) in zip(line, np.roll(line, -1, axis=0), strict=True):
-            if min(y0, y1) < r <= max(y0, y1) and x0 + (r - y0) * ((x1 - x0) / (y1 - y0)) + 1e-8 < c:
+            if (
+                min(y0, y1) < r <= max(y0, y1)
+                and x0 + (r - y0) * ((x1 - x0) / (y1 - y0)) + 1e-8 < c
+            ):
                 expected[r, c] ^= True
     found = np.zeros(SHAPE, bool)
     for run in inside([line], SHAPE, lambda work: None):
@@ -765,7 +770,7 @@ BILLION = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><Annotations
             qupath(feature("Polygon", [[[1, 1], [2, 1e300], [5, 5]]])),
             "numbers below 1e.09",
         ),
-                ("a.geojson", qupath(feature("Polygon", [[1, 2], [3, 4]])), "coordinates of shape"),
+        ("a.geojson", qupath(feature("Polygon", [[1, 2], [3, 4]])), "coordinates of shape"),
         ("a.geojson", qupath(feature("Polygon", "abc")), "cannot be read"),
         (
             "a.geojson",

@@ -322,9 +322,7 @@ def _aperio(kind: str = "0") -> bytes:
     points = "".join(
         f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((2, 4), (8.5, 4), (8.5, 10), (2, 10))
     )
-    region = (
-        f'<Region Id="1" Type="{kind}" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
-    )
+    region = f'<Region Id="1" Type="{kind}" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
     annotation = (
         f'<Annotation Id="1" Name="nuclei"><Regions>{region}{region}</Regions></Annotation>'
     )
