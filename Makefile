@@ -36,7 +36,7 @@ CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DAT
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)") $(if $(ROTATIONS),rotations="$(ROTATIONS)")
 
-.PHONY: help install reproduce readings dry-run verify bench bench-full test test-slurm torture lab lint format data site clean
+.PHONY: help install reproduce readings dry-run verify bench bench-full test test-quick test-slurm torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -65,6 +65,9 @@ verify: .venv/.installed ## compute every committed number anew from the runs' s
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
 	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --durations=10
 
+test-quick: .venv/.installed ## run the tests of the method alone: at most two minutes on two cores
+	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile tests/core
+
 test-slurm: .venv/.installed ## run profile smoke on a real Slurm of its own (Linux, root, slurm-wlm, munge); writes docs/faults.md
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m slurm
 
@@ -74,9 +77,12 @@ torture: .venv/.installed ## harm KILLS small runs, batches, 20,000 files, every
 lab: .venv/.installed ## open the notebooks in JupyterLab
 	$(IN_VENV) $(PY) -m jupyterlab notebooks
 
-lint: .venv/.installed ## check code and notebooks
+lint: .venv/.installed ## check code and notebooks: layout, direction of imports, dependencies, types of the core
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	@.venv/bin/lint-imports
+	@.venv/bin/deptry --no-ansi .
+	$(PY) -m mypy
 
 format: .venv/.installed ## fix the layout of code and notebooks, and empty the notebooks
 	$(PY) -m ruff check --fix .

@@ -141,10 +141,12 @@ def _eigenvalues(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> list[np.ndarray
 
 
 def chroma(image: np.ndarray) -> float:
+    """How colourful an image (H, W, 3) is: the mean distance of its channels, 0 where it is grey."""
     return float(np.ptp(image, axis=2).mean())
 
 
 def check_image(image: np.ndarray, name: str) -> None:
+    """Raises an S2LError unless the image is (H, W, 3) uint8; the error calls it `name`."""
     if (
         not isinstance(image, np.ndarray)
         or image.dtype != np.uint8
