@@ -1,4 +1,4 @@
-"""What is wrong with a folder of one's own, before anything is trained: `python -m s2l_images.input_checks FOLDER`.
+"""What is wrong with a folder of one's own, before anything is trained: `s2l check FOLDER`.
 
 Errors are what reading and training stop at; warnings and notes are what they would not notice. All kinds are in
 `faults.KINDS` and, explained, in `docs/bad_inputs.md`. One image is in memory at a time.
@@ -7,7 +7,6 @@ Errors are what reading and training stop at; warnings and notes are what they w
 import difflib
 import hashlib
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,7 +73,9 @@ def check_folder(folder: Path) -> list[Finding]:
             with _noted([]):  # what is wrong with a file is noted when it is drawn
                 items += count_items(listing, i, encoding)
         if items:
-            found.append(Finding("scribble-encoding", listing.root / "scribbles", understood(items)))
+            found.append(
+                Finding("scribble-encoding", listing.root / "scribbles", understood(items))
+            )
         seen: list[_Seen] = []
         for i in listing.ids:
             with _noted(found):
@@ -330,18 +331,3 @@ def report(folder: Path, found: Sequence[Finding]) -> str:
     counts = {level: sum(finding.level == level for finding in found) for level in LEVELS}
     totals = ", ".join(f"{count} {level}{'s' * (count != 1)}" for level, count in counts.items())
     return "\n".join([*lines, f"{folder}: {totals}. Each is explained in docs/bad_inputs.md."])
-
-
-def main(arguments: list[str]) -> int:
-    """Prints the report of a folder; 1 where there is an error, else 0."""
-    if len(arguments) != 1:
-        print("usage: python -m s2l_images.input_checks FOLDER", file=sys.stderr)
-        return 2
-    folder = Path(arguments[0]).expanduser()
-    found = check_folder(folder)
-    print(report(folder, found))
-    return int(any(finding.level == "error" for finding in found))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
