@@ -1,16 +1,13 @@
-"""Training in rounds on a folder of one's own: draw, let it learn, correct, go on. Scribbles are
-all it needs.
+"""Training in rounds on a folder of one's own: draw, let it learn, correct, go on.
 
-`python -m s2l_images.rounds MODEL FOLDER` predicts a whole folder with what was learned;
-`--pixel-size 0.25` adds micrometres to its tables.
+`s2l predict MODEL FOLDER` predicts a whole folder with what was learned.
 """
 
-import argparse
 import contextlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +18,13 @@ from safetensors import safe_open
 from s2l_core.checkpoints import kept, save_model
 from s2l_core.config import RunConfig, S2LError, digest
 from s2l_core.images import CellImage
-from s2l_core.inference import pick_device, predict
+from s2l_core.inference import pick_device, predict, uncertainty
 from s2l_core.model import ScribbleUNet
 from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
 from s2l_images import exports
 from s2l_images.faults import Fault, listed
 from s2l_images.folder import read_folder, sound, split_folder
-from s2l_images.measured import Measured
 from s2l_images.pictures import read_image
 from s2l_images.places import own_results
 from s2l_images.sizes import chosen_min_size, nuclei
@@ -170,6 +166,33 @@ def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
     return model, config
 
 
+JOURNAL = "predicted.jsonl"
+KINDS = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the prediction of one image came to.
+
+    Attributes:
+        key: hash of the model, the image and the settings that it was made with.
+        nuclei: how many were found.
+        dropped: how many objects were too small to be kept.
+        holes: how many holes are as large as a nucleus, and were left open.
+        unsure: share of the pixels whose probability is nearer to one half than to 0 or 1.
+    """
+
+    key: str
+    nuclei: int
+    dropped: int
+    holes: int
+    unsure: float
+
+
+class ImagesLeftOut(S2LError):
+    """Some images could not be read; all others were predicted."""
+
+
 def predict_folder(
     file: Path,
     folder: Path,
@@ -178,48 +201,46 @@ def predict_folder(
     min_size: int | None = None,
     pixel_size: float | None = None,
 ) -> Path:
-    """Predicts all images of a folder, one in memory at a time; stopped or killed, the next call
-    goes on from there.
+    """Predicts all images of a folder, one in memory at a time; a call goes on where another ended.
 
     Each image leaves its nuclei as NAME.tif, .zip (ImageJ), .geojson (QuPath) and .csv, and then a
-    line in `predicted.jsonl`: its name, and a hash of model, image and settings. What has its line
-    is not predicted again.
+    line in `predicted.jsonl`. An image whose line is there already, for the same model, pixels and
+    settings, is skipped.
 
     Args:
         file: a `model.safetensors`.
-        folder: with `images/`, as `load_dataset` reads it; scribbles and masks are left alone.
+        folder: with `images/`, as `load_dataset` reads it. Nothing is written there if `target` is
+            given.
         target: where it goes; None: `export/` in `own_results`.
-        min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see `chosen_min_size`.
-            How many objects are dropped is printed.
+        min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see
+            `chosen_min_size`. How many objects are dropped is printed.
         pixel_size: micrometres. None: what the image file tells, if anything.
 
     Returns:
-        The target.
+        The target; `predictions` says what is in it.
 
     Raises:
-        S2LError: a fault of model or folder; another process at work there; images that cannot be
-            read, after all others were predicted.
+        S2LError: a fault of model or folder; a target that cannot be written; another process at
+            work there.
+        ImagesLeftOut: images that cannot be read, after all others were predicted.
     """
-    (model, _), images = load_model(file), sound(folder).files["images"]
+    model, _ = load_model(file)
     if min_size is None:
         min_size, reason = chosen_min_size(folder, file)
         print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
-    model.to(
-        pick_device(), memory_format=torch.channels_last
-    )  # an eighth faster: benchmarks, `options`
-    target, settings = (
-        target or own_results(folder) / "export",
-        [digest(file, 64), min_size, pixel_size],
-    )
-    target.mkdir(parents=True, exist_ok=True)
-    faults, dropped, holes = [], 0, 0
-    with _journal(target / "predicted.jsonl") as (done, note):
-        for number, (name, (image_file, *_)) in enumerate(sorted(images.items()), 1):
-            key, whole = (
-                digest([*settings, digest(image_file, 64)], 16),
-                [target / f"{name}{kind}" for kind in KINDS],
-            )
-            if done.get(name) != key or not all(path.exists() for path in whole):
+    images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
+
+    # Memory in channels-last order makes the network an eighth faster (benchmarks, `options`).
+    model.to(pick_device(), memory_format=torch.channels_last)
+    settings = [digest(file, 64), min_size, pixel_size]
+    target = _writable(target or own_results(folder) / "export")
+
+    faults = []
+    with _journal(target / JOURNAL) as (done, note):
+        for number, (name, image_file) in enumerate(images.items(), 1):
+            key = digest([*settings, digest(image_file, 64)], 16)
+            whole = all((target / f"{name}{kind}").exists() for kind in KINDS)
+            if not (whole and name in done and done[name].key == key):
                 try:
                     image, _ = read_image(image_file)
                 except Fault as fault:
@@ -228,84 +249,109 @@ def predict_folder(
                 probability = predict(model, image)
                 kept = nuclei(probability, min_size)
                 found = kept.instances
-                dropped, holes = dropped + kept.dropped, holes + kept.holes
-                exports.write_label_tiff(whole[0], found, pixel_size)
-                exports.write_rois(whole[1], found)
-                exports.write_geojson(whole[2], found, probability)
-                measured = Measured(image, ("red", "green", "blue"))
-                exports.write_cells(whole[3], found, measured, pixel_size=pixel_size)
-                note(name, key)
+                _write(target / name, found, probability, image, pixel_size)
+                count = int(found.max(initial=0))
+                note(name, Predicted(key, count, kept.dropped, kept.holes, _unsure(probability)))
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
+        found_here = [done[name] for name in images if name in done]
+
+    dropped = sum(one.dropped for one in found_here)
+    holes = sum(one.holes for one in found_here)
     if dropped:
         print(f"{folder.name}: {dropped} objects under {min_size} px were dropped", flush=True)
     if holes:
         print(f"{folder.name}: {holes} holes as large as a nucleus were left open", flush=True)
     if faults:
-        raise S2LError(f"{len(faults)} of {len(images)} images were left out: {listed(faults, 3)}")
+        raise ImagesLeftOut(
+            f"{len(faults)} of {len(images)} images were left out: {listed(faults, 3)}"
+        )
     return target
 
 
-KINDS = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
+def predictions(target: Path) -> dict[str, Predicted]:
+    """What `predict_folder` noted in its target: image -> `Predicted`, the least sure image first.
+
+    Raises:
+        S2LError: another process predicts there, or the notes are damaged.
+    """
+    with _journal(target / JOURNAL) as (done, _):
+        return dict(sorted(done.items(), key=lambda entry: (-entry[1].unsure, entry[0])))
+
+
+def _writable(target: Path) -> Path:
+    """Makes the folder of the results.
+
+    Raises:
+        S2LError: nothing can be written there.
+    """
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / JOURNAL).touch()
+    except OSError as error:
+        raise S2LError(
+            f"{target}: cannot be written ({error.strerror}). Name another folder: --to FOLDER."
+        ) from error
+    return target
+
+
+def _write(
+    stem: Path,
+    found: np.ndarray,
+    probability: np.ndarray,
+    image: np.ndarray,
+    pixel_size: float | None,
+) -> None:
+    """The four files of an image; `stem` is their path without the ending."""
+    tiff, rois, geojson, table = (stem.with_name(f"{stem.name}{kind}") for kind in KINDS)
+    exports.write_label_tiff(tiff, found)
+    exports.write_rois(rois, found)
+    exports.write_geojson(geojson, found, probability)
+    exports.write_cells(table, found, image, pixel_size)
+
+
+def _unsure(probability: np.ndarray) -> float:
+    """Share of the pixels whose probability (H, W) lies between .25 and .75."""
+    return round(float((uncertainty(probability) > 0.5).mean()), 6)
 
 
 @contextlib.contextmanager
-def _journal(file: Path) -> Iterator[tuple[dict[str, str], Callable]]:
-    """What was noted in a file before, and a function that notes more; a line cut short by a kill
-    counts as none.
+def _journal(file: Path) -> Iterator[tuple[dict[str, Predicted], Callable]]:
+    """What was noted in a file before, and a function that notes more.
+
+    A line cut short by a kill counts as none.
     """
     with file.open("a+", encoding="utf-8") as stream:
         if not lock_descriptor(stream.fileno(), blocking=False):
             raise S2LError(
                 f"{file}: another process predicts here. Wait for it, or choose another target."
             )
+
+        # Names are written as ASCII, so that those that are no UTF-8 survive as well.
         stream.seek(0)
         try:
             text = stream.read()
             whole = text[: text.rfind("\n") + 1]
-            done = dict(json.loads(line) for line in whole.splitlines())
+            done = dict(map(_noted, whole.splitlines()))
         except (ValueError, TypeError, RecursionError) as error:
             raise S2LError(
                 f"{file}: not what was noted here ({error!r:.100}). Delete it and begin anew."
             ) from error
         stream.truncate(len(whole.encode()))
 
-        def note(name: str, key: str) -> None:
-            stream.write(json.dumps([name, key]) + "\n")
+        def note(name: str, predicted: Predicted) -> None:
+            stream.write(json.dumps([name, *astuple(predicted)]) + "\n")
             stream.flush()
+            done[name] = predicted
 
         yield done, note
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Predicts all images of a folder; says where the results are, or what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m s2l_images.rounds", description=main.__doc__)
-    parser.add_argument("model", type=Path, help="a model.safetensors")
-    parser.add_argument("folder", type=Path, help="with images/")
-    parser.add_argument(
-        "--pixel-size", type=float, metavar="MICROMETRES", help="adds columns in micrometres"
-    )
-    parser.add_argument(
-        "--min-size",
-        type=int,
-        metavar="PIXELS",
-        help="the smallest nucleus that is kept (a third of the smallest drawn)",
-    )
-    given = parser.parse_args(arguments)
-    try:
-        print(
-            predict_folder(
-                given.model.expanduser(),
-                given.folder.expanduser(),
-                min_size=given.min_size,
-                pixel_size=given.pixel_size,
-            )
-        )
-    except S2LError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _noted(line: str) -> tuple[str, Predicted]:
+    """One line of the journal; one of an older version, a name and a key only, matches no key."""
+    name, key, *counts = json.loads(line)
+    if not counts:
+        return name, Predicted("", 0, 0, 0, 0.0)
+    *numbers, unsure = counts
+    found, dropped, holes = map(int, numbers)
+    return name, Predicted(str(key), found, dropped, holes, float(unsure))
