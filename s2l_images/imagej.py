@@ -35,21 +35,25 @@ def read_rois(data: bytes, path: Path) -> Iterator[Item]:
     rois = [(path.stem, data)]
     if data[:2] == b"PK":
         rois = members(data, ".roi", MAX_BYTES)
-    for name, content in rois:
-        with reading(f"ROI {name}"):
-            yield from _items(ImagejRoi.frombytes(content), name)
+    for file, content in rois:
+        with reading(f"ROI {file}"):
+            roi = ImagejRoi.frombytes(content)
+            name = roi.name or file
+            # The name of a lone file is that of its image, and tells no class.
+            texts = [] if name.isdigit() or name == path.stem else [name]
+            yield from _items(roi, name, texts)
 
 
-def _items(roi: ImagejRoi, file: str) -> Iterator[Item]:
+def _items(roi: ImagejRoi, name: str, texts: list[str]) -> Iterator[Item]:
     """The items of a ROI: one, except that points may lie on planes of their own."""
     foreign = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
     if foreign or roi.shape_roi_size > MAX_PATH:
         raise S2LError(
             f"a text, an image or over {MAX_PATH} numbers; expected a line, points or an area."
         )
-    name, plane = roi.name or file, _plane(roi, file)
-    texts = [text for text in (roi.name, file) if not text.isdigit()]
-    texts += [str(roi.group)] if roi.group > 0 else []
+    plane = _plane(roi, name)
+    if roi.group > 0:
+        texts = [*texts, str(roi.group)]
 
     if roi.roitype == ROI_TYPE.POINT:  # its stroke width is the size of its symbol
         points = roi.coordinates()[: MAX_PARTS + 1]
@@ -76,7 +80,7 @@ def _items(roi: ImagejRoi, file: str) -> Iterator[Item]:
     yield new_item(name, texts, True, [_outlines(roi)], width=width, corner=0.5, plane=plane)
 
 
-def _plane(roi: ImagejRoi, file: str) -> dict[str, int]:
+def _plane(roi: ImagejRoi, name: str) -> dict[str, int]:
     """Planes of a stack or hyperstack that a ROI lies on; old ImageJ tells them by the name alone,
     as `RoiManager` reads it.
     """
@@ -86,7 +90,7 @@ def _plane(roi: ImagejRoi, file: str) -> dict[str, int]:
         return axes
     if roi.position > 0:
         return {"slice": roi.position}
-    named = _AUTOMATIC.fullmatch(roi.name or file)
+    named = _AUTOMATIC.fullmatch(name)
     return {"slice": int(named[1])} if named and int(named[1]) else {}
 
 

@@ -254,7 +254,9 @@ def test_strokes_come_back_exactly(kind, strokes):
         assert lines(path) == strokes
         found = read_scribbles(path, SHAPE)
     if len(strokes) == 1:
-        wider, thinner = (render([replace(strokes[0], width=strokes[0].width + d)], SHAPE) for d in (1e-4, -1e-4))
+        wider, thinner = (
+            render([replace(strokes[0], width=strokes[0].width + d)], SHAPE) for d in (1e-4, -1e-4)
+        )
         assert ((found != IGNORE) <= (wider != IGNORE)).all()
         assert ((thinner != IGNORE) <= (found != IGNORE)).all()
 
@@ -283,9 +285,7 @@ def test_imagej_areas_count_from_corners(tmp_path, kind):
 
 
 def test_imagej_rectangles_and_ovals(tmp_path):
-    path = saved(
-        tmp_path, "bg.roi", imagej_roi(RECT, bounds=(2, 3, 6, 8))
-    )  # the file's name tells the class
+    path = saved(tmp_path, "a.roi", imagej_roi(RECT, bounds=(2, 3, 6, 8), name="bg"))
     np.testing.assert_array_equal(read_scribbles(path, SHAPE), box(2, 3, 6, 8, 0))
     subpixel = imagej_roi(
         RECT,
@@ -671,7 +671,10 @@ def test_areas_are_filled_by_the_even_odd_rule(points, lattice):
     expected = np.zeros(SHAPE, bool)
     for r, c in np.ndindex(SHAPE):
         for (y0, x0), (y1, x1) in zip(line, np.roll(line, -1, axis=0), strict=True):
-            if min(y0, y1) < r <= max(y0, y1) and x0 + (r - y0) * ((x1 - x0) / (y1 - y0)) + 1e-8 < c:
+            if (
+                min(y0, y1) < r <= max(y0, y1)
+                and x0 + (r - y0) * ((x1 - x0) / (y1 - y0)) + 1e-8 < c
+            ):
                 expected[r, c] ^= True
     found = np.zeros(SHAPE, bool)
     for run in inside([line], SHAPE, lambda work: None):
@@ -765,7 +768,7 @@ BILLION = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><Annotations
             qupath(feature("Polygon", [[[1, 1], [2, 1e300], [5, 5]]])),
             "numbers below 1e.09",
         ),
-                ("a.geojson", qupath(feature("Polygon", [[1, 2], [3, 4]])), "coordinates of shape"),
+        ("a.geojson", qupath(feature("Polygon", [[1, 2], [3, 4]])), "coordinates of shape"),
         ("a.geojson", qupath(feature("Polygon", "abc")), "cannot be read"),
         (
             "a.geojson",
