@@ -28,9 +28,9 @@ from s2l_core.trainer import Trainer
 from s2l_images import exports
 from s2l_images.faults import Fault, listed
 from s2l_images.folder import read_folder, sound, split_folder
-from s2l_images.measured import Measured
-from s2l_images.pictures import read_image
+from s2l_images.pictures import raw_channels, read_image
 from s2l_images.places import own_results
+from s2l_images.settings import read_settings
 from s2l_images.sizes import chosen_min_size, nuclei
 
 UPDATES = 6  # parts of a round: how often there is something to watch
@@ -189,8 +189,8 @@ def predict_folder(
         file: a `model.safetensors`.
         folder: with `images/`, as `load_dataset` reads it; scribbles and masks are left alone.
         target: where it goes; None: `export/` in `own_results`.
-        min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see `chosen_min_size`.
-            How many objects are dropped is printed.
+        min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see
+            `chosen_min_size`. How many objects are dropped is printed.
         pixel_size: micrometres. None: what the image file tells, if anything.
 
     Returns:
@@ -201,6 +201,7 @@ def predict_folder(
             read, after all others were predicted.
     """
     (model, _), images = load_model(file), sound(folder).files["images"]
+    channel = read_settings(folder).channel
     if min_size is None:
         min_size, reason = chosen_min_size(folder, file)
         print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
@@ -209,7 +210,7 @@ def predict_folder(
     )  # an eighth faster: benchmarks, `options`
     target, settings = (
         target or own_results(folder) / "export",
-        [digest(file, 64), min_size, pixel_size],
+        [digest(file, 64), min_size, pixel_size, channel],
     )
     target.mkdir(parents=True, exist_ok=True)
     faults, dropped, holes = [], 0, 0
@@ -221,19 +222,19 @@ def predict_folder(
             )
             if done.get(name) != key or not all(path.exists() for path in whole):
                 try:
-                    image, _ = read_image(image_file)
+                    image, _ = read_image(image_file, channel)
+                    measured = raw_channels(image_file)
                 except Fault as fault:
                     faults.append(fault)
                     continue
                 probability = predict(model, image)
                 kept = nuclei(probability, min_size)
-                found = kept.instances
                 dropped, holes = dropped + kept.dropped, holes + kept.holes
-                exports.write_label_tiff(whole[0], found, pixel_size)
-                exports.write_rois(whole[1], found)
-                exports.write_geojson(whole[2], found, probability)
-                measured = Measured(image, ("red", "green", "blue"))
-                exports.write_cells(whole[3], found, measured, pixel_size=pixel_size)
+                size = exports.micrometres(measured) if pixel_size is None else pixel_size
+                exports.write_label_tiff(whole[0], kept.instances, size)
+                exports.write_rois(whole[1], kept.instances)
+                exports.write_geojson(whole[2], kept.instances, probability)
+                exports.write_cells(whole[3], kept.instances, measured, pixel_size=size)
                 note(name, key)
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
