@@ -25,8 +25,10 @@ from s2l_core.trainer import Trainer
 from s2l_images import exports
 from s2l_images.faults import Fault, listed
 from s2l_images.folder import read_folder, sound, split_folder
-from s2l_images.pictures import read_image
+from s2l_images.measured import Measured
+from s2l_images.pictures import raw_channels, read_image
 from s2l_images.places import own_results
+from s2l_images.settings import read_settings
 from s2l_images.sizes import chosen_min_size, nuclei
 
 UPDATES = 6  # parts of a round: how often there is something to watch
@@ -232,7 +234,8 @@ def predict_folder(
 
     # Memory in channels-last order makes the network an eighth faster (benchmarks, `options`).
     model.to(pick_device(), memory_format=torch.channels_last)
-    settings = [digest(file, 64), min_size, pixel_size]
+    channel = read_settings(folder).channel
+    settings = [digest(file, 64), min_size, pixel_size, channel]
     target = _writable(target or own_results(folder) / "export")
 
     faults = []
@@ -242,14 +245,15 @@ def predict_folder(
             whole = all((target / f"{name}{kind}").exists() for kind in KINDS)
             if not (whole and name in done and done[name].key == key):
                 try:
-                    image, _ = read_image(image_file)
+                    image, _ = read_image(image_file, channel)
+                    measured = raw_channels(image_file)
                 except Fault as fault:
                     faults.append(fault)
                     continue
                 probability = predict(model, image)
                 kept = nuclei(probability, min_size)
                 found = kept.instances
-                _write(target / name, found, probability, image, pixel_size)
+                _write(target / name, found, probability, measured, pixel_size)
                 count = int(found.max(initial=0))
                 note(name, Predicted(key, count, kept.dropped, kept.holes, _unsure(probability)))
             if number % max(1, len(images) // 10) == 0:
@@ -299,15 +303,16 @@ def _write(
     stem: Path,
     found: np.ndarray,
     probability: np.ndarray,
-    image: np.ndarray,
+    measured: Measured,
     pixel_size: float | None,
 ) -> None:
     """The four files of an image; `stem` is their path without the ending."""
     tiff, rois, geojson, table = (stem.with_name(f"{stem.name}{kind}") for kind in KINDS)
-    exports.write_label_tiff(tiff, found)
+    size = exports.micrometres(measured) if pixel_size is None else pixel_size
+    exports.write_label_tiff(tiff, found, size)
     exports.write_rois(rois, found)
     exports.write_geojson(geojson, found, probability)
-    exports.write_cells(table, found, image, pixel_size)
+    exports.write_cells(table, found, measured, pixel_size=size)
 
 
 def _unsure(probability: np.ndarray) -> float:
