@@ -74,9 +74,7 @@ def check_folder(folder: Path) -> list[Finding]:
             with _noted([]):  # what is wrong with a file is noted when it is drawn
                 items += count_items(listing, i, encoding)
         if items:
-            found.append(
-                Finding("scribble-encoding", listing.root / "scribbles", understood(items))
-            )
+            found.append(Finding("scribble-encoding", listing.root / "scribbles", understood(items)))
         seen: list[_Seen] = []
         for i in listing.ids:
             with _noted(found):
