@@ -25,12 +25,12 @@ from s2l_core.inference import pick_device, predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
-from s2l_images import exports
+from s2l_images import exports, image_checks
 from s2l_images.faults import Fault, listed
-from s2l_images.folder import read_folder, sound, split_folder
-from s2l_images.measured import Measured
-from s2l_images.pictures import read_image
+from s2l_images.folder import read_folder, sound, split_folder, tell
+from s2l_images.pictures import raw_channels, read_image
 from s2l_images.places import own_results
+from s2l_images.settings import read_settings
 from s2l_images.sizes import chosen_min_size, nuclei
 
 UPDATES = 6  # parts of a round: how often there is something to watch
@@ -207,12 +207,14 @@ def predict_folder(
     model.to(
         pick_device(), memory_format=torch.channels_last
     )  # an eighth faster: benchmarks, `options`
+    own = read_settings(folder)
     target, settings = (
         target or own_results(folder) / "export",
-        [digest(file, 64), min_size, pixel_size],
+        [digest(file, 64), min_size, pixel_size, own.channel],
     )
     target.mkdir(parents=True, exist_ok=True)
     faults, dropped, holes = [], 0, 0
+    looked, warnings = [], []
     with _journal(target / "predicted.jsonl") as (done, note):
         for number, (name, (image_file, *_)) in enumerate(sorted(images.items()), 1):
             key, whole = (
@@ -221,22 +223,27 @@ def predict_folder(
             )
             if done.get(name) != key or not all(path.exists() for path in whole):
                 try:
-                    image, _ = read_image(image_file)
+                    image, remarks = read_image(image_file, own.channel)
+                    measured = raw_channels(image_file)
                 except Fault as fault:
                     faults.append(fault)
                     continue
+                warnings += [*remarks, *image_checks.image_findings(image_file, image)]
+                looked.append(image_checks.seen(image_file, image, remarks, None))
                 probability = predict(model, image)
                 kept = nuclei(probability, min_size)
                 found = kept.instances
                 dropped, holes = dropped + kept.dropped, holes + kept.holes
-                exports.write_label_tiff(whole[0], found, pixel_size)
+                exports.write_label_tiff(
+                    whole[0], found, pixel_size or exports.micrometres(measured)
+                )
                 exports.write_rois(whole[1], found)
                 exports.write_geojson(whole[2], found, probability)
-                measured = Measured(image, ("red", "green", "blue"))
                 exports.write_cells(whole[3], found, measured, pixel_size=pixel_size)
                 note(name, key)
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
+    tell(folder, [*warnings, *image_checks.compared(folder / "images", looked)])
     if dropped:
         print(f"{folder.name}: {dropped} objects under {min_size} px were dropped", flush=True)
     if holes:

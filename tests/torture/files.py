@@ -239,7 +239,9 @@ def _pictures() -> list[Reader]:
         "deep.png": _pillow(deep, "PNG"),
         "grey.png": _pillow(rgb[..., 0], "PNG"),
     }
-    pngs |= {"alpha.png": _pillow(np.dstack([rgb, rgb[..., 0]]), "PNG")}
+    pngs |= {
+        "alpha.png": _pillow(np.dstack([rgb, 255 * (rgb[..., 0] > 50)]).astype(np.uint8), "PNG")
+    }
     planes = {
         "8.png": _pillow(labels.astype(np.uint8), "PNG"),
         "16.png": _pillow(labels.astype(np.uint16), "PNG"),
@@ -322,9 +324,7 @@ def _aperio(kind: str = "0") -> bytes:
     points = "".join(
         f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((2, 4), (8.5, 4), (8.5, 10), (2, 10))
     )
-    region = (
-        f'<Region Id="1" Type="{kind}" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
-    )
+    region = f'<Region Id="1" Type="{kind}" NegativeROA="0" Text=""><Vertices>{points}</Vertices></Region>'
     annotation = (
         f'<Annotation Id="1" Name="nuclei"><Regions>{region}{region}</Regions></Annotation>'
     )
