@@ -31,12 +31,14 @@ endif
 IN_VENV = PATH="$$PWD/.venv/bin:$$PATH" $(WHOLE_DATA)
 AT_ONCE = $(if $(filter slurm,$(ON)),$(if $(filter command,$(firstword $(origin JOBS))),--jobs $(JOBS)),--cores $(JOBS))
 SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --workflow-profile workflow/profiles/$(ON) $(AT_ONCE)
+# a line for each run instead of Snakemake's own messages: workflow/snakemake_logger_plugin_s2l
+BATCH = PYTHONPATH="workflow$${PYTHONPATH:+:$$PYTHONPATH}" $(SNAKEMAKE) --logger s2l
 CLUSTER = $(if $(CORES),cores=$(CORES)) $(if $(GPUS),gpus=$(GPUS)) $(if $(HOURS),hours=$(HOURS))
 CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)") $(if $(ROTATIONS),rotations="$(ROTATIONS)")
 
-.PHONY: help install reproduce readings dry-run verify bench bench-full test test-slurm torture lab lint format data site clean
+.PHONY: help install reproduce readings dry-run verify bench bench-full test test-quick test-slurm torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -50,20 +52,23 @@ help: ## list the targets
 install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)
 
 reproduce: .venv/.installed ## run the missing runs of a profile and print Table 1 (demo: minutes, no data needed)
-	$(SNAKEMAKE) --quiet host rules $(CONFIG)
-	$(PY) -m s2l_paper.table1 $(PROFILE)
+	$(BATCH) $(CONFIG)
+	$(PY) -m s2l_paper tables $(PROFILE)
 
 readings: .venv/.installed ## run the missing runs of notebook 09: each reading of the paper varied alone, and budgets
-	$(SNAKEMAKE) --quiet host rules --config profile=$(PROFILE) $(CLUSTER) readings=1
+	$(BATCH) --config profile=$(PROFILE) $(CLUSTER) readings=1
 
 dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 	$(SNAKEMAKE) --dry-run --quiet host reason $(CONFIG)
 
 verify: .venv/.installed ## compute every committed number anew from the runs' scores; needs no data
-	$(PY) -m s2l_paper.verify
+	$(PY) -m s2l_paper verify
 
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
 	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --durations=10
+
+test-quick: .venv/.installed ## run the tests of the method alone: at most two minutes on two cores
+	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile tests/core
 
 test-slurm: .venv/.installed ## run profile smoke on a real Slurm of its own (Linux, root, slurm-wlm, munge); writes docs/faults.md
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m slurm
@@ -74,9 +79,12 @@ torture: .venv/.installed ## harm KILLS small runs, batches, 20,000 files, every
 lab: .venv/.installed ## open the notebooks in JupyterLab
 	$(IN_VENV) $(PY) -m jupyterlab notebooks
 
-lint: .venv/.installed ## check code and notebooks
+lint: .venv/.installed ## check code and notebooks: layout, direction of imports, dependencies, types of the core
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	@.venv/bin/lint-imports
+	@.venv/bin/deptry --no-ansi .
+	$(PY) -m mypy
 
 format: .venv/.installed ## fix the layout of code and notebooks, and empty the notebooks
 	$(PY) -m ruff check --fix .
@@ -84,7 +92,7 @@ format: .venv/.installed ## fix the layout of code and notebooks, and empty the 
 	$(PY) -m nbstripout --keep-id notebooks/*.ipynb
 
 data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/raw)
-	$(PY) -m s2l_paper.sources
+	$(PY) -m s2l_paper data
 
 bench: .venv/.installed ## measure speed and memory against the plain versions, on an idle machine; writes benchmarks/
 	$(IN_VENV) $(PY) -m benchmarks

@@ -1,6 +1,4 @@
-"""One joint random transform of an image, its scribbles, its averaged prediction and its mask
-(D12).
-"""
+"""One joint random transform of an image, its scribbles, averaged prediction and mask (D12)."""
 
 import math
 from collections.abc import Sequence
@@ -46,8 +44,7 @@ def random_crop(
     colour: bool = False,
     target: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
-    """Draws one crop: place, shift-scale-rotate (p .7), flips, and brightness and contrast (p .5),
-    in one resampling.
+    """Draws one crop: place, shift-scale-rotate (p .7), flips, brightness and contrast (p .5).
 
     Args:
         image: (H, W, 3) uint8, any size; smaller images are centred and reflected.
@@ -67,97 +64,110 @@ def random_crop(
         IGNORE, averaged 0.5. Label maps are taken from the nearest pixel; averaged stays a
         probability, so that it is thresholded after the transform.
     """
+    # Only the window that the crop can reach is read: half its diagonal at the largest zoom.
     height, width = image.shape[:2]
     centre, linear = _geometry(height, width, size, rng, target)
-    reach = (
-        math.ceil(size * 0.75 * 1.2) + 2
-    )  # half the diagonal at the largest scale: the rest need not be read
-    rows = slice(max(0, int(centre[0]) - reach), min(height, int(centre[0]) + reach + 1))
-    columns = slice(max(0, int(centre[1]) - reach), min(width, int(centre[1]) + reach + 1))
+    row, column = int(centre[0]), int(centre[1])
+    reach = math.ceil(size * 0.75 * 1.2) + 2
+    rows = slice(max(0, row - reach), min(height, row + reach + 1))
+    columns = slice(max(0, column - reach), min(width, column + reach + 1))
     grid, inside = _grid(centre, linear, size, rows, columns)
 
-    smooth = _sample(to_unit(image[rows, columns], limits), grid, "bilinear")
+    # Every map is resampled once, on the same grid.
+    smooth = _sample(to_unit(image[rows, columns], limits), grid, "bilinear")  # (3, size, size)
     crop = {"image": _jitter(smooth, rng, colour).clamp_(0, 1)}
-    for name, values in {"scribbles": scribbles, "mask": mask}.items():
-        if values is None:
-            crop[name] = torch.full((size, size), IGNORE, dtype=torch.uint8)
-        else:
-            window = values[rows, columns] if name == "scribbles" else values[rows, columns] > 0
-            sampled = _sample(torch.from_numpy(window.astype(np.float32))[None], grid, "nearest")[0]
-            crop[name] = sampled.to(torch.uint8).masked_fill_(~inside, IGNORE)
+    drawn = None if scribbles is None else scribbles[rows, columns]
+    crop["scribbles"] = _sample_labels(drawn, grid, inside)
+    foreground = None if mask is None else mask[rows, columns] > 0
+    crop["mask"] = _sample_labels(foreground, grid, inside)
+
     if averaged is None:
         crop["averaged"] = torch.full((size, size), 0.5)
     else:
-        window = torch.as_tensor(averaged[rows, columns])[None]
+        window = torch.as_tensor(averaged[rows, columns])[None]  # (1, h, w)
         crop["averaged"] = _sample(window, grid, "bilinear")[0].masked_fill_(~inside, 0.5)
     return crop
 
 
 def _geometry(
-    height, width, size: int, rng: np.random.Generator, target=None
+    height: int, width: int, size: int, rng: np.random.Generator, target: Sequence[int] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (row, column) of the crop in the image, and the 2 x 2 map from crop offsets to image
-    offsets.
-    """
+    """Centre (row, column) of a crop, and the 2 x 2 map from its offsets to those in the image."""
+    # The crop lies in the image, anywhere or so that it holds its target; a larger one is centred.
     corner = []
     for side, held in zip((height, width), target or (None, None), strict=True):
-        last = max(side - size, 0)
-        low, high = (0, last) if held is None else (max(held - size + 1, 0), min(held, last))
-        corner.append(rng.integers(low, high + 1) + min(side - size, 0) / 2)
+        first, last = 0, max(side - size, 0)
+        if held is not None:
+            first, last = max(held - size + 1, 0), min(held, last)
+        corner.append(rng.integers(first, last + 1) + min(side - size, 0) / 2)
     centre = np.array(corner) + (size - 1) / 2
-    moved, angle, zoom = (
-        rng.random() < 0.7,
-        math.radians(rng.uniform(-45, 45)),
-        rng.uniform(0.9, 1.1),
-    )
+
+    # All is drawn, whether it is used or not, so that later draws do not depend on it.
+    moved = rng.random() < 0.7
+    angle = math.radians(rng.uniform(-45, 45))
+    zoom = rng.uniform(0.9, 1.1)
     shift = rng.uniform(-0.0625, 0.0625, 2) * size
     flips = np.where(rng.random(2) < 0.5, -1.0, 1.0)
     if not moved:
         angle, zoom, shift = 0.0, 1.0, np.zeros(2)
-    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+    cosine, sine = math.cos(angle), math.sin(angle)
+    rotation = np.array([[cosine, -sine], [sine, cosine]])
     return centre + shift, zoom * rotation @ np.diag(flips)
 
 
-def _grid(centre, linear, size: int, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-    """Sampling grid (1, size, size, 2) of the window, as `grid_sample` wants it, and which points
-    lie inside.
+def _grid(
+    centre: np.ndarray, linear: np.ndarray, size: int, rows: slice, columns: slice
+) -> tuple[Tensor, Tensor]:
+    """Where in the window each pixel of the crop lies, and which lie inside of it.
+
+    Returns:
+        (1, size, size, 2) float32 as `grid_sample` wants it: x before y, -1 and 1 are the outer
+        edges of the window's first and last pixels; and (size, size) bool.
     """
     offset = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    down, right = offset[:, None], offset[None, :]
     grid = torch.empty(1, size, size, 2)
-    for axis, part in enumerate((rows, columns)):
-        place = centre[axis] + linear[axis, 0] * offset[:, None] + linear[axis, 1] * offset[None, :]
-        place.sub_(part.start).mul_(2).add_(1).div_(part.stop - part.start).sub_(
-            1
-        )  # pixel centres, no aligned corners
+    for axis, window in enumerate((rows, columns)):
+        place = centre[axis] + linear[axis, 0] * down + linear[axis, 1] * right  # (size, size)
+        place.sub_(window.start)
+        place.mul_(2).add_(1).div_(window.stop - window.start).sub_(1)
         grid[0, ..., 1 - axis] = place
     return grid, (grid[0].abs() <= 1).all(dim=-1)
 
 
 def _sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
     """Values (C, h, w) -> (C, size, size); points outside are reflected."""
-    return F.grid_sample(
-        values[None], grid, mode=mode, padding_mode="reflection", align_corners=False
-    )[0]
+    options = {"mode": mode, "padding_mode": "reflection", "align_corners": False}
+    return F.grid_sample(values[None], grid, **options)[0]
+
+
+def _sample_labels(labels: np.ndarray | None, grid: Tensor, inside: Tensor) -> Tensor:
+    """Labels (h, w), or None for IGNORE everywhere -> (size, size) uint8, IGNORE outside."""
+    if labels is None:
+        return torch.full(inside.shape, IGNORE, dtype=torch.uint8)
+    values = torch.from_numpy(labels.astype(np.float32))[None]  # (1, h, w)
+    sampled = _sample(values, grid, "nearest")[0].to(torch.uint8)  # (size, size)
+    return sampled.masked_fill_(~inside, IGNORE)
 
 
 def _jitter(image: Tensor, rng: np.random.Generator, colour: bool) -> Tensor:
-    """Contrast and brightness within +-20 % of the crop's own range: a share of 255 would blank
-    dark images.
+    """Brightness and contrast within +-20 % of the crop's own range, for half of the crops.
+
+    A share of 255 would blank dark images.
     """
-    changed, contrast, brightness = (
-        rng.random() < 0.5,
-        rng.uniform(0.8, 1.2),
-        rng.uniform(-0.2, 0.2),
-    )
+    changed = rng.random() < 0.5
+    contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-0.2, 0.2)
     saturation, hue = rng.uniform(0.8, 1.2), rng.uniform(-0.05, 0.05)
     if not changed:
         return image
+
     low, high = image.amin(), image.amax()
     image = (image - low) * contrast + low + brightness * (high - low)
     if colour:
-        from torchvision.transforms.v2 import (
-            functional as TF,
-        )  # slow to load, for stained tissue alone
+        # Imported here, as it is slow to load and for stained tissue alone.
+        from torchvision.transforms.v2 import functional as TF
 
-        image = TF.adjust_hue(TF.adjust_saturation(image.clamp(0, 1), saturation), hue)
+        image = TF.adjust_saturation(image.clamp(0, 1), saturation)
+        image = TF.adjust_hue(image, hue)
     return image

@@ -1,9 +1,10 @@
 """The images of a training and the crops of each step, drawn from (seed, purpose, step) alone."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,14 +87,17 @@ class TrainingSet:
         averaged = pseudo.average(image.id) if pseudo is not None and image.id in pseudo else None
         rng = np.random.default_rng(seed_for(self.seed, "crop", step, place))
         scribbles = None if self.masks else self.scribbles[image.id]
-        options = {
-            "size": self.crop,
-            "rng": rng,
-            "limits": self.limits[image.id],
-            "colour": self.colour,
-        }
-        options["target"] = self._target(image.id, step, place)
-        return random_crop(image.image, scribbles, averaged, image.instances, **options)
+        return random_crop(
+            image.image,
+            scribbles,
+            averaged,
+            image.instances,
+            size=self.crop,
+            rng=rng,
+            limits=self.limits[image.id],
+            colour=self.colour,
+            target=self._target(image.id, step, place),
+        )
 
     def _target(self, image: str, step: int, place: int) -> list[int] | None:
         """A foreground stroke's pixel for the crop to hold, in the share `foreground_crops`."""
@@ -138,11 +142,12 @@ class Prefetcher:
         threads = torch.get_num_threads()
         cutters = min(threads, 8) * (device.type == "cuda") if cutters is None else cutters
         self._pool = ThreadPoolExecutor(1 + cutters)
-        self._cut, self._waiting = self._pool.map if cutters else map, None
+        self._cut: Callable = self._pool.map if cutters else map
+        self._waiting: Future | None = None  # the batch that is being prepared
         list(self._pool.map(_compute_alone, [Barrier(1 + cutters)] * (1 + cutters)))
         torch.set_num_threads(threads)
 
-    def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Tensor]:
+    def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Any]:
         """The batch of `step`; the next is begun only if nothing changes before that it needs."""
         future = self._waiting or self._pool.submit(self._prepare, step)
         batch, regions = future.result()

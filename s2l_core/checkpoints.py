@@ -231,12 +231,17 @@ def finite(weights: dict[str, Tensor], where: object) -> dict[str, Tensor]:
     return weights
 
 
-def save_model(folder: Path, weights: dict[str, Tensor], config: RunConfig) -> None:
-    """Writes `model.safetensors`, with the configuration as metadata; S2LError where weights are
+def save_model(
+    folder: Path,
+    weights: dict[str, Tensor],
+    config: RunConfig,
+    name: str = "model.safetensors",
+) -> None:
+    """Writes a model as safetensors, with the configuration as metadata; S2LError where weights are
     not finite.
     """
     from safetensors.torch import save as to_bytes
 
     tensors = {name: tensor.contiguous() for name, tensor in finite(weights, folder).items()}
     content = to_bytes(tensors, {"config": json.dumps(config.to_dict())})
-    write_atomically(folder / "model.safetensors", lambda temporary: temporary.write_bytes(content))
+    write_atomically(folder / name, lambda temporary: temporary.write_bytes(content))

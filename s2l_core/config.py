@@ -171,7 +171,7 @@ class RunConfig:
     label_mean: str = _paper("batch", choices=("batch", "image"))  # D19: the mean of Eq. 1 and 3
 
     # contrastive terms
-    scales: tuple[ScaleTerm, ...] | None = _paper(None, main=True)  # None: those of the method
+    scales: tuple[ScaleTerm, ...] = _paper(None, main=True)  # None: those of the method
     contrast_ramp: int = _paper(0, main=True, within=OR_NONE)  # D23: over which lambda grows from 0
     heads_alone: int = _paper(0, main=True, within=OR_NONE)  # D24: only heads learn from Eq. 4
     nu_low: float = _paper(0.0, main=True, within=SHARE)  # nu_1 of Eq. 5

@@ -1,5 +1,7 @@
 """Foreground probability of an image of any size, in tiles, and how sure it is."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,15 +14,11 @@ MULTIPLE = 32  # the encoder halves the image five times
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
     """`auto` or None: CUDA, then MPS, then CPU; otherwise the device of that name."""
-    if name in (None, "auto"):
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
-    return torch.device(name)
+    if name not in (None, "auto"):
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 @torch.inference_mode()
@@ -49,23 +47,22 @@ def predict(
         )
     if tile % MULTIPLE or overlap < 0 or 2 * overlap >= tile:
         raise S2LError(
-            f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than 2 x "
-            "overlap."
+            f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than "
+            "2 x overlap. Change one of them."
         )
     device = next(model.parameters()).device if device is None else pick_device(device)
     training = model.training
     model.to(device).eval()
+
     limits = intensity_range(image, model.intensity)
-    probability = np.empty(image.shape[:2], np.float32)
-    for rows in _spans(image.shape[0], tile, overlap):
-        for columns in _spans(image.shape[1], tile, overlap):
-            window = to_unit(image[rows[0] : rows[1], columns[0] : columns[1]], limits).to(device)
-            values = _forward(model, window).cpu().numpy()
-            keep = values[
-                rows[2] - rows[0] : rows[3] - rows[0],
-                columns[2] - columns[0] : columns[3] - columns[0],
-            ]
-            probability[rows[2] : rows[3], columns[2] : columns[3]] = keep
+    height, width = image.shape[:2]
+    probability = np.empty((height, width), np.float32)
+    for rows in _spans(height, tile, overlap):
+        for columns in _spans(width, tile, overlap):
+            window = to_unit(image[rows.tile, columns.tile], limits).to(device)  # (3, h, w)
+            values = _forward(model, window).cpu().numpy()  # (h, w)
+            probability[rows.kept, columns.kept] = values[rows.kept_of_tile, columns.kept_of_tile]
+
     model.train(training)
     return probability
 
@@ -74,27 +71,36 @@ def _forward(model, window: torch.Tensor) -> torch.Tensor:
     """Window (3, h, w) -> probability (h, w)."""
     height, width = window.shape[1:]
     bottom, right = -height % MULTIPLE, -width % MULTIPLE
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    padded = F.pad(window[None], (0, right, 0, bottom), mode=mode)
+    mode = "reflect" if bottom < height and right < width else "replicate"  # none larger than it
+    padded = F.pad(window[None], (0, right, 0, bottom), mode=mode)  # (1, 3, h + bottom, w + right)
+
     with torch.autocast(window.device.type, torch.bfloat16, enabled=window.device.type == "cuda"):
         logits = model.logits(padded)
     return torch.sigmoid(logits.float())[0, :height, :width]
 
 
-def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """(start, stop, first kept, one past the last kept) of the tiles along one side.
+class _Span(NamedTuple):
+    """A tile along one side of the image."""
+
+    tile: slice  # of the image
+    kept: slice  # of the image, without what is thrown away
+    kept_of_tile: slice  # the same, counted from the tile's start
+
+
+def _spans(length: int, tile: int, overlap: int) -> list[_Span]:
+    """The tiles along one side; what is kept of them covers it once.
 
     The last tile ends at the padded length, so that the border looks the same to it as to an
     untiled prediction.
     """
-    if length <= tile:
-        return [(0, length, 0, length)]
     padded = length + -length % MULTIPLE
     spans, kept = [], 0
     while kept < length:
-        start = min(max(kept - overlap, 0), padded - tile)
-        end = length if start + tile == padded else min(start + tile - overlap, length)
-        spans.append((start, min(start + tile, length), kept, end))
+        start = max(min(kept - overlap, padded - tile), 0)
+        is_last = start + tile >= padded
+        end = length if is_last else min(start + tile - overlap, length)
+        inner = slice(kept - start, end - start)
+        spans.append(_Span(slice(start, min(start + tile, length)), slice(kept, end), inner))
         kept = end
     return spans
 

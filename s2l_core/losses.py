@@ -1,5 +1,6 @@
-"""The losses of Oh et al. (ISBI 2022), Eq. 1 and 3 to 5, in the paper's order. They know nothing of
-models.
+"""The losses of Oh et al. (ISBI 2022), Eq. 1 and 3 to 5, in the paper's order.
+
+They know nothing of models: logits, embeddings and labels go in, scalars come out.
 """
 
 import math
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from s2l_core.config import IGNORE, S2LError
 
-TILE = 1024  # side of the squares in which pairs are compared: 4 MiB, and 16 times that on a GPU
+TILE = 1024  # pairs are compared in squares of this side, 4 MiB; of four times it on an accelerator
 
 
 def partial_bce(logits: Tensor, labels: Tensor, mean: str = "batch") -> Tensor:
@@ -27,16 +28,20 @@ def partial_bce(logits: Tensor, labels: Tensor, mean: str = "batch") -> Tensor:
     """
     _check_choice("label_mean", mean, ("batch", "image"))
     labelled = labels != IGNORE
-    # masked, not indexed: no wait for the accelerator; before the loss, so that off the labels
-    # nothing can be NaN
+
+    # Logits off the labels are masked before the loss, so that nothing there can make it NaN.
+    # An index would do too, but an accelerator would have to be waited for.
     logits = logits.float().masked_fill(~labelled, 0.0)
+    targets = (labels == 1).float()
     losses = F.binary_cross_entropy_with_logits(
-        logits, (labels == 1).float(), labelled.float(), reduction="none"
-    )
-    over = (0, 1, 2) if mean == "batch" else (1, 2)
-    count = labelled.sum(over)
-    per_group = losses.sum(over) / count.clamp(min=1)
-    return per_group.sum() / (count > 0).sum().clamp(min=1)
+        logits, targets, weight=labelled.float(), reduction="none"
+    )  # (B, H, W), zero off the labels
+
+    # The mean of each group of pixels (the batch, or each image), then of the groups with labels.
+    axes = (0, 1, 2) if mean == "batch" else (1, 2)
+    counts = labelled.sum(axes)  # () or (B,)
+    means = losses.sum(axes) / counts.clamp(min=1)
+    return means.sum() / (counts > 0).sum().clamp(min=1)
 
 
 def region_labels(
@@ -70,38 +75,45 @@ def region_labels(
         S2LError: factor is no power of two or does not divide H and W, or nu_low > nu_high.
     """
     _check_choice("region_rule", rule, ("scribble", "unanimous"))
-    if factor < 1 or factor & (factor - 1) or any(side % factor for side in labels.shape[-2:]):
-        raise S2LError(
-            f"factor = {factor} for labels of {tuple(labels.shape[-2:])} pixels: expected a power "
-            "of two that divides "
-            "both sides. Choose another block, or crops whose sides are multiples of 32."
-        )
     if not nu_low <= nu_high:
         raise S2LError(
-            f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. Change one "
-            "of them."
+            f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. "
+            "Change one of them."
+        )
+    height, width = labels.shape[-2:]
+    power_of_two = factor >= 1 and factor & (factor - 1) == 0
+    if not power_of_two or height % factor or width % factor:
+        raise S2LError(
+            f"factor = {factor} for labels of {(height, width)} pixels: expected a power of two "
+            "that divides both sides. Choose another block, or crops whose sides are multiples "
+            "of 32."
         )
 
-    def share(of: Tensor, label: int) -> Tensor:
-        """(B, H, W) -> (B, H / factor, W / factor); exact, as factor^2 is a power of two."""
-        same = (of == label).float()
-        return F.avg_pool2d(same, factor) if factor > 1 else same  # pooling single pixels is slow
-
-    # The shares decide first ...
+    # Eq. 5 on the shares of the two classes; background is asked first.
     if rule == "unanimous":
         labels = torch.where(scribbles == IGNORE, labels, scribbles)
-    background = share(labels, 0) >= 1 - nu_low
-    foreground = (share(labels, 1) >= nu_high) & ~background
+    background = _shares(labels, 0, factor) >= 1 - nu_low  # (B, H/d, W/d)
+    foreground = (_shares(labels, 1, factor) >= nu_high) & ~background
     ignored = ~(background | foreground)
 
-    # ... and then a scribble, where there is one.
+    # A scribble overrules what the shares say of its region; two that disagree leave it unlabelled.
     if rule == "scribble":
-        drawn_background = share(scribbles, 0) > 0
-        drawn_foreground = share(scribbles, 1) > 0
+        drawn_background = _shares(scribbles, 0, factor) > 0
+        drawn_foreground = _shares(scribbles, 1, factor) > 0
         drawn = drawn_background | drawn_foreground
         foreground = torch.where(drawn, drawn_foreground, foreground)
         ignored = torch.where(drawn, drawn_background & drawn_foreground, ignored)
+
     return foreground.to(torch.uint8).masked_fill(ignored, IGNORE)
+
+
+def _shares(labels: Tensor, label: int, factor: int) -> Tensor:
+    """Share of a label among the pixels of each region: (B, H, W) -> (B, H/d, W/d).
+
+    Shares are exact, as d * d is a power of two. Pooling single pixels would only be slow.
+    """
+    same = (labels == label).float()
+    return F.avg_pool2d(same, factor) if factor > 1 else same
 
 
 def sample_regions(
@@ -112,8 +124,7 @@ def sample_regions(
     equalise: bool = False,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws at most `max_per_class` labelled regions of each class, without replacement (Sec. 3.2,
-    D3).
+    """Draws at most `max_per_class` labelled regions of each class, without replacement (D3).
 
     Drawing happens on the CPU, so that any device sees the same regions; with `labels` there
     nothing waits for the accelerator. Only the drawn columns of `features` are copied.
@@ -133,27 +144,35 @@ def sample_regions(
     if labels.shape != (batch, height, width):
         found, expected = tuple(labels.shape), (batch, height, width)
         raise S2LError(
-            f"Region labels are {found}, embeddings {expected}: use region_labels with the "
-            "block's factor."
+            f"Region labels are {found}, embeddings {expected}: use region_labels with the block's "
+            "factor."
         )
-    # The places of each class, foreground first, and as many of them as may be drawn.
+
+    # The numbers of the labelled regions of each class, counted through the batch.
     flat = labels.cpu().flatten()  # (B * h * w,)
-    classes = [(flat == label).nonzero().squeeze(1) for label in (1, 0)]
-    most = max_per_class
+    foreground = (flat == 1).nonzero().squeeze(1)
+    background = (flat == 0).nonzero().squeeze(1)
+    limit = max_per_class
     if equalise:
-        most = min(max_per_class, *map(len, classes))
+        limit = min(limit, len(foreground), len(background))
 
-    drawn = []
-    for regions in classes:
-        order = torch.randperm(len(regions), generator=generator)
-        drawn.append(regions[order[:most]])
-    y = torch.zeros(sum(map(len, drawn)), dtype=torch.bool)  # (N,)
-    y[: len(drawn[0])] = True
+    # Foreground is drawn first; whoever changes this order changes every run.
+    drawn_foreground = _draw(foreground, limit, generator)
+    drawn_background = _draw(background, limit, generator)
+    y = torch.zeros(len(drawn_foreground) + len(drawn_background), dtype=torch.bool)
+    y[: len(drawn_foreground)] = True
 
-    # Only what was drawn is copied from the feature maps.
-    chosen = torch.cat(drawn).to(features.device, non_blocking=True)  # (N,)
-    image, position = chosen // (height * width), chosen % (height * width)
-    return features.flatten(2)[image, :, position], y  # (B, C, h * w) -> (N, C)
+    # A region's number tells its image, and its place in it.
+    drawn = torch.cat([drawn_foreground, drawn_background])
+    drawn = drawn.to(features.device, non_blocking=True)
+    image, place = drawn // (height * width), drawn % (height * width)
+    z = features.flatten(2)[image, :, place]  # (B, C, h * w) -> (N, C)
+    return z, y
+
+
+def _draw(regions: Tensor, limit: int, generator: torch.Generator | None) -> Tensor:
+    """At most `limit` of the regions, in random order."""
+    return regions[torch.randperm(len(regions), generator=generator)[:limit]]
 
 
 def contrastive_loss(
@@ -161,9 +180,9 @@ def contrastive_loss(
 ) -> Tensor:
     """Mean over pairs of BCE(target, sigmoid(cosine / temperature)): Eq. 4.
 
-    With the embeddings sorted by class, the target is constant in each of the three blocks of
-    pairs, and BCE(1, sigmoid(s)) = -log sigmoid(s), BCE(0, sigmoid(s)) = -log sigmoid(-s): only a
-    sign is left of it.
+    With the embeddings sorted by class, pairs form three blocks, in each of which the target is
+    the same all over. Since BCE(1, sigmoid(s)) = -log sigmoid(s) and BCE(0, sigmoid(s)) =
+    -log sigmoid(-s), nothing but a sign is left of the target.
 
     Args:
         z: (N, C) embeddings, normalised here; computed in float32 at least. A zero vector stays
@@ -182,30 +201,33 @@ def contrastive_loss(
     _check_choice("pair_reduction", reduction, ("mean", "balanced"))
     if not temperature > 0:
         raise S2LError(
-            f"temperature = {temperature}: expected a number above 0. Change the scale's "
-            "temperature."
+            f"temperature = {temperature}: expected a number above 0. "
+            "Change the scale's temperature."
         )
     y = y.bool()
     with torch.autocast(z.device.type, enabled=False):
-        z = _normalise(z if z.dtype == torch.float64 else z.float())  # (N, C)
-        foreground = z[y.nonzero().squeeze(1).to(z.device, non_blocking=True)]
-        background = z[(~y).nonzero().squeeze(1).to(z.device, non_blocking=True)]
-        blocks = (
+        z = _normalise(z if z.dtype == torch.float64 else z.float())
+        foreground = z[y.nonzero().squeeze(1).to(z.device, non_blocking=True)]  # (n, C)
+        background = z[(~y).nonzero().squeeze(1).to(z.device, non_blocking=True)]  # (m, C)
+        blocks = [  # and whether the target is 1 there
             (foreground, foreground, True),
             (background, background, target == "same"),
             (foreground, background, target == "or"),
-        )
+        ]
 
-        loss = 0.0 * z.sum()
+        loss = 0.0 * z.sum()  # differentiable even where no pair is left
         for a, b, positive in blocks:
-            scale = (1 if positive else -1) / temperature
-            total = _PairSum.apply(a, None if a is b else b, scale)
+            own = a is b
+            scale = 1 / temperature if positive else -1 / temperature
+            total = _PairSum.apply(a, None if own else b, scale)
+
+            # What a block's sum is divided by. Pairs fg-bg stand for bg-fg too: they count twice.
             if reduction == "mean":
-                pairs = len(z) ** 2 / (1 if a is b else 2)  # fg-bg pairs count twice, as bg-fg
-            elif a is b:
-                # without the diagonal, whose cosine is 1
+                pairs = len(z) ** 2 if own else len(z) ** 2 / 2
+            elif own:
                 pairs = len(a) * (len(a) - 1)
-                total = total + F.logsigmoid(scale * a.square().sum(1)).sum()
+                diagonal = F.logsigmoid(scale * a.square().sum(1))  # (n,)
+                total = total + diagonal.sum()
             else:
                 pairs = len(a) * len(b)
             if pairs:
@@ -240,77 +262,58 @@ def contrastive_term(
     """
     _check_choice("pairs", pairs, ("batch", "image"))
     size = len(embedding) if pairs == "batch" else 1
+    sampling = {"equalise": equalise, "generator": generator}
     losses = []
-    # split, not indexed: its gradient is one concatenation instead of a full-size map an image
+    # Split, not indexed: its gradient is one concatenation instead of a full-size map an image.
     for features, regions in zip(embedding.split(size), labels.cpu().split(size), strict=True):
-        z, y = sample_regions(
-            features, regions, max_regions, equalise=equalise, generator=generator
-        )
+        z, y = sample_regions(features, regions, max_regions, **sampling)
         if len(y):
             losses.append(contrastive_loss(z, y, temperature, target=target, reduction=reduction))
     return torch.stack(losses).mean() if losses else 0.0 * embedding.float().sum()
 
 
 class _PairSum(torch.autograd.Function):
-    """Sum of -log sigmoid(u_ij), u_ij = scale * x_i . y_j, over all i and j, in tiles; y = None
-    stands for x itself.
+    """Sum of -log sigmoid(u_ij) over all i and j, u_ij = scale * x_i . y_j, tile by tile.
 
     d/du of -log sigmoid(u) is sigmoid(u) - 1: the one sigmoid of a pair serves the value and, while
-    its tile is at hand, the gradient, so that no pair is kept for the backward pass. Logarithms,
-    the dearest step, are taken of products of `fold` sigmoids, few enough that none underflows: |u|
-    <= |scale| for unit vectors. Pairs of x with itself are symmetric: tiles below the diagonal are
-    not computed. Memory: one tile and the gradients.
+    its tile is at hand, the gradient, so that no pair is kept for the backward pass. Pairs of x
+    with itself (y = None) are symmetric: no tile below the diagonal is computed. Memory: one tile
+    and the gradients.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor | None, scale: float) -> Tensor:
-        """x (N, C), y (M, C) or None -> a scalar."""
+        # Gradients grow tile by tile; pairs of x with itself share one.
         own = y is None
-        y = x if own else y  # (M, C)
-        grad_x = torch.zeros_like(x)  # (N, C)
-        grad_y = grad_x if own else torch.zeros_like(y)  # (M, C)
-
-        # One logarithm serves a product of several sigmoids, as many as cannot underflow together.
-        # Below u = -80 a float32 sigmoid is 0 and its logarithm infinite: then none are multiplied.
-        fold = next((k for k in (8, 4, 2, 1) if k * abs(scale) <= 80), 0)
+        y = x if own else y  # x is (n, C), y is (m, C)
+        grad_x = torch.zeros_like(x)
+        grad_y = grad_x if own else torch.zeros_like(y)
         side = TILE if x.device.type == "cpu" else 4 * TILE
-        memory = x.new_empty(side * side)  # for one tile, used again and again
-        scaled, value = scale * x, x.new_zeros(())
+        value, memory = x.new_zeros(()), x.new_empty(side * side)
 
+        # A tile above the diagonal stands for its mirror image too: its value counts twice, and it
+        # gives a gradient to both of its sides.
         for i in range(0, len(x), side):
-            a = x[i : i + side]  # (n, C)
+            a = x[i : i + side]
+            scaled = scale * a
             for j in range(i if own else 0, len(y), side):
-                b = y[j : j + side]  # (m, C)
-                # A tile above the diagonal stands for its mirror image below it as well.
+                b = y[j : j + side]
+                tile = memory[: len(a) * len(b)].view(len(a), len(b))
+                torch.mm(scaled, b.T, out=tile)
                 mirrored = own and j > i
-                times = 2 if mirrored else 1
-
-                # The tile: u_ij, and then its sigmoid, in the same memory.
-                tile = memory[: len(a) * len(b)].view(len(a), len(b))  # (n, m)
-                torch.mm(scaled[i : i + side], b.T, out=tile)
-                if not fold:
-                    value -= times * F.logsigmoid(tile).sum()
-                tile.sigmoid_()
-
-                # The value: the sum of logarithms, taken of products.
-                if fold:
-                    factors = math.gcd(fold, tile.numel())
-                    products = tile.view(factors, -1).prod(0)  # (n * m / factors,)
-                    value -= times * products.log_().sum()
-
-                # The gradient: sigmoid(u_ij) - 1 for each pair, times the other vector of it.
+                value -= (2 if mirrored else 1) * _sum_of_log_sigmoids_(tile, scale)
                 tile.sub_(1)
                 grad_x[i : i + side].addmm_(tile, b)
                 if mirrored or not own:
                     grad_y[j : j + side].addmm_(tile.T, a)
 
+        # u = scale * x . y, and on both sides of it stands x where y does not.
         grad_x.mul_(2 * scale if own else scale)
         ctx.save_for_backward(grad_x, None if own else grad_y.mul_(scale))
         return value
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        """The gradients of x, of y and of the scale, which has none."""
         # once_differentiable would miss a second derivative with a constant `grad`
         if torch.is_grad_enabled():
             raise RuntimeError(
@@ -320,9 +323,26 @@ class _PairSum(torch.autograd.Function):
         return grad * grad_x, None if grad_y is None else grad * grad_y, None
 
 
+def _sum_of_log_sigmoids_(tile: Tensor, scale: float) -> Tensor:
+    """Sum of log sigmoid(u) over a tile of u, |u| <= |scale|, of which sigmoid(u) is left.
+
+    Logarithms are the dearest step: where no product of k sigmoids can underflow (of unit vectors,
+    k * |scale| <= 80), k of them share one. Below u = -80 a float32 sigmoid is 0 and its logarithm
+    infinite: there softplus is taken, pair by pair.
+    """
+    factors = next((k for k in (8, 4, 2, 1) if k * abs(scale) <= 80), 0)
+    if factors == 0:
+        value = F.logsigmoid(tile).sum()
+        tile.sigmoid_()
+        return value
+    tile.sigmoid_()
+    folded = tile.view(math.gcd(factors, tile.numel()), -1)  # (n, m) -> (k, n * m / k)
+    return folded.prod(0).log_().sum()
+
+
 def _normalise(z: Tensor) -> Tensor:
     """(N, C) -> rows of length 1; a zero row stays zero with a finite gradient, unlike 0 / eps."""
-    length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    length = torch.linalg.vector_norm(z, dim=1, keepdim=True)  # (N, 1)
     return z / torch.where(length > 1e-12, length, 1.0)
 
 

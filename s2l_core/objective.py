@@ -75,9 +75,15 @@ def scale_labels(batch: dict[str, Tensor], config: RunConfig, step: int) -> list
     labels = _pseudo_labels(batch, config)
     if config.contrast_labels == "scribbles":  # D5
         labels = torch.full_like(labels, IGNORE)
-    rule = {"nu_low": config.nu_low, "nu_high": config.nu_high, "rule": config.region_rule}
     return [
-        region_labels(labels, batch["scribbles"], scale.factor, **rule).cpu()
+        region_labels(
+            labels,
+            batch["scribbles"],
+            scale.factor,
+            nu_low=config.nu_low,
+            nu_high=config.nu_high,
+            rule=config.region_rule,
+        ).cpu()
         for scale in config.scales
     ]
 
@@ -88,7 +94,8 @@ def _learns_pseudo(config: RunConfig, step: int) -> bool:
 
 def _pseudo_labels(batch: dict[str, Tensor], config: RunConfig) -> Tensor:
     """(B, H, W): what the averaged predictions say where nothing is drawn."""
-    labels = threshold(batch["averaged"], 1 - config.confidence, config.confidence)
+    averaged = batch["averaged"]
+    labels = torch.as_tensor(threshold(averaged, 1 - config.confidence, config.confidence))
     return labels.masked_fill(batch["scribbles"] != IGNORE, IGNORE)
 
 

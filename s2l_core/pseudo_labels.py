@@ -1,4 +1,4 @@
-"""The averaged predictions of every training image, and the pseudo-labels they give (Sec. 2.1)."""
+"""The averaged predictions of each training image, and the pseudo-labels they give (Sec. 2.1)."""
 
 import numpy as np
 import torch
@@ -10,8 +10,7 @@ UNKNOWN = 0.5  # averaged probability of what was never predicted: on no side of
 
 
 class PseudoLabels:
-    """Exponential moving averages of whole-image predictions: one float32 map an image, and a
-    count.
+    """Exponential moving averages of whole-image predictions: a float32 map an image, and a count.
 
     Args:
         averaging: weight a of the newest prediction: average = a * prediction + (1 - a) * average.
@@ -47,20 +46,19 @@ class PseudoLabels:
             S2LError: the shape differs from the image's earlier predictions.
         """
         new = torch.as_tensor(probability).detach().to("cpu", torch.float32)
-        if id not in self._sums:
-            self._sums[id], self._counts[id] = torch.zeros_like(new), 0
-        average = self._sums[id]
+        average = self._sums.setdefault(id, torch.zeros_like(new))
         if new.shape != average.shape:
             found, expected = tuple(new.shape), tuple(average.shape)
             raise S2LError(
                 f"Prediction of {id} is {found}, earlier ones {expected}: predict whole images."
             )
         average.mul_(1 - self.averaging).add_(new, alpha=self.averaging)
-        self._counts[id] += 1
+        self._counts[id] = self.count(id) + 1
 
     def average(self, id: str, shape: tuple[int, int] | None = None) -> Tensor:
-        """Averaged foreground probability (H, W), float32; UNKNOWN everywhere, of `shape`, before
-        the first update.
+        """Averaged foreground probability (H, W), float32.
+
+        Before the first update it is UNKNOWN everywhere, of `shape`.
 
         Raises:
             S2LError: never updated, and no `shape` to answer with.
@@ -68,13 +66,14 @@ class PseudoLabels:
         if id not in self._sums:
             if shape is None:
                 raise S2LError(
-                    f"No averaged prediction of {id}: known are {list(self._sums)}. Update it "
-                    "first."
+                    f"No averaged prediction of {id}: known are {list(self._sums)}. "
+                    "Update it first."
                 )
             return torch.full(shape, UNKNOWN)
         if self.start == "zero":
             return self._sums[id].clone()
-        return self._sums[id] / (1 - (1 - self.averaging) ** self._counts[id])
+        weight = 1 - (1 - self.averaging) ** self._counts[id]  # of all predictions so far
+        return self._sums[id] / weight
 
     def labels(
         self, id: str, low: float, high: float, shape: tuple[int, int] | None = None
@@ -83,9 +82,7 @@ class PseudoLabels:
         return threshold(self.average(id, shape), low, high)
 
     def state_dict(self) -> dict:
-        """Everything, as tensors and plain values that `torch.load(weights_only=True)` reads; not a
-        copy.
-        """
+        """All of it, in tensors and plain values for `torch.load(weights_only=True)`; no copy."""
         return {
             "averaging": self.averaging,
             "start": self.start,
@@ -94,8 +91,9 @@ class PseudoLabels:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over the averages of `state_dict`, bit for bit; `start` stays ours, as it acts only
-        on reading (D8).
+        """Takes over the averages of `state_dict`, bit for bit.
+
+        `start` stays as it is here, as it acts on reading only (D8).
 
         Raises:
             S2LError: the state was averaged with another weight.
@@ -103,18 +101,16 @@ class PseudoLabels:
         if state["averaging"] != self.averaging:
             raise S2LError(
                 f"averaging = {self.averaging}, but the saved averages were made with "
-                f"{state['averaging']}: "
-                "use the same value, or a new warm-up."
+                f"{state['averaging']}: use the same value, or a new warm-up."
             )
         self._sums = {id: average.clone() for id, average in state["sums"].items()}
         self._counts = dict(state["counts"])
 
 
 def threshold(averaged: Tensor | np.ndarray, low: float, high: float) -> Tensor | np.ndarray:
-    """Pseudo-labels of an averaged probability of any shape: above `high` 1, below `low` 0, else
-    IGNORE; uint8.
+    """Pseudo-labels of an averaged probability: above `high` 1, below `low` 0, else IGNORE; uint8.
 
-    Both comparisons are strict. NumPy in, NumPy out; tensor in, tensor out.
+    Both comparisons are strict. NumPy in, NumPy out; tensor in, tensor out; any shape.
     """
     if isinstance(averaged, np.ndarray):
         labels = np.full(averaged.shape, IGNORE, np.uint8)

@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 
 class Stopped(BaseException):
@@ -13,15 +14,16 @@ class Signals:
     """A context in which SIGTERM and the first SIGINT are noted only; a second SIGINT acts at once.
 
     A second SIGTERM does not: Slurm sends two in a row to a job that is out of time. SIGKILL
-        remains for the impatient. Outside the main thread, where Python handles no signals, it
-        notes none.
+    remains for the impatient. Outside the main thread, where Python handles no signals, it notes
+    none.
 
     Args:
         on_signal: called with the number of each signal that is noted.
     """
 
     def __init__(self, on_signal: Callable[[int], object] = lambda number: None):
-        self.number, self.on_signal, self._usual = 0, on_signal, {}
+        self.number, self.on_signal = 0, on_signal
+        self._usual: dict[int, Any] = {}  # signal -> the handler before
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():

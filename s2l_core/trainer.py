@@ -140,8 +140,8 @@ class Trainer:
         """Trains until so many steps are taken, all of one stage.
 
         A step has two phases: the optimiser's step, and what follows from it (averages,
-            validation). Between them the state is whole as well, so a training that was cut there
-            finishes its last step first.
+        validation). Between them the state is whole as well, so a training that was cut there
+        finishes its last step first.
         """
         if self.step > until or (self.step == until and not self.row):
             return
@@ -226,7 +226,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             terms = loss_terms(self.model, batch, self.config, self.step)
-        total = sum(terms.values())
+        total = sum(terms.values(), torch.zeros((), device=self.device))
         total.backward()
         self.optimiser.step()
 
@@ -279,9 +279,10 @@ class Trainer:
         """Mean IoU on the fully annotated validation images; keeps the best weights (D10)."""
         if not self.validation:
             return {}
-        scores = [
-            iou(image.instances, self.predict(image.image) >= 0.5) for image in self.validation
-        ]
+        scores = []
+        for image in self.validation:
+            if image.instances is not None:  # which `__init__` saw to
+                scores.append(iou(image.instances, self.predict(image.image) >= 0.5))
         value = float(np.mean(scores))
         if value > self.best["iou"]:
             weights = {

@@ -78,7 +78,6 @@ def write_label_tiff(path: Path, instances: np.ndarray, pixel_size: float | None
         raise S2LError(
             f"{path}: label {highest}; {LAST_LABEL} is the last that fits. Renumber them."
         )
-    _check_size(path, pixel_size)
     options: dict = {}
     if pixel_size is not None:
         options["resolution"] = (1 / pixel_size, 1 / pixel_size)
@@ -189,9 +188,13 @@ def write_cells(
         S2LError: `measured` does not fit `instances`, or `pixel_size` is not above 0.
     """
     _checked(path, instances)
-    _check_size(path, pixel_size)
     if pixel_size is None:
         pixel_size = micrometres(measured)
+    elif not 0 < pixel_size < np.inf:
+        raise S2LError(
+            f"{path}: pixel_size {pixel_size}; expected micrometres above 0. Look it up in the "
+            "image."
+        )
     if measured is not None and measured.values.shape[:2] != instances.shape:
         raise S2LError(
             f"{path}: image of shape {measured.values.shape} for instances of {instances.shape}. "
@@ -345,14 +348,6 @@ def _checked(path: Path, instances: np.ndarray) -> np.ndarray:
         found = f"instances of {instances.dtype} {instances.shape}"
         raise S2LError(f"{path}: {found}; expected (H, W) whole numbers from 0. Give labels.")
     return instances
-
-
-def _check_size(path: Path, pixel_size: float | None) -> None:
-    if pixel_size is not None and not 0 < pixel_size < np.inf:
-        raise S2LError(
-            f"{path}: pixel_size {pixel_size}; expected micrometres above 0. "
-            "Look it up in the image."
-        )
 
 
 def _say_limits(path: Path, points: int, parts: int, size: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from s2l_core.config import IGNORE, S2LError, seed_for
+from s2l_core.config import IGNORE, S2LError, digest, seed_for
 
 SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
 PERCENTILES = (0.5, 99.5)  # of an image's grey values, mapped to 0 and 1
@@ -23,6 +23,7 @@ class RandomForest:
 
     trees: object  # a RandomForestClassifier
     colour: bool  # smoothed intensities of each channel, or of grey only
+    key: str = ""  # hash of what it learned from: equal keys give equal answers
 
 
 def fit_random_forest(
@@ -89,7 +90,9 @@ def fit_random_forest(
     forest.set_params(
         n_jobs=1
     )  # several would add up their votes in any order: the last bit would not repeat
-    return RandomForest(forest, colour)
+    learned = np.concatenate(features).tobytes() + classes.tobytes()
+    key = digest([digest(learned, 64), seed, trees], 16)
+    return RandomForest(forest, colour, key)
 
 
 def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
@@ -141,10 +144,12 @@ def _eigenvalues(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> list[np.ndarray
 
 
 def chroma(image: np.ndarray) -> float:
+    """How colourful an image (H, W, 3) is: the mean distance of its channels, 0 where it is grey."""
     return float(np.ptp(image, axis=2).mean())
 
 
 def check_image(image: np.ndarray, name: str) -> None:
+    """Raises an S2LError unless the image is (H, W, 3) uint8; the error calls it `name`."""
     if (
         not isinstance(image, np.ndarray)
         or image.dtype != np.uint8

@@ -25,6 +25,9 @@ from s2l_images.items import (
 
 _LINES = (ROI_TYPE.LINE, ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.ANGLE)
 _AUTOMATIC = re.compile(r"(\d{4})-\d{4,}-\d{4,}(-\d+)?")  # ImageJ's names: slice, row, column
+_PULL = 4 / 3 * (math.sqrt(2) - 1)  # of the Bézier curve that is nearest to a quarter of a circle
+_ROUNDING = np.array([(1, 0), (1, _PULL), (_PULL, 1), (0, 1)])  # that curve, by which Java rounds
+_FLATNESS = 0.01  # pixels: how near to a curve Java's polygon is
 _QUARTER = 90  # points of a quarter of an oval: within 1/100 px up to 500 px across
 _WRAP = 7  # control points by which ImageJ continues a closed spline at both ends
 _SHORTEST = 1e-3  # step of a spline's parameter between points on the same spot
@@ -35,21 +38,25 @@ def read_rois(data: bytes, path: Path) -> Iterator[Item]:
     rois = [(path.stem, data)]
     if data[:2] == b"PK":
         rois = members(data, ".roi", MAX_BYTES)
-    for name, content in rois:
-        with reading(f"ROI {name}"):
-            yield from _items(ImagejRoi.frombytes(content), name)
+    for file, content in rois:
+        with reading(f"ROI {file}"):
+            roi = ImagejRoi.frombytes(content)
+            name = roi.name or file
+            # The name of a lone file is that of its image, and tells no class.
+            texts = [] if name.isdigit() or name == path.stem else [name]
+            yield from _items(roi, name, texts)
 
 
-def _items(roi: ImagejRoi, file: str) -> Iterator[Item]:
+def _items(roi: ImagejRoi, name: str, texts: list[str]) -> Iterator[Item]:
     """The items of a ROI: one, except that points may lie on planes of their own."""
     foreign = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
     if foreign or roi.shape_roi_size > MAX_PATH:
         raise S2LError(
             f"a text, an image or over {MAX_PATH} numbers; expected a line, points or an area."
         )
-    name, plane = roi.name or file, _plane(roi, file)
-    texts = [text for text in (roi.name, file) if not text.isdigit()]
-    texts += [str(roi.group)] if roi.group > 0 else []
+    plane = _plane(roi, name)
+    if roi.group > 0:
+        texts = [*texts, str(roi.group)]
 
     if roi.roitype == ROI_TYPE.POINT:  # its stroke width is the size of its symbol
         points = roi.coordinates()[: MAX_PARTS + 1]
@@ -76,7 +83,7 @@ def _items(roi: ImagejRoi, file: str) -> Iterator[Item]:
     yield new_item(name, texts, True, [_outlines(roi)], width=width, corner=0.5, plane=plane)
 
 
-def _plane(roi: ImagejRoi, file: str) -> dict[str, int]:
+def _plane(roi: ImagejRoi, name: str) -> dict[str, int]:
     """Planes of a stack or hyperstack that a ROI lies on; old ImageJ tells them by the name alone,
     as `RoiManager` reads it.
     """
@@ -86,7 +93,7 @@ def _plane(roi: ImagejRoi, file: str) -> dict[str, int]:
         return axes
     if roi.position > 0:
         return {"slice": roi.position}
-    named = _AUTOMATIC.fullmatch(roi.name or file)
+    named = _AUTOMATIC.fullmatch(name)
     return {"slice": int(named[1])} if named and int(named[1]) else {}
 
 
@@ -113,22 +120,47 @@ def _box(roi: ImagejRoi) -> np.ndarray:
     if not width > 0 < height:
         raise S2LError(f"width {width} and height {height}; expected more than 0. Draw it again.")
 
-    # A corner is a quarter of an oval that is as large as the rounding; of a whole oval, as large
-    # as the box.
+    # Corners of an oval are quarters of it; those of a rectangle are as large as its rounding.
     corner = np.zeros(2)
     if roi.roitype == ROI_TYPE.OVAL:
         corner = np.array([width, height]) / 2
+        turn = np.linspace(0, math.pi / 2, _QUARTER)[:, None]
+        quarter = corner * np.hstack([np.cos(turn), np.sin(turn)])
     elif roi.rounded_rect_arc_size > 0:
         corner = np.minimum(roi.rounded_rect_arc_size, [width, height]) / 2
+        quarter = np.array([corner * (1, 0), *_curve(corner * _ROUNDING)])
     if not corner.any():
         return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
-    turn = np.linspace(0, math.pi / 2, _QUARTER, endpoint=False)[:, None]
+
+    # The quarter from the right to the bottom, put into each corner of the box, clockwise.
     outline = []
-    for quarter, (x, y) in enumerate([(right, bottom), (left, bottom), (left, top), (right, top)]):
-        centre = np.array([x, y]) + corner * [(-1, -1), (1, -1), (1, 1), (-1, 1)][quarter]
-        angle = turn + quarter * math.pi / 2
-        outline.append(centre + corner * np.hstack([np.cos(angle), np.sin(angle)]))
+    for x, y, sides in (
+        (right, bottom, (1, 1)),
+        (left, bottom, (-1, 1)),
+        (left, top, (-1, -1)),
+        (right, top, (1, -1)),
+    ):
+        turned = quarter if sides[0] == sides[1] else quarter[::-1]
+        outline.append(np.array([x, y]) + (turned - corner) * sides)
     return np.concatenate(outline)
+
+
+def _curve(ends: np.ndarray) -> list[np.ndarray]:
+    """Corners of the polygon that Java draws for a Bézier curve of four points (4, 2), but the first.
+
+    The curve is halved until its inner points lie within `_FLATNESS` of the chord.
+    """
+    first, one, two, last = ends
+    chord = (last - first) / np.linalg.norm(last - first)
+    beside = np.array([-chord[1], chord[0]])
+    if max(abs((one - first) @ beside), abs((two - first) @ beside)) <= _FLATNESS:
+        return [last]
+    middle = (one + two) / 2
+    left, right = (first + one) / 2, (two + last) / 2
+    before, after = (left + middle) / 2, (middle + right) / 2
+    halfway = (before + after) / 2
+    earlier = _curve(np.array([first, left, before, halfway]))
+    return earlier + _curve(np.array([halfway, after, right, last]))
 
 
 def _spline(points: np.ndarray, *, closed: bool) -> np.ndarray:

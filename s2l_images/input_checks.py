@@ -1,13 +1,12 @@
-"""What is wrong with a folder of one's own, before anything is trained.
+"""What is wrong with a folder of one's own, before anything is trained: `s2l check FOLDER`.
 
 Errors are what reading and training stop at; warnings and notes are what they would not notice. All
 kinds are in `input_faults.toml` and, explained, in `docs/bad_inputs.md`. One image is in memory at
-a time. `python -m s2l_images.input_checks FOLDER` prints the report.
+a time.
 """
 
 import difflib
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -229,18 +228,3 @@ def report(folder: Path, found: Sequence[Finding]) -> str:
         totals.append(f"{count} {level}" if count == 1 else f"{count} {level}s")
     lines.append(f"{folder}: {', '.join(totals)}. Each is explained in docs/bad_inputs.md.")
     return printable("\n".join(lines))
-
-
-def main(arguments: list[str]) -> int:
-    """Prints the report of a folder; 1 where there is an error, else 0."""
-    if len(arguments) != 1:
-        print("usage: python -m s2l_images.input_checks FOLDER", file=sys.stderr)
-        return 2
-    folder = Path(arguments[0]).expanduser()
-    found = check_folder(folder)
-    print(report(folder, found))
-    return int(any(finding.level == "error" for finding in found))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 nucleus.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,10 @@ from s2l_core.metrics import instances
 
 MOST_PIECES = 5  # of an object, on average; more means that a parameter does not fit
 DISC = np.pi / 4  # share of its bounding square that a disc covers
+
+
+class SplitExploded(S2LError):
+    """Objects fell into so many pieces that the diameter cannot be right."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,33 @@ def split(
         (H, W) int32, 0 is background; pieces are numbered from 1.
 
     Raises:
-        S2LError: objects fall into more than five pieces each, or the diameter is no length.
+        SplitExploded: objects fall into more than five pieces each.
+        S2LError: the diameter is no length.
+    """
+    objects = instances(probability, threshold=threshold, min_size=min_size)
+    return divided(objects, diameter, settings)
+
+
+def divided(objects: np.ndarray, diameter: float, settings: Split | None = None) -> np.ndarray:
+    """Objects with touching nuclei apart, as `split` divides those of a probability.
+
+    Args:
+        objects: (H, W) int, 0 is background.
+        diameter: of a usual nucleus in pixels.
+        settings: how far apart seeds are; None: the defaults.
+
+    Returns:
+        (H, W) int32, 0 is background; pieces are numbered from 1.
+
+    Raises:
+        SplitExploded: objects fall into more than five pieces each.
+        S2LError: the diameter is no length.
     """
     if not np.isfinite(diameter) or diameter < 2:
         raise S2LError(
             f"diameter = {diameter}: expected the width of a nucleus in pixels, 2 or more."
         )
     settings = settings or Split()
-    objects = instances(
-        probability, threshold=threshold, min_size=min_size
-    )  # (H, W), connected pieces
 
     # A pixel deep in a nucleus is far from the background; between two that touch, the distance has
     # a waist.
@@ -87,7 +109,7 @@ def split(
 
     count = int(objects.max())
     if len(peaks) > MOST_PIECES * max(count, 1):
-        raise S2LError(
+        raise SplitExploded(
             f"{count} objects fell into {len(peaks)} pieces, more than {MOST_PIECES} each. "
             f"Raise diameter ({diameter:g} pixels) or spacing ({settings.spacing:g})."
         )
@@ -104,3 +126,31 @@ def usual_diameter(areas: np.ndarray) -> float:
     if not len(areas):
         raise S2LError("No nucleus to measure: give the diameter of a usual one in pixels.")
     return float(np.sqrt(np.median(areas) / DISC))
+
+
+def diameter_at_strokes(objects: Sequence[np.ndarray], scribbles: Sequence[np.ndarray]) -> float:
+    """Diameter in pixels of the nuclei that were drawn on, where nobody outlined any.
+
+    A stroke does not fill its nucleus, so the objects of an answer are measured: those that carry
+    one foreground stroke, as two on one object are mostly two nuclei that touch; all with a stroke
+    where none carries a single one.
+
+    Args:
+        objects: (H, W) int each, as `instances` numbers them.
+        scribbles: (H, W) uint8 each, of 0, 1 and IGNORE.
+
+    Raises:
+        S2LError: no object carries a foreground stroke.
+    """
+    single, several = [], []
+    for found, labels in zip(objects, scribbles, strict=True):
+        areas = np.bincount(found.ravel())
+        strokes, _ = ndimage.label(labels == 1, np.ones((3, 3)))  # (H, W), connected pieces
+
+        # Which strokes lie on which objects: each pair once.
+        on = (strokes > 0) & (found > 0)
+        pairs = np.unique(np.stack([found[on], strokes[on]]), axis=1)  # (2, pairs)
+        carried = np.bincount(pairs[0], minlength=len(areas))
+        single += areas[carried == 1].tolist()
+        several += areas[carried > 1].tolist()
+    return usual_diameter(np.array(single or several))

@@ -21,11 +21,10 @@ def otsu(image: np.ndarray, dark_foreground: bool | None = None) -> np.ndarray:
     """Otsu's threshold on the mean of the channels.
 
     Which side is foreground is decided without looking at any truth, unless it is given: nuclei
-        absorb transmitted light, so they are dark where the image is stained (chroma >= 1) or
-        bright on average (mean > 128), the rule that also groups BBBC038; otherwise it is
-        fluorescence and they are bright. In bright-field images the two classes that
-    the threshold finds are cell and glass, not nucleus and the rest: it fails there, whichever side
-        is taken.
+    absorb transmitted light, so they are dark where the image is stained (chroma >= 1) or bright on
+    average (mean > 128), the rule that also groups BBBC038; otherwise it is fluorescence and they
+    are bright. In bright-field images the two classes that the threshold finds are cell and glass,
+    not nucleus and the rest: it fails there, whichever side is taken.
 
     Args:
         image: (H, W, 3) uint8.

@@ -1,29 +1,29 @@
-"""Runs the notebooks: checks parameters, executes by papermill, normalises the executed copy;
-plans the batch.
+"""Runs the notebooks: checks parameters, executes and normalises; plans the batch.
 
-The only file that knows papermill. Papermill itself only logs an unknown parameter and turns a
-tuple into a string; here both are refused.
+The only file that knows papermill. Papermill itself only logs a parameter that a notebook does not
+have and turns a tuple into a string; here both are refused.
 """
 
-import argparse
 import ast
 import glob
 import itertools
+import json
 import os
 import re
-import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+from IPython import get_ipython
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
-from s2l_core.config import METHODS, RunConfig, S2LError, check_choice
+from s2l_core.config import ANNOTATORS, METHODS, RunConfig, S2LError, check_choice, suggestion
 from s2l_core.files import write_atomically
 from s2l_core.profiles import DATASETS, PROFILES
 from s2l_core.progress import PLAIN
@@ -31,79 +31,177 @@ from s2l_core.signals import Signals
 from s2l_paper import paths, results
 
 MAX_BYTES = 1_000_000
+Listed = Iterable[Any] | str | int  # a list, or what `papermill -p` makes of one
 
 
 def plan(
     profile: str,
-    datasets: Iterable[str] = (),
-    folds: Iterable[int] = (),
-    methods: Iterable[str] = (),
-    seeds: Iterable[int] = (0,),
-    annotators: Iterable[int | str] = (0,),
-    rotations: Iterable[int] = (0,),
+    datasets: Listed = (),
+    folds: Listed = (),
+    methods: Listed = (),
+    seeds: Listed = (),
+    annotators: Listed = (),
+    rotations: Listed = (),
 ) -> list[RunConfig]:
-    """The runs of a batch; what is left empty is the profile's own.
+    """The runs of a batch.
+
+    Args:
+        profile: a name in PROFILES.
+        datasets: names in DATASETS. Every list may be given as a text, such as `dsb-bf monuseg`;
+            what is left empty is the profile's own.
+        folds: numbers.
+        methods: names in METHODS.
+        seeds: numbers; 0 where it is left empty.
+        annotators: numbers, or names in ANNOTATORS; 0 where it is left empty.
+        rotations: numbers; 0, the paper's test part, where it is left empty.
 
     Raises:
-        S2LError: a profile, data set, method or fold that does not exist; what exists is listed.
+        S2LError: a name or number that does not exist; what exists is listed.
     """
     check_choice("PROFILE", profile, PROFILES)
-    for given, known, name in ((datasets, DATASETS, "DATASETS"), (methods, METHODS, "METHODS")):
-        for value in given:
-            check_choice(name, value, known)
+    datasets = _names("DATASETS", datasets, DATASETS) or list(PROFILES[profile].datasets)
+    methods = _names("METHODS", methods, METHODS) or list(METHODS)
+    folds, seeds = _numbers("FOLDS", folds), _numbers("SEEDS", seeds) or [0]
+    rotations = _numbers("ROTATIONS", rotations) or [0]
+    annotators = _annotators(annotators) or [0]
+
     configs = []
-    for dataset in datasets or PROFILES[profile].datasets:
-        for fold in folds or range(PROFILES[profile].folds or DATASETS[dataset][1]):
-            repetitions = itertools.product(rotations, seeds, annotators)
-            for (rotation, seed, annotator), method in itertools.product(
-                repetitions, methods or METHODS
-            ):
-                configs.append(
-                    RunConfig(
-                        dataset,
-                        method,
-                        fold=fold,
-                        rotation=rotation,
-                        seed=seed,
-                        profile=profile,
-                        annotator=annotator,
-                    )
+    for dataset in datasets:
+        own_folds = range(PROFILES[profile].folds or DATASETS[dataset][1])
+        for fold, rotation, seed, annotator, method in itertools.product(
+            folds or own_folds, rotations, seeds, annotators, methods
+        ):
+            configs.append(
+                RunConfig(
+                    dataset,
+                    method,
+                    fold=fold,
+                    rotation=rotation,
+                    seed=seed,
+                    profile=profile,
+                    annotator=annotator,
                 )
+            )
     return configs
+
+
+def _names(what: str, given: Listed, known: Iterable[str]) -> list[str]:
+    """A list of names, each of which has to be known."""
+    names = list(map(str, _items(given)))
+    for name in names:
+        check_choice(what, name, known)
+    return names
+
+
+def _numbers(what: str, given: Listed) -> list[int]:
+    """A list of whole numbers."""
+    numbers = []
+    for item in _items(given):
+        if not re.fullmatch(r"\d+", str(item)):
+            raise S2LError(f"{what} = {item!r}: expected whole numbers from 0, such as 0 1 2.")
+        numbers.append(int(item))
+    return numbers
+
+
+def _annotators(given: Listed) -> list[int | str]:
+    """A list of annotators: those that never look at the image have numbers, the others names."""
+    found: list[int | str] = []
+    for item in map(str, _items(given)):
+        if item.isdecimal():
+            found.append(int(item))
+        else:
+            found += _names("ANNOTATORS", [item], ANNOTATORS)
+    return found
+
+
+def _items(given: Listed) -> list[Any]:
+    """A list, as such or as a text: `[0, 1]`, `0 1` or `dsb-bf, monuseg`."""
+    if not isinstance(given, str):
+        return list(given) if isinstance(given, Iterable) else [given]
+    if given.strip().startswith("["):
+        return parsed(given, list)
+    return [word for word in re.split(r"[\s,]+", given) if word]
+
+
+def parsed(given: Any, kind: type = dict) -> Any:
+    """A parameter of a notebook that is a dict or a list: `papermill -p` passes it on as a text.
+
+    Args:
+        given: the value itself, or JSON or a literal of Python such as `{"pair_target": "and"}`.
+        kind: what it has to be.
+
+    Raises:
+        S2LError: it is something else.
+    """
+    value = given
+    if isinstance(given, str):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(given)
+                break
+            except (ValueError, SyntaxError):
+                continue
+    if not isinstance(value, kind):
+        example = {dict: '{"pair_target": "and"}', list: "[0, 1]"}[kind]
+        raise S2LError(f"{given!r}: expected a {kind.__name__}, such as {example}.")
+    return value
+
+
+def known_parameters(notebook: Path) -> dict[str, str]:
+    """Name -> default, as it is written there, of what can be set in a notebook."""
+    entries = papermill.inspect_notebook(str(notebook))
+    return {name: entry["default"] for name, entry in entries.items()}
+
+
+def refuse_unknown(name: str) -> None:
+    """Called by a notebook: stops it where papermill gave it a parameter that it does not have.
+
+    Papermill itself only logs such a name, and runs with the default of the one that was meant.
+
+    Args:
+        name: of the notebook, without its ending.
+
+    Raises:
+        S2LError: names the parameter and the nearest right one.
+    """
+    shell = get_ipython()
+    notebook = paths.notebook(name)
+    known = known_parameters(notebook)
+    for cell in shell.user_ns.get("In", []) if shell else []:
+        if cell.startswith("# Parameters"):  # so papermill heads the cell that it adds
+            for node in ast.parse(cell).body:
+                for target in getattr(node, "targets", []):
+                    _check_name(notebook, target.id, known)
+
+
+def _check_name(notebook: Path, name: str, known: Iterable[str]) -> None:
+    """Raises an S2LError unless a notebook has this parameter."""
+    if name not in known:
+        raise S2LError(f"{notebook.name}: no parameter {name!r}.{suggestion(name, known)}")
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
     """Refuses what papermill would let pass.
 
     Raises:
-        S2LError: a parameter the notebook does not have, a value that is no plain literal,
-            or one of another type.
+        S2LError: a parameter that the notebook does not have, a value that is no plain literal, or
+            one of another type.
     """
-    known = {
-        name: entry["default"] for name, entry in papermill.inspect_notebook(str(notebook)).items()
-    }
+    known = known_parameters(notebook)
     for name, value in parameters.items():
-        if name not in known:
-            raise S2LError(f"{notebook.name}: no parameter {name!r}. It has: {', '.join(known)}.")
+        _check_name(notebook, name, known)
         if not _is_literal(value):
             kinds = "Give a number, a string, True, False, None, or a list or dict of these."
             raise S2LError(
                 f"{notebook.name}: {name} = {value!r} is a {type(value).__name__}. {kinds}"
             )
+
+        # A whole number will do where a fraction is expected; None stands for anything.
         default = ast.literal_eval(known[name])
-        number = (
-            isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
-        )
-        if (
-            default is not None
-            and value is not None
-            and type(value) is not type(default)
-            and not number
-        ):
-            raise S2LError(
-                f"{notebook.name}: {name} = {value!r}; expected {type(default).__name__} like"
-                f" {default!r}."
-            )
+        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
+        if not fits and default is not None and value is not None:
+            expected = f"expected {type(default).__name__} like {default!r}"
+            raise S2LError(f"{notebook.name}: {name} = {value!r}; {expected}.")
 
 
 def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
@@ -121,48 +219,75 @@ def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:
     """
     source = paths.notebook(name)
     if not source.exists():
-        have = ", ".join(sorted(file.stem for file in source.parent.glob("*.ipynb")))
-        raise S2LError(f"{name}: no such notebook. There are: {have}.")
+        have = sorted(file.stem for file in source.parent.glob("*.ipynb"))
+        raise S2LError(f"{name}: no such notebook.{suggestion(name, have)}")
     check_parameters(source, parameters)
 
-    def execute(temporary: Path) -> None:
-        papermill.execute_notebook(
-            str(source),
-            str(temporary),
-            parameters,
-            log_output=True,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            progress_bar=False,
-            cwd=str(paths.ROOT),
-            engine_name="s2l",
-        )
-        notebook = normalise(nbformat.read(temporary, as_version=4))
-        text = nbformat.writes(notebook) + "\n"
-        if len(text) > MAX_BYTES:
-            raise S2LError(
-                f"{output}: {len(text):,} bytes, at most {MAX_BYTES:,} are kept. Show smaller"
-                " pictures."
-            )
-        temporary.write_text(text)
-
-    for unfinished in output.parent.glob(
-        f".{glob.escape(output.stem)}-*.tmp.ipynb"
-    ):  # what a kill left behind
+    # A run that was killed left its half of a copy behind.
+    for unfinished in output.parent.glob(f".{glob.escape(output.stem)}-*.tmp.ipynb"):
         unfinished.unlink(missing_ok=True)
-    previous = os.environ.get(PLAIN)
-    os.environ[PLAIN] = "1"
-    try:
-        write_atomically(output, execute)
-    finally:
-        os.environ.pop(PLAIN) if previous is None else os.environ.update({PLAIN: previous})
+    with _plain_progress():
+        write_atomically(output, lambda temporary: _execute(source, temporary, output, parameters))
     return output
 
 
-class _Engine(NBClientEngine):
-    """papermill's engine, which passes signals on to the kernel:
-    a training there answers them with a checkpoint.
+def _execute(source: Path, temporary: Path, output: Path, parameters: dict[str, Any]) -> None:
+    """Executes a notebook into `temporary`, and normalises what it has become."""
+    papermill.execute_notebook(
+        _verbatim(source),
+        _verbatim(temporary),
+        parameters,
+        log_output=True,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stderr,
+        progress_bar=False,
+        cwd=str(paths.ROOT),
+        engine_name="s2l",
+    )
+    notebook = normalise(nbformat.read(temporary, as_version=4))
+    text = nbformat.writes(notebook) + "\n"
+    if len(text) > MAX_BYTES:
+        found = f"{output}: {len(text):,} bytes, at most {MAX_BYTES:,} are kept"
+        raise S2LError(f"{found}. Show smaller pictures.")
+    temporary.write_text(text, encoding="utf-8")
+
+
+def _verbatim(file: Path) -> str:
+    """A path for papermill, which would fill in parameters between braces."""
+    return str(file).replace("{", "{{").replace("}", "}}")
+
+
+@contextmanager
+def _plain_progress() -> Iterator[None]:
+    """Inside, kernels print progress as plain lines."""
+    previous = os.environ.get(PLAIN)
+    os.environ[PLAIN] = "1"
+    try:
+        yield
+    finally:
+        if previous is None:
+            del os.environ[PLAIN]
+        else:
+            os.environ[PLAIN] = previous
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """An error of a user's in a cell, which papermill reports with a traceback, is raised as such.
+
+    Raises:
+        S2LError: with the words that the cell ended with.
     """
+    try:
+        yield
+    except papermill.PapermillExecutionError as error:
+        if error.ename not in ("S2LError", "Fault"):
+            raise
+        raise S2LError(error.evalue) from None
+
+
+class _Engine(NBClientEngine):
+    """papermill's engine, which passes signals on: a training answers with a checkpoint."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, *, start_timeout, input_path, **options):
@@ -187,9 +312,7 @@ papermill_engines.register("s2l", _Engine)
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two executions of the same code: timings, random ids,
-    addresses, machine paths.
-    """
+    """Drops what differs between two executions: timings, random ids, addresses, machine paths."""
     kept = ("kernelspec", "language_info")
     notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in kept}
     notebook.metadata.get("language_info", {}).pop("version", None)
@@ -200,29 +323,26 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell["id"] = "injected-parameters"
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
-            for holder, key in (
-                (output, "text"),
-                *((output.get("data", {}), k) for k in ("text/plain", "text/html")),
-            ):
-                if key in holder:
-                    holder[key] = _anonymous(holder[key])
+            if "text" in output:
+                output["text"] = _anonymous(output["text"])
+            data = output.get("data", {})
+            for kind in ("text/plain", "text/html"):
+                if kind in data:
+                    data[kind] = _anonymous(data[kind])
     return notebook
 
 
 def run_training(config: RunConfig, *, threads: int = 0, resume: bool = True) -> Path:
-    """One run of the batch: notebook 04 with this configuration;
-    its executed copy goes into the run's folder.
+    """One run of the batch: notebook 04 with this configuration.
 
-    Snakemake's rule and notebook 05 both call this.
+    Its executed copy goes into the run's folder. Snakemake's rule and notebook 05 both call this.
     """
-    base = RunConfig(config.dataset, config.method, profile=config.profile).to_dict()
-    named = {
-        name: getattr(config, name)
-        for name in ("dataset", "method", "fold", "seed", "profile", "budget")
-    }
-    own = config.to_dict()
-    overrides = {name: own[name] for name in own if name not in named and own[name] != base[name]}
-    parameters = named | {"overrides": overrides, "threads": threads, "resume": resume}
+    # The notebook has parameters for these; whatever else is set goes through `overrides`.
+    own = ("dataset", "method", "fold", "seed", "profile", "budget")
+    parameters = {name: getattr(config, name) for name in own}
+    changed = config.changed()
+    parameters["overrides"] = {name: changed[name] for name in changed if name not in own}
+    parameters |= {"threads": threads, "resume": resume}
     folder = paths.run_folder(config.profile, results.run_id(config))
     return run("04_train", folder / "notebook.ipynb", parameters)
 
@@ -240,59 +360,3 @@ def _anonymous(text: str) -> str:
         text = text.replace(f"{folder}/", "")
     text = text.replace(str(paths.raw_data()), "$S2L_DATA")
     return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: `run NOTEBOOK OUTPUT name=value ...`,
-    or `train`/`warmup` with the fields of a configuration.
-    """
-    parser = argparse.ArgumentParser(prog="python -m s2l_paper.notebooks", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command in ("run", "train", "warmup"):
-        sub = commands.add_parser(command)
-        if command == "run":
-            sub.add_argument("notebook")
-            sub.add_argument("output", type=Path)
-        else:
-            sub.add_argument("--threads", type=int, default=0, help="0: all")
-        sub.add_argument("values", nargs="*", metavar="name=value")
-    given = parser.parse_args(arguments)
-    try:
-        bad = [text for text in given.values if "=" not in text]
-        if bad:
-            raise S2LError(f"{bad[0]!r}: expected name=value.")
-        values = {
-            name: _literal(text) for name, text in (text.split("=", 1) for text in given.values)
-        }
-        if given.command == "run":
-            run(given.notebook, given.output, values)
-        elif given.command == "train":
-            run_training(RunConfig.from_dict(values), threads=given.threads)
-        else:
-            os.environ[PLAIN] = "1"
-            from s2l_paper.runs import (
-                set_threads,
-                warm_up,
-            )  # loads torch, which planning a batch never needs
-
-            set_threads(given.threads)
-            warm_up(RunConfig.from_dict(values))
-    except S2LError as error:
-        sys.exit(f"error: {error}")
-    except papermill.PapermillExecutionError as error:
-        if error.ename not in ("S2LError", "Fault"):  # whose words say all that a user needs
-            raise
-        sys.exit(f"error: {error.evalue}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-
-
-if __name__ == "__main__":
-    main()

@@ -33,7 +33,6 @@ SCORES = [
     "missed",
     "merged",
 ]
-OPTIONAL = ["false_area"]  # scores that the runs of profile `cpu` do not have
 COLUMNS = KEYS + SCORES
 PACKAGES = (
     "torch",
@@ -140,8 +139,7 @@ def write_run(
         )
     write_json(folder / "env.json", environment(seconds, warmup_seconds))
     write_csv(folder / "steps.csv", pd.DataFrame(steps).round(6))
-    optional = [name for name in OPTIONAL if rows and name in rows[0]]
-    table = pd.DataFrame(rows, columns=COLUMNS + optional).round(6)
+    table = pd.DataFrame(rows, columns=COLUMNS).round(6)
     write_csv(folder / "per_image.csv", table)
     record = {"run_id": folder.name, "hash": run_hash(config), "inputs": run_inputs(config)}
     record["per_image"] = digest((folder / "per_image.csv").read_bytes(), 16)
@@ -151,14 +149,14 @@ def write_run(
 
 def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`per_image.csv` and `steps.csv` of a run (the latter empty for a baseline)."""
-    with _reading(folder):
+    with reading(folder):
         per_image = pd.read_csv(folder / "per_image.csv", dtype={"image": str, "annotator": str})
         steps = folder / "steps.csv"
         return per_image, pd.read_csv(steps) if steps.stat().st_size > 2 else pd.DataFrame()
 
 
 @contextmanager
-def _reading(place: Path) -> Iterator[None]:
+def reading(place: Path) -> Iterator[None]:
     """Damage of a committed file, however it shows, becomes one error that says where."""
     try:
         yield
@@ -202,6 +200,12 @@ def environment(seconds: float, warmup_seconds: float = 0.0) -> dict:
     }
 
 
+def words(config: RunConfig) -> list[str]:
+    """A configuration as `name=value` words of a command: what names it, and what it changes."""
+    named = [f"{name}={getattr(config, name)}" for name in ("dataset", "method", "profile")]
+    return named + [f"{name}={value!r}" for name, value in config.changed().items()]
+
+
 def variant(config: RunConfig) -> str:
     """What makes a run more than a repetition, as `name=value`.
 
@@ -222,13 +226,28 @@ def _way_of_drawing(annotator: int | str) -> str:
     return "blind" if isinstance(annotator, int) else annotator.rstrip("-0123456789")
 
 
+def finished(profile: str) -> list[RunConfig]:
+    """The finished runs of a profile; one that would get another name now is not among them.
+
+    Raises:
+        S2LError: the record of a run cannot be read, or is of another version.
+    """
+    found = []
+    for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
+        with reading(file):
+            config = RunConfig.from_dict(json.loads(file.read_text())["config"])
+        if is_done(config) and run_id(config) == file.parent.name:
+            found.append(config)
+    return found
+
+
 def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
     """The scores of all finished runs of a profile, one row per run, checkpoint and test image.
 
     Args:
         profile: a name in PROFILES.
-        variants: also runs whose settings are not the profile's own,
-            which no table may average with the others.
+        variants: also runs whose settings are not the profile's own, which no table may average
+            with the others.
 
     Returns:
         `COLUMNS`; `shown` marks the checkpoint that Table 1 shows, `data` is the label of the data
@@ -236,48 +255,37 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
         last four come from `config.json`.
 
     Raises:
-        S2LError: no run is there; the command that makes them is named. Or a run of another profile
-            lies in the folder: two recipes are never averaged.
+        S2LError: no run is there; the command that makes them is named.
     """
     tables = []
-    for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
-        with _reading(file):
-            config = RunConfig.from_dict(json.loads(file.read_text())["config"])
-        if config.profile != profile:
-            raise S2LError(
-                f"{file.parent}: a run of profile {config.profile} among those of {profile}; two "
-                f"recipes are never averaged. Move it to {paths.run_folder(config.profile, '')}."
-            )
-        if (
-            not is_done(config)
-            or run_id(config) != file.parent.name
-            or (variant(config) and not variants)
-        ):
+    for config in finished(profile):
+        differs = variant(config)
+        if differs and not variants:
             continue
-        table = read_run(file.parent)[0]
+        table = read_run(paths.run_folder(profile, run_id(config)))[0]
         selection = config.selection if config.selection in set(table.checkpoint) else "last"
-        labels = {
-            "data": data_label(config),
-            "rotation": config.rotation,
-            "variant": variant(config),
-        }
+        labels = {"data": data_label(config), "rotation": config.rotation, "variant": differs}
         tables.append(table.assign(shown=table.checkpoint == selection, **labels))
     if not tables:
-        raise S2LError(
-            f"{paths.results(profile)}: no finished run. Make them: make reproduce"
-            f" PROFILE={profile}"
-        )
+        again = f"make reproduce PROFILE={profile}"
+        raise S2LError(f"{paths.results(profile)}: no finished run. Make them: {again}")
     return pd.concat(tables, ignore_index=True)
 
 
-def tables_are_current(profile: str) -> bool:
-    """True where the committed Table 1 was made from exactly the finished runs of the profile."""
+def tables_are_current(profile: str, *, figure: bool = True) -> bool:
+    """True where the committed Table 1 was made from exactly the finished runs of the profile.
+
+    Args:
+        profile: a name in PROFILES.
+        figure: Fig. 2 has to be there as well.
+    """
     file = paths.results(profile) / "table1.csv"
-    if not file.exists() or not (paths.figures(profile) / "figure2.png").exists():
+    if not file.exists() or (figure and not (paths.figures(profile) / "figure2.png").exists()):
         return False
-    made_from = set(" ".join(pd.read_csv(file).run_ids).split())
-    runs = load_runs(profile)
-    return made_from == set(runs.run_id[runs.method.isin(TABLE1_METHODS)])
+    with reading(file):
+        made_from = set(" ".join(pd.read_csv(file).run_ids).split())
+    rows = [config for config in finished(profile) if config.method in TABLE1_METHODS]
+    return made_from == {run_id(config) for config in rows if not variant(config)}
 
 
 def data_label(config: RunConfig) -> str:

@@ -1,6 +1,5 @@
 """The official archives: where they lie, where they come from and how many images they hold."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,17 +126,3 @@ def fetch(name: str, root: Path | None = None) -> list[Path]:
                 ) from error
         found.append(path)
     return found
-
-
-def main(names: list[str]) -> None:
-    """Fetches the named data sets, or all real ones, and says where they are."""
-    try:
-        for name in names or ["dsb-bf", "monuseg"]:  # one archive holds both parts of BBBC038
-            for path in fetch(name):
-                print(f"{name}: {path}", flush=True)
-    except S2LError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

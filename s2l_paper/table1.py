@@ -1,10 +1,8 @@
-"""Table 1: ours with intervals and tests, the paper's and the difference, as a tidy table,
-Markdown and HTML.
-"""
+"""Table 1: ours with intervals and tests, and the paper's; as a tidy table, Markdown and HTML."""
 
 import html
+import itertools
 import math
-import sys
 
 import pandas as pd
 
@@ -14,17 +12,22 @@ from s2l_paper.results import SCORES, load_runs
 from s2l_paper.statistics import ALPHA, MIN_IMAGES, REPETITION, compare, interval
 
 PAPER_TABLE1 = {  # (method, dataset) -> mDice, IoU; Table 1 of the paper
-    ("s2l", "dsb-bf"): (0.6980, 0.8108), ("s2l", "dsb-fluo"): (0.8235, 0.8419),
+    ("s2l", "dsb-bf"): (0.6980, 0.8108),
+    ("s2l", "dsb-fluo"): (0.8235, 0.8419),
     ("s2l", "monuseg"): (0.7098, 0.6586),
-    ("s2l-r1", "dsb-bf"): (0.7068, 0.8153), ("s2l-r1", "dsb-fluo"): (0.8267, 0.8565),
-    ("s2l-r1", "monuseg"): (0.7165, 0.6715), ("s2l-r4", "dsb-bf"): (0.7078, 0.8292),
-    ("s2l-r4", "dsb-fluo"): (0.8234, 0.8505), ("s2l-r4", "monuseg"): (0.7205, 0.6603),
-    ("s2l-r1-r4", "dsb-bf"): (0.7199, 0.8368), ("s2l-r1-r4", "dsb-fluo"): (0.8268, 0.8570),
-    ("s2l-r1-r4", "monuseg"): (0.7128, 0.6639), ("supervised", "dsb-bf"): (0.7305, 0.8665),
-    ("supervised", "dsb-fluo"): (0.8204, 0.8790), ("supervised", "monuseg"): (0.7646, 0.6867),
-}  # fmt: skip
-
-
+    ("s2l-r1", "dsb-bf"): (0.7068, 0.8153),
+    ("s2l-r1", "dsb-fluo"): (0.8267, 0.8565),
+    ("s2l-r1", "monuseg"): (0.7165, 0.6715),
+    ("s2l-r4", "dsb-bf"): (0.7078, 0.8292),
+    ("s2l-r4", "dsb-fluo"): (0.8234, 0.8505),
+    ("s2l-r4", "monuseg"): (0.7205, 0.6603),
+    ("s2l-r1-r4", "dsb-bf"): (0.7199, 0.8368),
+    ("s2l-r1-r4", "dsb-fluo"): (0.8268, 0.8570),
+    ("s2l-r1-r4", "monuseg"): (0.7128, 0.6639),
+    ("supervised", "dsb-bf"): (0.7305, 0.8665),
+    ("supervised", "dsb-fluo"): (0.8204, 0.8790),
+    ("supervised", "monuseg"): (0.7646, 0.6867),
+}
 TABLE1_SCORES = {"mdice_official": "mDice", "iou": "IoU"}  # column -> name, in the paper's order
 
 
@@ -35,45 +38,42 @@ def paper_value(method: str, dataset: str, score: str) -> float:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over repetitions, spread and n for every score, method, data set,
-    variant and checkpoint.
+    """Mean, spread and n of every score, for each method, data set, variant and checkpoint.
 
-    A repetition is a fold, seed and annotator; its value is the mean over its images, of which
-    those without nuclei have no mDice and are left out of its mean.
+    A repetition is a fold, seed and annotator; its value is the mean over its images. Those without
+    nuclei have no mDice and are left out of its mean.
     """
     keys = ["data", "dataset", "method", "variant", "checkpoint", "shown"]
+    groups = runs.groupby(keys)
+
+    # Images first, then repetitions: a fold with more images does not weigh more.
     repetitions = runs.groupby([*keys, *REPETITION], as_index=False)[SCORES].mean()
-    table = repetitions.groupby(keys, as_index=False).agg(
-        runs=("fold", "size"),
-        **{s: (s, "mean") for s in SCORES},
-        **{f"{s}_spread": (s, "std") for s in SCORES[1:]},
-    )
-    images = runs.groupby(keys).image.nunique().rename("images").reset_index()
-    ids = (
-        runs.groupby(keys)
-        .run_id.agg(lambda values: " ".join(sorted(set(values))))
-        .rename("run_ids")
-        .reset_index()
-    )
-    table = table.merge(images, on=keys).merge(ids, on=keys)
+    means = {score: (score, "mean") for score in SCORES}
+    spreads = {f"{score}_spread": (score, "std") for score in SCORES[1:]}
+    table = repetitions.groupby(keys, as_index=False).agg(runs=("fold", "size"), **means, **spreads)
+
+    images = groups.image.nunique().rename("images").reset_index()
+    ids = groups.run_id.agg(lambda names: " ".join(sorted(set(names)))).rename("run_ids")
+    table = table.merge(images, on=keys).merge(ids.reset_index(), on=keys)
     table["method"] = pd.Categorical(table.method, list(METHODS))
     return table.sort_values(["data", "method", "variant", "checkpoint"]).reset_index(drop=True)
 
 
 def against_s2l(runs: pd.DataFrame) -> pd.DataFrame:
-    """Table 1's tests: every other method's difference to S2L, both scores,
-    on every data set, corrected together.
+    """Table 1's tests: every other method's difference to S2L, in both scores, on every data set.
+
+    All p values are corrected together.
     """
-    shown, others = runs[runs.shown], [name for name in TABLE1_METHODS if name != "s2l"]
-    return compare(
-        shown,
-        [(d, m, "s2l", s) for d in shown.dataset.unique() for m in others for s in TABLE1_SCORES],
-    )
+    shown = runs[runs.shown]
+    others = [name for name in TABLE1_METHODS if name != "s2l"]
+    pairs = itertools.product(shown.dataset.unique(), others, TABLE1_SCORES)
+    return compare(shown, [(dataset, method, "s2l", score) for dataset, method, score in pairs])
 
 
 def table1(runs: pd.DataFrame) -> pd.DataFrame:
-    """Table 1, tidy: a row for each of the paper's numbers we have a run for (and for data sets it
-    does not have).
+    """Table 1, tidy: a row for each number of the paper's that we have a run for.
+
+    Data sets that the paper does not have get rows as well.
 
     Args:
         runs: as given by `results.load_runs`, without variants.
@@ -81,8 +81,8 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `score` is mDice (`mdice_official`, the paper's) or IoU; `low` and `high` are the 95 %
         interval over images, `p_holm` is of the difference to S2L; both are empty for fewer than
-        `MIN_IMAGES` images, where the `spread` over `runs` has to do.
-        `rank` is 1 or 2 for the best and second best of ours.
+        `MIN_IMAGES` images, where the `spread` over `runs` has to do. `rank` is 1 or 2 for the best
+        and second best of ours.
 
     Raises:
         S2LError: no run of a method of Table 1.
@@ -90,29 +90,33 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
     wide = summary(runs)
     wide = wide[wide.shown & wide.method.isin(TABLE1_METHODS)]
     if wide.empty:
-        raise S2LError(
-            f"No finished run of a method of Table 1 ({', '.join(TABLE1_METHODS)}). Run at least"
-            " one."
-        )
-    p, rows = against_s2l(runs).p_holm, []
+        needed = ", ".join(TABLE1_METHODS)
+        raise S2LError(f"No finished run of a method of Table 1 ({needed}). Run one of them.")
+
+    shown, p_holm = runs[runs.shown], against_s2l(runs).p_holm
+    rows = []
     for _, row in wide.iterrows():
-        mine = runs[runs.shown & (runs.method == row.method) & (runs.data == row.data)].groupby(
-            "image"
-        )
+        own = shown[(shown.method == row.method) & (shown.data == row.data)].groupby("image")
         for column, score in TABLE1_SCORES.items():
-            low, high = interval(mine[column].mean(), row.dataset, row.method, column)
+            low, high = interval(own[column].mean(), row.dataset, row.method, column)
             paper = paper_value(row.method, row.dataset, column)
+            test = (row.dataset, row.method, "s2l", column)
             rows.append(
-                {"data": row.data, "method": row.method, "score": score, "ours": row[column]}
-                | {
+                {
+                    "data": row.data,
+                    "method": row.method,
+                    "score": score,
+                    "ours": row[column],
                     "spread": row[f"{column}_spread"],
                     "runs": row.runs,
                     "low": low,
                     "high": high,
                     "images": row.images,
+                    "p_holm": p_holm.get(test, math.nan),
+                    "paper": paper,
+                    "difference": row[column] - paper,
+                    "run_ids": row.run_ids,
                 }
-                | {"p_holm": p.get((row.dataset, row.method, "s2l", column), math.nan)}
-                | {"paper": paper, "difference": row[column] - paper, "run_ids": row.run_ids}
             )
     table = pd.DataFrame(rows)
     rank = table.groupby(["data", "score"]).ours.rank(ascending=False, method="min")
@@ -126,40 +130,47 @@ MARKS = {  # rank -> Markdown before and after, CSS
 
 
 LEGEND = (
-    "Mean over folds, seeds and annotators, ± standard deviation where there are several [95 %"
-    " interval over the n test images]. † differs from S2L: paired permutation test on images, p <"
-    f" {ALPHA:g} after Holm's correction. Fewer than {MIN_IMAGES} test images: neither interval nor"
-    " test."
+    "Mean over folds, seeds and annotators, ± standard deviation where there are several [95 % "
+    "interval over the n test images]. † differs from S2L: paired permutation test on images, "
+    f"p < {ALPHA:g} after Holm's correction. Fewer than {MIN_IMAGES} test images: neither interval "
+    "nor test."
 )
 
 
+def markdown(table: pd.DataFrame) -> str:
+    """Any table as Markdown, its cells as they are: no number is formatted anew."""
+    return table.astype(str).to_markdown(index=False, disable_numparse=True, stralign=None) + "\n"
+
+
 def _columns(table: pd.DataFrame) -> pd.Series:
-    return (
-        table.data
-        + " "
-        + table.score
-        + " (n = "
-        + table.groupby("data").images.transform("max").astype(str)
-        + ")"
-    )
+    """Heading of each row's column: data set, score and number of test images."""
+    images = table.groupby("data").images.transform("max").astype(str)
+    return table.data + " " + table.score + " (n = " + images + ")"
+
+
+def _cell(row: pd.Series, *, marked: bool) -> str:
+    """One number of ours as text, with all that is known about it."""
+    text = f"{row.ours:.3f}"
+    if marked and row["rank"] in MARKS:
+        before, after, _ = MARKS[row["rank"]]
+        text = f"{before}{text}{after}"
+    if row.p_holm < ALPHA:
+        text += "†"
+    if pd.notna(row.spread):
+        text += f" ± {row.spread:.3f}"
+    if pd.notna(row.low):
+        text += f" [{row.low:.3f}, {row.high:.3f}]"
+    if pd.notna(row.paper):
+        text += f" (paper {row.paper:.3f}, {row.difference:+.3f})"
+    return text
 
 
 def _cells(table: pd.DataFrame, *, marked: bool) -> pd.DataFrame:
-    """Table 1 as text: a row for each method, a column for each data set and score;
-    `marked` for Markdown.
+    """Table 1 as text: a row for each method, a column for each data set and score.
+
+    `marked` is for Markdown.
     """
-
-    def text(row) -> str:
-        before, after, _ = MARKS.get(row["rank"], ("", "", ""))
-        value = f"{before}{row.ours:.3f}{after}" if marked else f"{row.ours:.3f}"
-        value += "†" if row.p_holm < ALPHA else ""
-        value += f" ± {row.spread:.3f}" if row.spread == row.spread else ""
-        value += f" [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else ""
-        return value + (
-            f" (paper {row.paper:.3f}, {row.difference:+.3f})" if row.paper == row.paper else ""
-        )
-
-    labelled = table.assign(text=table.apply(text, axis=1), column=_columns(table))
+    labelled = table.assign(text=table.apply(_cell, axis=1, marked=marked), column=_columns(table))
     order = list(dict.fromkeys(labelled.column))
     cells = labelled.pivot(index="method", columns="column", values="text")
     cells = cells.reindex(index=[m for m in METHODS if m in cells.index], columns=order)
@@ -168,28 +179,20 @@ def _cells(table: pd.DataFrame, *, marked: bool) -> pd.DataFrame:
 
 def table1_markdown(table: pd.DataFrame) -> str:
     """Table 1 as a Markdown table: best in bold, second best underlined; the legend below it."""
-    cells = _cells(table, marked=True)
-    lines = [
-        "| Method | " + " | ".join(cells.columns) + " |",
-        "|---" * (len(cells.columns) + 1) + "|",
-    ]
-    lines += [
-        f"| {name} | " + " | ".join(row) + " |"
-        for name, row in zip(cells.index, cells.to_numpy(), strict=True)
-    ]
-    return "\n".join([*lines, "", LEGEND]) + "\n"
+    cells = _cells(table, marked=True).rename_axis("Method").reset_index()
+    return f"{markdown(cells)}\n{LEGEND}\n"
 
 
 def table1_html(table: pd.DataFrame) -> str:
     """Table 1 as HTML: best red and bold, second best blue and underlined, as in the paper."""
     caption = f"mDice and IoU: ours, the paper's, and the difference. {LEGEND}"
     cells = _cells(table, marked=False)
-    ranks = table.assign(column=_columns(table)).pivot(
-        index="method", columns="column", values="rank"
-    )
-    ranks = ranks.rename(index=lambda method: METHODS[method].label).reindex(
-        index=cells.index, columns=cells.columns
-    )
+
+    # A style for each cell, by its rank.
+    labelled = table.assign(column=_columns(table))
+    ranks = labelled.pivot(index="method", columns="column", values="rank")
+    ranks = ranks.rename(index=lambda method: METHODS[method].label)
+    ranks = ranks.reindex(index=cells.index, columns=cells.columns)
     styles = ranks.map(lambda rank: MARKS[rank][2] if rank in MARKS else "")
     styler = cells.rename_axis(index=None, columns=None).style.apply(lambda _: styles, axis=None)
     return styler.set_uuid("table1").set_caption(html.escape(caption)).to_html()
@@ -200,19 +203,40 @@ def image_scores(row: pd.Series) -> str:
     return f"IoU {row.iou:.2f}   mDice {row.mdice_official:.2f}"
 
 
-def main(profile: str) -> None:
-    """Prints Table 1 of a profile and where its files are."""
-    folder = paths.results(profile)
-    try:
-        print(f"\n{table1_markdown(table1(load_runs(profile)))}")
-    except S2LError as error:
-        sys.exit(f"error: {error}")
-    print(
-        f"best **bold**, second best <u>underlined</u>\ntables   {folder}/table1.*, claims.*,"
-        " scores.csv"
+def told(profile: str) -> str:
+    """Table 1 of a profile as a terminal shows it, and where its files are.
+
+    Without a run of a method of Table 1 these are the means of what has run, and what is missing.
+
+    Raises:
+        S2LError: no finished run.
+    """
+    runs, folder = load_runs(profile), paths.results(profile)
+    if not runs.method.isin(TABLE1_METHODS).any():
+        return _without_table1(runs, profile)
+    figure = paths.figures(profile) / "figure2.png"
+    lines = [
+        f"\n{table1_markdown(table1(runs))}",
+        "best **bold**, second best <u>underlined</u>",
+        f"tables    {folder}/table1.*, claims.*, scores.csv",
+        f"figure    {figure}",
+        f"notebooks {paths.executed(profile)}/",
+    ]
+    if not figure.exists():
+        lines[3] = "figure    not made: Fig. 2 needs runs of seed 0 and annotator 0"
+    return "\n".join(lines)
+
+
+def _without_table1(runs: pd.DataFrame, profile: str) -> str:
+    """The means of baselines alone."""
+    wide = summary(runs)
+    wide = wide[wide.shown]
+    rows = {"data": wide.data, "method": [METHODS[name].label for name in wide.method]}
+    rows |= {title: wide[score].map("{:.3f}".format) for score, title in TABLE1_SCORES.items()}
+    needed = ", ".join(TABLE1_METHODS)
+    return (
+        f"\n{markdown(pd.DataFrame(rows))}\n"
+        f"Table 1, its claims and Fig. 2 were not made: they need a run of one of {needed},\n"
+        f"such as  make reproduce PROFILE={profile} METHODS=s2l\n"
+        f"runs      {paths.results(profile)}/runs/"
     )
-    print(f"figure   {paths.figures(profile)}/figure2.png\nnotebooks {paths.executed(profile)}/")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -1,15 +1,12 @@
-"""`make verify`: every committed number computed anew from `per_image.csv`,
-every run held against its hash.
+"""`make verify`: every committed number computed anew from `per_image.csv`, every run checked.
 
-Needs neither images nor weights nor torch. `--write` writes what it would have expected.
+A run is held against its hash. Needs neither images nor weights nor torch.
 """
 
-import argparse
 import itertools
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +24,7 @@ MADE_ANEW = ("smoke", "demo")  # on each machine, never committed
 BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "claims.csv", "claims.md")
 UNREADABLE = "cannot be read"
-SHOWN = "cpu"  # profile of a block in the README that names none
+IN_README = "cpu"  # profile of a block in the README that names none
 
 
 def profiles() -> list[str]:
@@ -44,128 +41,133 @@ def products(profile: str) -> dict[str, str]:
     runs = results.load_runs(profile)
     table, claims = table1(runs), ledger(runs, profile)
     every = results.load_runs(profile, variants=True)
-    wide = summary(every).round(4)
-    texts = [
-        table.to_csv(index=False),
-        table1_markdown(table),
-        table1_html(table),
-        wide.to_csv(index=False),
-    ]
-    texts += [claims.to_csv(index=False), claims_markdown(claims)]
-    return dict(zip(PRODUCTS, texts, strict=True)) | sensitivity.tables(profile, every)
+    texts = {
+        "table1.csv": table.to_csv(index=False),
+        "table1.md": table1_markdown(table),
+        "table1.html": table1_html(table),
+        "scores.csv": summary(every).round(4).to_csv(index=False),
+        "claims.csv": claims.to_csv(index=False),
+        "claims.md": claims_markdown(claims),
+    }
+    return texts | sensitivity.tables(profile, every)
 
 
 def run_faults(folder: Path) -> list[str]:
-    """Why a run is not what would be run now: configuration, splits, scribbles, numerics,
-    or an altered table.
+    """Why a run is not what would be run now.
+
+    Its configuration, splits, scribbles or numerics may have changed, or its table was altered.
     """
     try:
         record = json.loads((folder / "config.json").read_text())
-        config, recorded, inputs = (
-            RunConfig.from_dict(record["config"]),
-            record["config"],
-            record["inputs"],
-        )
-        stated, table = (
-            (record["hash"], record["per_image"]),
-            (folder / "per_image.csv").read_bytes(),
-        )
+        config = RunConfig.from_dict(record["config"])
+        stated_hash, stated_table = record["hash"], record["per_image"]
+        table = (folder / "per_image.csv").read_bytes()
+        changes = _changes(record, config)
         json.loads((folder / "env.json").read_text())
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        return [
-            f"{_name(folder)}: {UNREADABLE}: {error}. Restore it, or delete the folder and run it"
-            " again."
-        ]
-    stale = []
-    if (stated[0], folder.name) != (results.run_hash(config), results.run_id(config)):
-        now = config.to_dict()
-        stale = [
-            f"{name} is {now[name]!r}" for name in now if recorded.get(name, "none") != now[name]
-        ]
-        stale += [
-            f"{name} changed"
-            for name, value in results.run_inputs(config).items()
-            if inputs.get(name) != value
-        ]
-        stale = stale or [f"its configuration gives {results.run_id(config)}"]
-    again = f"Delete it and run it again: make reproduce PROFILE={config.profile}"
-    faults = [f"{_name(folder)}: stale: {', '.join(stale)} now. {again}"] if stale else []
-    if digest(table, 16) != stated[1]:
-        faults.append(
-            f"{_name(folder)}/per_image.csv: altered since the run wrote it. Restore it. {again}"
-        )
+        restore = "Restore it, or delete the folder and run it again"
+        return [f"{_name(folder)}: {UNREADABLE}: {error}. {restore}."]
+
+    faults, again = [], f"Delete it and run it again: make reproduce PROFILE={config.profile}"
+    expected = results.run_id(config)
+    if stated_hash != results.run_hash(config) or folder.name != expected:
+        changes = changes or [f"its configuration gives {expected}"]
+        faults.append(f"{_name(folder)}: stale: {', '.join(changes)} now. {again}")
+    if digest(table, 16) != stated_table:
+        altered = f"{_name(folder)}/per_image.csv: altered since the run wrote it"
+        faults.append(f"{altered}. Restore it. {again}")
     return faults
 
 
+def _changes(record: dict, config: RunConfig) -> list[str]:
+    """What a run recorded otherwise than it would be recorded now."""
+    recorded, inputs, now = record["config"], record["inputs"], config.to_dict()
+    changes = []
+    for name in now:
+        if name not in recorded or recorded[name] != now[name]:
+            changes.append(f"{name} is {now[name]!r}")
+    for name, value in results.run_inputs(config).items():
+        if inputs.get(name) != value:
+            changes.append(f"{name} changed")
+    return changes
+
+
 def table_faults(profile: str) -> list[str]:
-    """What in a profile's tables, figures and executed notebook does not follow from its finished
-    runs.
-    """
-    folder, faults = paths.results(profile), []
+    """What in a profile's tables, figures and notebook does not follow from its finished runs."""
+    folder = paths.results(profile)
     try:
         expected, runs = products(profile), results.load_runs(profile, variants=True)
     except S2LError as error:
         return [str(error)]
+
+    faults = []
     for name, text in expected.items():
         faults += _text_faults(folder / name, text)
-    executed = paths.executed(profile) / "06_table1.ipynb"
-    if executed.exists():
-        cells = json.loads(executed.read_text())["cells"]
-        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-        shown = ["".join(data.get("text/markdown", "")) for data in outputs]
-        for name in ("table1.md", "claims.md"):
-            if expected[name].strip() not in [text.strip() for text in shown]:
-                faults.append(
-                    f"{_name(executed)}: does not show {name} as computed. Execute the notebook"
-                    " again."
-                )
+    faults += _notebook_faults(paths.executed(profile) / "06_table1.ipynb", expected)
     for file in sorted(paths.figures(profile).glob("*.png")):
         faults += _figure_faults(file, runs)
     return faults
 
 
+def _notebook_faults(file: Path, expected: dict[str, str]) -> list[str]:
+    """What the executed notebook 06, if there is one, does not show as it is computed."""
+    if not file.exists():
+        return []
+    shown = set()
+    for cell in json.loads(file.read_text())["cells"]:
+        for output in cell.get("outputs", []):
+            shown.add("".join(output.get("data", {}).get("text/markdown", "")).strip())
+    again = "Execute the notebook again"
+    return [
+        f"{_name(file)}: does not show {name} as computed. {again}."
+        for name in ("table1.md", "claims.md")
+        if expected[name].strip() not in shown
+    ]
+
+
 def _figure_faults(file: Path, runs: pd.DataFrame) -> list[str]:
-    info, faults, again = Image.open(file).text, [], "Draw it again: notebook 07."
+    """What a picture says of its runs and scores that does not follow from the finished runs."""
+    info, again = Image.open(file).text, "Draw it again: notebook 07."
     ids = info.get("RunIds", "").split()
     if info.get("Hash") != digest(ids) or not set(ids) <= set(runs.run_id):
         return [f"{_name(file)}: made from other runs than those that are finished. {again}"]
+
+    faults = []
     rows = runs[runs.shown].set_index(["run_id", "image"])
     for place, text in json.loads(info.get("Scores", "{}")).items():
         run = tuple(place.split("/", 1))
         computed = image_scores(rows.loc[run]) if run in rows.index else "nothing"
         if text != computed:
-            faults.append(
-                f"{_name(file)}: prints {text!r} for {place}, computed {computed!r}. {again}"
-            )
+            said = f"{_name(file)}: prints {text!r} for {place}, computed {computed!r}"
+            faults.append(f"{said}. {again}")
+
+    # Fig. 2 shows every method of Table 1, on the first fold of each data set.
     usual = (runs.seed == 0) & (runs.annotator == "0") & (runs.variant == "")
     first = runs[runs.method.isin(TABLE1_METHODS) & usual]
     first = first[first.fold == first.groupby("dataset").fold.transform("min")]
     if file.name == "figure2.png" and (set(ids) != set(first.run_id) or "Scores" not in info):
-        faults.append(
-            f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or no scores."
-            f" {again}"
-        )
+        said = f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or no scores"
+        faults.append(f"{said}. {again}")
     return faults
 
 
 def documents(found: list[str]) -> dict[Path, str]:
-    """README.md with its blocks filled from the profiles' folders, where it is,
-    and REPRODUCIBILITY.md.
-    """
-    readme = paths.home() / "README.md"
+    """REPRODUCIBILITY.md, and README.md (where it is) with its blocks filled from the tables."""
     texts = {paths.home() / "REPRODUCIBILITY.md": reproducibility(found)}
 
     def fill(block: re.Match) -> str:
-        file = paths.results(block[3] or SHOWN) / f"{block[2]}.md"
-        return block[1] + (file.read_text() if file.exists() else block[4]) + block[5]
+        begin, name, profile, text, end = block.groups()
+        file = paths.results(profile or IN_README) / f"{name}.md"
+        return begin + (file.read_text() if file.exists() else text) + end
 
-    return texts | ({readme: BLOCK.sub(fill, readme.read_text())} if readme.exists() else {})
+    readme = paths.home() / "README.md"
+    if readme.exists():
+        texts[readme] = BLOCK.sub(fill, readme.read_text())
+    return texts
 
 
 def write(found: list[str]) -> None:
-    """Writes every table, the blocks of README.md and REPRODUCIBILITY.md;
-    a profile without finished runs is left.
-    """
+    """Writes every table and document; a profile without finished runs is left as it is."""
     for profile in found:
         try:
             texts = products(profile)
@@ -180,61 +182,62 @@ def write(found: list[str]) -> None:
 
 def faults(found: list[str]) -> list[str]:
     """Everything that does not hold in the profiles found, a line each."""
-    lines = [
-        fault for name in found for file in run_files(name) for fault in run_faults(file.parent)
-    ]
+    lines = []
+    for profile in found:
+        for file in run_files(profile):
+            lines += run_faults(file.parent)
     if any(UNREADABLE in line for line in lines):
-        return lines  # tables cannot be made from it
-    lines += [fault for name in found for fault in table_faults(name)]
-    return lines + [
-        fault for file, text in documents(found).items() for fault in _text_faults(file, text)
-    ]
+        return lines  # no table can be made while a run cannot be read
+
+    for profile in found:
+        lines += table_faults(profile)
+    for file, text in documents(found).items():
+        lines += _text_faults(file, text)
+    return lines
 
 
 def _text_faults(file: Path, expected: str) -> list[str]:
     """The first place where a file differs from what its runs say."""
-    again = "Write it from the runs: python -m s2l_paper.verify --write"
+    again = "Write it from the runs: s2l verify --write"
     if not file.exists():
         return [f"{_name(file)}: missing. {again}"]
     found = file.read_text()
     if found == expected:
         return []
+
+    # The first line that differs, from a little before the first character that does.
     lines = itertools.zip_longest(found.splitlines(), expected.splitlines(), fillvalue="")
     number, (old, new) = next((n, pair) for n, pair in enumerate(lines, 1) if pair[0] != pair[1])
-    at = max(0, len(os.path.commonprefix([old, new])) - 30)
-    return [
-        f"{_name(file)}, line {number}: {old[at : at + 60]!r}, computed {new[at : at + 60]!r}."
-        f" {again}"
-    ]
+    start = max(0, len(os.path.commonprefix([old, new])) - 30)
+    old, new = old[start : start + 60], new[start : start + 60]
+    return [f"{_name(file)}, line {number}: {old!r}, computed {new!r}. {again}"]
 
 
 def _name(path: Path) -> str:
     return str(path.relative_to(paths.home()))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: prints what was checked and what does not hold;
-    ends with 1 where anything does not.
+def report(*, write_first: bool = False) -> int:
+    """Prints what was checked and what does not hold.
+
+    Args:
+        write_first: write all tables and documents from the runs before.
+
+    Returns:
+        1 where anything does not hold, else 0.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m s2l_paper.verify", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--write", action="store_true", help="write the tables and documents first")
-    given = parser.parse_args(arguments)
     found = profiles()
-    if given.write:
+    if write_first:
         write(found)
     lines = faults(found)
+
     for profile in found:
         files = {file.name for file in paths.results(profile).glob("*.*")}
-        made = files - {*PRODUCTS, *sensitivity.PRODUCTS}
-        print(f"{profile}: {len(run_files(profile))} runs, {len(files - made)} tables")
-        print(*(f"  not made from runs, not checked: {name}" for name in sorted(made)), sep="\n")
-    print(
-        *lines, f"{len(lines)} faults" if lines else "every number follows from the runs", sep="\n"
-    )
-    sys.exit(bool(lines))
-
-
-if __name__ == "__main__":
-    main()
+        by_hand = files - {*PRODUCTS, *sensitivity.PRODUCTS}
+        print(f"{profile}: {len(run_files(profile))} runs, {len(files - by_hand)} tables")
+        for name in sorted(by_hand):
+            print(f"  not made from runs, not checked: {name}")
+    for line in lines:
+        print(line)
+    print(f"{len(lines)} faults" if lines else "every number follows from the runs")
+    return int(bool(lines))

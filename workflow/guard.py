@@ -31,6 +31,19 @@ def need_room(folder: Path) -> None:
         )
 
 
+def refuse_braces(folder: Path) -> None:
+    """Refuses a folder whose name Snakemake takes for a pattern with something to fill in.
+
+    Raises:
+        S2LError: there are braces in its path.
+    """
+    if set("{}") & set(str(folder)):
+        raise S2LError(
+            f"{folder}: Snakemake cannot work in a folder with braces in its name, so nothing was "
+            "begun. Rename it, or set S2L_HOME to a folder without."
+        )
+
+
 def claim(file: Path, names: Iterable[str]) -> None:
     """Marks runs as being made until this process ends, however it ends:
     no lock is ever left behind.

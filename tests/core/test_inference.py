@@ -6,7 +6,6 @@ import json
 import signal
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torture import load
@@ -41,13 +40,15 @@ class Local(torch.nn.Module):
 
 @pytest.mark.parametrize("length", [1, 31, 64, 65, 200, 1000])
 def test_spans_keep_every_pixel_once(length):
-    kept = []
-    for start, stop, first, last in _spans(length, 64, 8):
+    pixels, places = list(range(length)), []
+    for tile, kept, kept_of_tile in _spans(length, 64, 8):
+        start, stop, first, last = tile.start, tile.stop, kept.start, kept.stop
         assert 0 <= start <= first < last <= stop <= length
         assert start == 0 or first - start >= 8
         assert last == length or stop - last >= 8
-        kept += range(first, last)
-    assert kept == list(range(length))
+        assert pixels[tile][kept_of_tile] == pixels[kept]
+        places += pixels[kept]
+    assert places == pixels
 
 
 def test_tiles_agree_with_the_whole():
@@ -168,7 +169,9 @@ def small(tmp_path):
 def test_what_was_predicted_is_not_predicted_again(small, monkeypatch):
     folder, file = small
     seen, look = [], rounds.read_image
-    monkeypatch.setattr(rounds, "read_image", lambda path: seen.append(path.stem) or look(path))
+    monkeypatch.setattr(
+        rounds, "read_image", lambda path, *more: seen.append(path.stem) or look(path, *more)
+    )
     target = rounds.predict_folder(file, folder)
     rounds.predict_folder(file, folder)
     assert seen == [f"{k:05d}" for k in range(5)]
@@ -203,29 +206,6 @@ def test_one_bad_image_does_not_stop_the_others_and_two_processes_do_not_meet(sm
         pytest.raises(S2LError, match="another process predicts"),
     ):
         rounds.predict_folder(file, folder, folder / "out")
-
-
-def test_the_command_predicts_a_folder(small, capsys):
-    folder, file = small
-    assert (
-        rounds.main([str(file), str(folder)]) == 0
-        and (folder / "s2l/export/00000.geojson").exists()
-    )
-    assert rounds.main([str(folder / "no.safetensors"), str(folder)]) == 1
-    assert "no model that was saved here" in capsys.readouterr().err
-    for wrong in ([], [str(file), str(folder), "--pixel-size", "wide"]):
-        with pytest.raises(SystemExit, match="2"):
-            rounds.main(wrong)
-
-
-def test_the_command_takes_a_pixel_size(small):
-    folder, file = small
-    for size, expected in ([], False), (["--pixel-size", "0.5"], True):
-        assert rounds.main([str(file), str(folder), *size]) == 0
-        cells = pd.concat(map(pd.read_csv, sorted((folder / "s2l/export").glob("*.csv"))))
-        assert len(cells) and ("area_um2" in cells) == expected
-    assert (cells.area_um2 == 0.25 * cells.area).all()
-    assert rounds.main([str(file), str(folder), "--pixel-size", "0"]) == 1
 
 
 @pytest.mark.parametrize(

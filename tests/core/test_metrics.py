@@ -176,7 +176,6 @@ def test_scores_equal_plain_loops(seed):
             "false_positives": plain_false_positives(truth, components),
             "missed": (covering := plain_covering(truth, components)).count(0),
             "merged": sum(c > 0 and covering.count(c) > 1 for c in covering),
-            "false_area": (prediction & (truth == 0)).mean(),
         },
         rel=1e-12,
     )
@@ -491,6 +490,16 @@ def test_more_labels_than_a_byte_holds():
     truth = np.arange(1, 401, dtype=np.uint16).reshape(20, 20).repeat(10, 0).repeat(10, 1)
     assert metrics.overlaps(truth, truth).counts.size == 400
     assert metrics.aji(truth, truth) == metrics.f1(truth, truth) == metrics.mdice(truth, truth) == 1
+
+
+@pytest.mark.parametrize("background", [0, 1])
+def test_numbers_of_a_data_base_score_as_small_ones_do(background):
+    small = squares((10, 10, 20), (50, 50, 20)) + background
+    large = np.array([0, 7, 10**9, 10**15])[small]
+    predicted = metrics.instances(small > 1)
+    found, expected = (metrics.overlaps(truth, predicted) for truth in (large, small))
+    for name in ("truth_sizes", "rows", "columns", "counts", "border"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize(

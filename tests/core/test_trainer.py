@@ -130,7 +130,6 @@ def test_overfits_one_image():
 
 
 def test_supervised_never_sees_scribbles_nor_the_others_masks():
-    torch.manual_seed(0)
     run = new_trainer(smoke("supervised"), progress=False)
     batch = run.data.batch(0)
     assert (batch["scribbles"] == IGNORE).all()

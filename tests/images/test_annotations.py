@@ -285,9 +285,7 @@ def test_imagej_areas_count_from_corners(tmp_path, kind):
 
 
 def test_imagej_rectangles_and_ovals(tmp_path):
-    path = saved(
-        tmp_path, "bg.roi", imagej_roi(RECT, bounds=(2, 3, 6, 8))
-    )  # the file's name tells the class
+    path = saved(tmp_path, "a.roi", imagej_roi(RECT, bounds=(2, 3, 6, 8), name="bg"))
     np.testing.assert_array_equal(read_scribbles(path, SHAPE), box(2, 3, 6, 8, 0))
     subpixel = imagej_roi(
         RECT,

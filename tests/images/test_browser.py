@@ -33,7 +33,7 @@ def two_images():
     return load_dataset("dsb-fluo", ids=splits("dsb-fluo", 0).train[:8:7])
 
 
-def test_a_person_segments_images_of_their_own(page, lab, tmp_path):
+def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PLR0915 one walk
     cells = two_images()
     home = tmp_path / "my cells"
     (home / "images").mkdir(parents=True)

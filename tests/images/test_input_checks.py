@@ -7,7 +7,6 @@ import errno
 import io
 import re
 import struct
-import subprocess
 import sys
 import zipfile
 import zlib
@@ -38,7 +37,7 @@ from s2l_core.batches import TrainingSet
 from s2l_core.config import IGNORE, RunConfig, S2LError, seed_for
 from s2l_images import input_checks
 from s2l_images.faults import KINDS, LEVELS, Finding
-from s2l_images.input_checks import check_folder, main, report
+from s2l_images.input_checks import check_folder, report
 from s2l_images.places import own_splits
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_paper.annotators import scribbles_of
@@ -533,23 +532,6 @@ def test_the_report_is_short_and_says_what_to_do(tmp_path):
     )
     assert "note: hidden-file\n  images/.x: a file of the system\n  It is skipped." in text
     assert text.endswith("0 errors, 9 warnings, 1 note. Each is explained in docs/bad_inputs.md.")
-
-
-def test_the_command(tmp_path, capsys):
-    folder = bad_folder(tmp_path, {})
-    assert main([str(folder)]) == 0 and "0 errors" in capsys.readouterr().out
-    (folder / "images/a.png").write_bytes(b"")
-    assert (
-        main([str(folder)]) == 1
-        and "error: empty-file\n  images/a.png: holds 0 bytes" in capsys.readouterr().out
-    )
-    assert main([]) == 2 and "usage" in capsys.readouterr().err
-    done = subprocess.run(
-        [sys.executable, "-m", "s2l_images.input_checks", str(tmp_path / "x")],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1 and "not-a-folder" in done.stdout and not done.stderr
 
 
 def test_the_check_holds_one_image_at_a_time(tmp_path, monkeypatch):

@@ -2,22 +2,28 @@
 gone on with.
 """
 
+import datetime
 import json
 import os
 import signal
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
 from s2l_core.config import S2LError
 from s2l_core.inference import predict
-from s2l_core.metrics import iou
+from s2l_core.metrics import instances, iou
+from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
 from s2l_images import rounds
+from s2l_images.answers import hold_out
+from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.kept_models import kept_rounds, model_in_use, round_file, rounds_folder
 from s2l_images.places import own_results, own_strokes
-from s2l_images.rounds import UPDATES, load_model, train_round
+from s2l_images.rounds import UNFINISHED, UPDATES, load_model, predict_folder, train_round
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset
@@ -58,13 +64,18 @@ def weights(model):
 def test_a_round_learns_from_strokes_alone_and_shows_it(folder):
     draw(folder)
     seen, image = [], load_dataset(str(folder))[2].image
-    model = train_round(
+    done = train_round(
         folder, steps=STEPS, watch=lambda network: seen.append(predict(network, image)), **SMALL
     )
+    model = done.model
     assert len(seen) == UPDATES - 1, "after the last step the model itself can be asked"
     assert not np.array_equal(seen[0], seen[-1])
-    saved, config = load_model(own_results(folder) / "model.safetensors")
+    saved, config = load_model(model_in_use(folder))
     assert torch.equal(weights(saved), weights(model)) and config.method == "s2l-r1-r4"
+    assert (config.encoder, config.encoder_weights) == ("efficientnet-lite0", "imagenet")
+    usual = PROFILES["pretrained"].settings
+    for name in ("rate_encoder", "rate_decoder", "rate_heads"):
+        assert getattr(config, name) == rounds.SHORT * usual[name]
     assert np.array_equal(predict(saved, image), predict(model, image))
 
 
@@ -101,7 +112,10 @@ def test_a_guess_teaches_more_than_the_strokes_alone(folder):
     draw(folder, {f"synthetic-fluo-00{k}": few for k in range(2)})
     image, guess = load_dataset(str(folder))[0].image, truth(folder)
     alone, guided = (
-        train_round(folder, steps=4 * STEPS, guess=given, **SMALL) for given in (None, guess)
+        load_model(round_file(folder, trained.number))[0]
+        for trained in (
+            train_round(folder, steps=4 * STEPS, guess=given, **SMALL) for given in (None, guess)
+        )
     )
     target = guess["synthetic-fluo-000"] > 0.5
     assert (
@@ -125,62 +139,282 @@ def test_a_guess_of_every_image_drawn_on_is_asked_for(folder):
 def test_a_later_round_takes_smaller_steps(folder):
     draw(folder)
     train_round(folder, steps=STEPS, **SMALL)
-    file = own_results(folder) / "model.safetensors"
+    file = round_file(folder, 1)
     first = load_model(file)[1]
     train_round(folder, steps=STEPS, start=file, **SMALL)
-    later = load_model(file)[1]
+    later = load_model(round_file(folder, 2))[1]
     for name in ("rate_encoder", "rate_decoder", "rate_heads"):
-        assert getattr(later, name) == rounds.LATER * getattr(first, name)
+        assert getattr(later, name) == pytest.approx(rounds.LATER * getattr(first, name))
+    assert later.encoder_weights is None, "its weights are those of the round before"
     train_round(folder, steps=STEPS, start=file, rate_heads=1e-5, **SMALL)
-    assert load_model(file)[1].rate_heads == 1e-5
+    assert load_model(round_file(folder, 3))[1].rate_heads == 1e-5
 
 
 def test_the_next_round_starts_where_the_last_one_ended(folder):
     draw(folder)
-    first = train_round(folder, steps=STEPS, **SMALL)
-    file = own_results(folder) / "model.safetensors"
-    before = weights(first)
-    near = train_round(
-        folder,
-        steps=STEPS,
-        start=file,
-        rate_encoder=0.0,
-        rate_decoder=0.0,
-        weight_decay=0.0,
-        **SMALL,
+    train_round(folder, steps=STEPS, **SMALL)
+    first = load_model(round_file(folder, 1))[0]
+    frozen = {"rate_encoder": 0.0, "rate_decoder": 0.0, "weight_decay": 0.0}
+    train_round(folder, steps=STEPS, start=round_file(folder, 1), **frozen, **SMALL)
+    near = load_model(round_file(folder, 2))[0]
+    for (name, before), after in zip(
+        first.unet.named_parameters(), near.unet.parameters(), strict=True
+    ):
+        assert torch.equal(before, after), name
+
+    train_round(folder, steps=STEPS, start=round_file(folder, 1), **SMALL)
+    far = load_model(round_file(folder, 3))[0]
+    assert not torch.equal(weights(far), weights(first))
+
+
+def test_the_old_start_is_an_option_and_later_rounds_keep_its_network(folder):
+    draw(folder)
+    train_round(folder, steps=STEPS, profile="demo", intensity="imagenet", **SMALL)
+    first = load_model(round_file(folder, 1))[1]
+    assert first.encoder == "resnet18" and first.encoder_weights is None
+    train_round(folder, steps=STEPS, start=round_file(folder, 1), **SMALL)
+    later = load_model(round_file(folder, 2))[1]
+    assert later.intensity == "imagenet" and later.encoder == "resnet18"
+    assert later.rate_decoder == pytest.approx(rounds.LATER * first.rate_decoder)
+
+
+def interrupt(network):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_round_with_nothing_before_is_kept_and_goes_on(folder, capsys):
+    draw(folder)
+    stopped = train_round(folder, steps=STEPS, watch=interrupt, **SMALL)
+    said = capsys.readouterr().out
+    assert f"of {STEPS}; what was learned is kept. Run the cell again to go on" in said
+    assert stopped.accepted and torch.equal(
+        weights(load_model(model_in_use(folder))[0]), weights(stopped.model)
     )
-    kept = [
-        name
-        for name in first.unet.state_dict()
-        if "running" not in name and "num_batches" not in name
+
+    # The same call takes the remaining steps only, and ends where an undisturbed one ends.
+    taken = []
+    done = train_round(folder, steps=STEPS, watch=taken.append, **SMALL)
+    assert len(taken) == UPDATES - 2, "one watch was before the interruption"
+    assert f"going on from step 2 of {STEPS}" in capsys.readouterr().out
+    assert not (rounds_folder(folder) / UNFINISHED).exists()
+    train_round(folder, steps=STEPS, **SMALL)
+    whole, cut = (load_model(round_file(folder, number))[0] for number in (3, done.number))
+    assert torch.equal(weights(whole), weights(cut))
+    assert [(kept.steps, kept.planned) for kept in kept_rounds(folder)] == [
+        (2, STEPS),
+        (STEPS, STEPS),
+        (STEPS, STEPS),
     ]
-    assert all(
-        torch.equal(first.unet.state_dict()[name], near.unet.state_dict()[name]) for name in kept
-    )
-    far = train_round(folder, steps=STEPS, start=file, **SMALL)
-    assert not torch.equal(weights(far), before)
 
 
-def test_a_round_takes_over_the_network_of_the_model_it_starts_from(folder):
+def test_an_interrupted_round_that_is_worse_than_the_guess_leaves_everything_as_it_was(
+    folder, capsys
+):
     draw(folder)
-    train_round(folder, steps=STEPS, intensity="imagenet", **SMALL)
-    train_round(folder, steps=STEPS, start=own_results(folder) / "model.safetensors", **SMALL)
-    config = load_model(own_results(folder) / "model.safetensors")[1]
-    assert config.intensity == "imagenet" and config.encoder == "resnet18"
+    done = train_round(folder, steps=STEPS, guess=truth(folder), watch=interrupt, **SMALL)
+    assert done.before == 1.0, "the guess is the truth"
+    assert not done.accepted and done.model is None and not model_in_use(folder).exists()
+    said = capsys.readouterr().out
+    assert "The new network is not used, and what was there before stays." in said
+    assert "Run the cell again to go on" in said
+    (kept,) = kept_rounds(folder)
+    assert kept.refused and round_file(folder, 1).exists(), "what was learned is not thrown away"
+    assert (rounds_folder(folder) / UNFINISHED / "checkpoint.pt").exists()
 
 
-def test_an_interrupted_round_keeps_what_was_learned(folder, capsys):
+def test_an_interrupted_round_that_is_better_than_the_guess_is_used(folder, monkeypatch):
     draw(folder)
-    model = train_round(
-        folder, steps=STEPS, watch=lambda network: os.kill(os.getpid(), signal.SIGINT), **SMALL
-    )
-    assert f"of {STEPS}; what was learned is kept" in capsys.readouterr().out
-    saved, _ = load_model(own_results(folder) / "model.safetensors")
-    assert torch.equal(weights(saved), weights(model))
-    again = train_round(
-        folder, steps=STEPS, start=own_results(folder) / "model.safetensors", **SMALL
-    )
-    assert np.isfinite(predict(again, load_dataset(str(folder))[0].image)).all()
+    monkeypatch.setattr(rounds, "predict", lambda model, image: right(folder, image))
+    wrong = {name: 1 - values for name, values in truth(folder).items()}
+    done = train_round(folder, steps=STEPS, guess=wrong, watch=None, **SMALL)
+    assert done.accepted and done.score == 1.0
+    wrong_and_cut = train_round(folder, steps=STEPS, guess=wrong, watch=interrupt, seed=1, **SMALL)
+    assert not wrong_and_cut.accepted, "it is not better than the model of the round before"
+    model_in_use(folder).unlink()
+    assert train_round(folder, steps=STEPS, guess=wrong, watch=interrupt, seed=2, **SMALL).accepted
+
+
+def right(folder, image):
+    """What a perfect network predicts for one of the images."""
+    for cell in load_dataset("synthetic-fluo", images=3, image_size=96):
+        if np.array_equal(cell.image, image):
+            return (cell.instances > 0).astype(np.float32)
+    raise AssertionError("another image")
+
+
+def test_other_settings_do_not_go_on_from_an_interrupted_round(folder, capsys):
+    draw(folder)
+    train_round(folder, steps=STEPS, watch=interrupt, **SMALL)
+    for change in ({"seed": 1}, {"start": round_file(folder, 1)}):
+        capsys.readouterr()
+        train_round(folder, steps=STEPS, watch=interrupt, **change, **SMALL)
+        assert "going on from" not in capsys.readouterr().out
+
+
+def test_strokes_and_guess_that_are_new_count_after_an_interruption(folder, monkeypatch):
+    draw(folder)
+    train_round(folder, steps=STEPS, guess=truth(folder), watch=interrupt, **SMALL)
+    runs, fit = [], Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda run: (runs.append(run), fit(run))[1])
+    other = {name: 1 - values for name, values in truth(folder).items()}
+    train_round(folder, steps=STEPS, guess=other, **SMALL)
+    for image in runs[0].data.images:
+        torch.testing.assert_close(
+            runs[0].pseudo.average(image.id), torch.from_numpy(other[image.id])
+        )
+
+
+def test_held_out_strokes_are_not_learned_from(folder, monkeypatch):
+    draw(folder)
+    runs, fit = [], Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda run: (runs.append(run), fit(run))[1])
+    train_round(folder, steps=STEPS, **SMALL)
+    scribbles = {cell.id: cell.scribbles for cell in load_dataset(str(folder))[:2]}
+    parts = hold_out(scribbles)
+    assert parts.held
+    for name, labels in parts.kept.items():
+        assert np.array_equal(runs[0].data.scribbles[name], labels)
+
+
+def test_a_worse_round_does_not_take_the_place_of_a_better_one(folder, monkeypatch, capsys):
+    draw(folder)
+    monkeypatch.setattr(rounds, "predict", lambda model, image: right(folder, image))
+    train_round(folder, steps=STEPS, **SMALL)
+    first = model_in_use(folder).read_bytes()
+    good = {id(None): None}
+
+    def judged(model, image):
+        # The model in use is asked after the new one: only the newest is wrong.
+        good.setdefault(id(model), len(good))
+        return right(folder, image) * (good[id(model)] > 1)
+
+    monkeypatch.setattr(rounds, "predict", judged)
+    done = train_round(folder, steps=STEPS, seed=1, largest=1.0, **SMALL)
+    assert not done.accepted and done.score < done.before == 1.0
+    assert model_in_use(folder).read_bytes() == first and done.model is not None
+    assert "what was there before stays" in capsys.readouterr().out
+    assert [bool(kept.refused) for kept in kept_rounds(folder)] == [False, True]
+
+
+def test_absurd_masks_are_refused_where_there_is_another_answer(folder, monkeypatch, capsys):
+    draw(folder)
+    monkeypatch.setattr(rounds, "predict", lambda model, image: np.ones(image.shape[:2]))
+    done = train_round(folder, steps=STEPS, guess=truth(folder), **SMALL)
+    assert not done.accepted and done.model is None
+    assert "One object covers 100% of the image" in capsys.readouterr().out
+
+    # With nothing to fall back on it is kept, with a warning.
+    alone = train_round(folder, steps=STEPS, **SMALL)
+    assert alone.accepted and "Look at it before you trust it" in capsys.readouterr().out
+
+
+def test_models_are_kept_by_round_and_never_overwritten(folder):
+    draw(folder)
+    contents = []
+    for seed in range(3):
+        train_round(folder, steps=STEPS, seed=seed, **SMALL)
+        contents.append(round_file(folder, seed + 1).read_bytes())
+    assert [round_file(folder, n).read_bytes() for n in (1, 2, 3)] == contents
+    assert len(set(contents)) == 3
+    kept = kept_rounds(folder)
+    assert [one.number for one in kept] == [1, 2, 3]
+    used = [one.number for one in kept if not one.refused]
+    assert model_in_use(folder).read_bytes() == contents[used[-1] - 1]
+    for one in kept:
+        assert 0 <= one.score <= 1 and one.steps == STEPS
+        datetime.datetime.fromisoformat(one.date)
+
+    round_file(folder, 2).with_suffix(".json").write_text("no JSON")
+    assert kept_rounds(folder)[1].date == ""
+
+
+def test_a_model_from_elsewhere_is_kept_before_a_round_takes_its_place(folder, capsys):
+    draw(folder)
+    own_results(folder).mkdir()
+    model_in_use(folder).write_bytes(b"harmed")
+    train_round(folder, steps=STEPS, **SMALL)
+    assert round_file(folder, 1).read_bytes() == b"harmed"
+    assert "no model that was saved here" in capsys.readouterr().out
+    load_model(model_in_use(folder))
+
+
+def test_a_single_stroke_of_each_class_is_learned_from_and_cannot_judge(folder, capsys):
+    few = Stroke(1, 2.0, ((40.0, 40.0), (42.0, 42.0))), Stroke(0, 2.0, ((2.0, 2.0), (6.0, 6.0)))
+    draw(folder, {"synthetic-fluo-000": few})
+    done = train_round(folder, steps=STEPS, **SMALL)
+    assert done.accepted and np.isnan(done.score) and kept_rounds(folder)[0].score is None
+    assert "No stroke could be held out" in capsys.readouterr().out
+
+
+def touching():
+    """A probability with two nuclei that touch, and one apart from them."""
+    rows, columns = np.mgrid[:96, :96]
+    found = np.zeros((96, 96), np.float32)
+    for row, column in ((30, 30), (30, 51), (75, 70)):
+        found[(rows - row) ** 2 + (columns - column) ** 2 <= 12**2] = 0.9
+    return found
+
+
+@pytest.fixture
+def answered(folder, monkeypatch):
+    """A folder whose images all get the answer of `touching`."""
+    draw(folder, {"synthetic-fluo-000": [Stroke(1, 3.0, ((75.0, 66.0), (75.0, 74.0)))]})
+    monkeypatch.setattr(rounds, "_asked", lambda source: (lambda image: touching(), "key"))
+    return folder
+
+
+@pytest.mark.parametrize(("split", "nuclei"), [(None, 2), (24.0, 3), ("auto", 3)])
+def test_touching_nuclei_are_told_apart_where_it_is_wished(answered, split, nuclei):
+    target = predict_folder("model", answered, split=split)
+    assert tifffile.imread(target / "synthetic-fluo-000.tif").max() == nuclei
+
+
+def test_another_split_or_threshold_is_predicted_anew(answered):
+    target, counts = None, []
+    for settings in ({}, {"split": 24.0}, {"threshold": 0.95}, {}):
+        target = predict_folder("model", answered, **settings)
+        counts.append(tifffile.imread(target / "synthetic-fluo-000.tif").max())
+    assert counts == [2, 3, 0, 2]
+
+
+def test_the_usual_nucleus_is_measured_on_masks_or_else_where_strokes_are(answered):
+    ask = lambda image: touching()  # noqa: E731
+    assert rounds.usual_nucleus(answered, ask) == 23.5, "of the nucleus with the stroke"
+    (answered / "masks").mkdir()
+    square = np.zeros((96, 96), np.uint8)
+    square[10:20, 10:20], square[40:50, 40:50] = 1, 2
+    tifffile.imwrite(answered / "masks" / "synthetic-fluo-001.tif", square)
+    assert rounds.usual_nucleus(answered, ask) == 11.5, "a disc of 100 pixels is 11.3 wide"
+
+
+def test_a_split_that_explodes_leaves_its_image_out_and_names_the_parameter(answered, monkeypatch):
+    noisy = np.zeros((96, 96), np.float32)
+    noisy[:80] = (np.random.default_rng(0).random((80, 120)) < 0.75)[:, :96]
+    asked = {"count": 0}
+
+    def ask(image):
+        asked["count"] += 1
+        return noisy if asked["count"] == 2 else touching()
+
+    monkeypatch.setattr(rounds, "_asked", lambda source: (ask, "key"))
+    expected = r"1 of 3 images were left out: synthetic-fluo-001: .* fell into .*Raise diameter"
+    with pytest.raises(S2LError, match=expected):
+        predict_folder("model", answered, split=2.0, min_size=1)
+    left = {file.stem for file in (own_results(answered) / "export").glob("*.tif")}
+    assert left == {"synthetic-fluo-000", "synthetic-fluo-002"}
+
+
+def test_a_forest_predicts_a_folder_too(folder):
+    draw(folder)
+    cells = load_dataset(str(folder))[:2]
+    images, scribbles = [cell.image for cell in cells], [cell.scribbles for cell in cells]
+    forest = fit_random_forest(images, scribbles)
+    target = predict_folder(forest, folder)
+    expected = instances(predict_random_forest(forest, cells[0].image))
+    assert np.array_equal(tifffile.imread(target / "synthetic-fluo-000.tif"), expected)
+    again = fit_random_forest(images, scribbles)
+    other = fit_random_forest(images, scribbles, seed=1)
+    assert forest.key == again.key != other.key
 
 
 def test_nothing_drawn_is_said_and_nothing_is_written(folder):

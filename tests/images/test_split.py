@@ -5,7 +5,13 @@ import pytest
 
 from s2l_core.config import S2LError
 from s2l_core.metrics import instances
-from s2l_images.split import MOST_PIECES, Split, split, usual_diameter
+from s2l_images.split import (
+    MOST_PIECES,
+    Split,
+    diameter_at_strokes,
+    split,
+    usual_diameter,
+)
 
 ROWS, COLUMNS = np.mgrid[:80, :120]
 
@@ -80,3 +86,17 @@ def test_the_usual_diameter_is_that_of_a_disc():
     assert usual_diameter(np.array([50, 314.16, 5000])) == pytest.approx(20, abs=0.01)
     with pytest.raises(S2LError, match="No nucleus"):
         usual_diameter(np.array([]))
+
+
+def test_the_diameter_at_strokes_is_that_of_objects_with_one_stroke():
+    labels = np.full(ROWS.shape, 255, np.uint8)
+    objects = instances(discs((20, 20), radius=10) + discs((50, 60), (50, 81)))
+    labels[20, 18:23] = labels[50, 58:62] = labels[50, 79:83] = 1
+    assert objects.max() == 2
+    assert diameter_at_strokes([objects], [labels]) == pytest.approx(20, abs=0.2)
+
+    # Where every object carries several, all of them are measured.
+    labels[20, :] = 255
+    assert diameter_at_strokes([objects], [labels]) == pytest.approx(24 * 2**0.5, abs=0.5)
+    with pytest.raises(S2LError, match="No nucleus to measure"):
+        diameter_at_strokes([objects], [np.zeros_like(labels)])

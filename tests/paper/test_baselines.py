@@ -103,7 +103,7 @@ def test_same_seed_same_forest_and_global_generators_are_left_alone():
     training = [discs(k) for k in range(2)]
     images, scribbles = [i for i, _ in training], [strokes(m) for _, m in training]
     test, _ = discs(7)
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
     first, again, other = (
         predict_random_forest(
             fit_random_forest(images, scribbles, seed=seed, trees=8, max_samples=100), test
@@ -112,7 +112,7 @@ def test_same_seed_same_forest_and_global_generators_are_left_alone():
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-    assert np.array_equal(state, np.random.get_state()[1])
+    assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
 
 
 def test_max_samples_limits_the_pixels_of_each_image():

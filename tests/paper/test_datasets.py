@@ -22,6 +22,7 @@ from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import DATASETS
 from s2l_images.aperio import rasterise
 from s2l_paper import archives, datasets, paths, sources
+from s2l_paper.__main__ import main
 from s2l_paper.datasets import Split, load_dataset, splits, synthetic_ids
 from s2l_paper.runs import new_trainer
 from s2l_paper.sources import fetch
@@ -757,11 +758,11 @@ def test_loading_never_downloads(raw, monkeypatch):
 def test_the_command_fetches_what_is_named(raw, server, tmp_path, monkeypatch, capsys):
     write(bbbc038_files(), tmp_path / "www/stage1_train.zip")
     serve(monkeypatch, "dsb-bf", url=f"{server}/stage1_train.zip")
-    sources.main(["dsb-bf"])
+    assert main(["data", "dsb-bf"]) == 0
     assert str(raw / "bbbc038/stage1_train.zip") in capsys.readouterr().out
     serve(monkeypatch, "monuseg-train", url=f"{server}/nothing.zip")
-    with pytest.raises(SystemExit, match="error: monuseg-train: the download failed"):
-        sources.main(["monuseg"])
+    assert main(["data", "monuseg"]) == 1
+    assert "error: monuseg-train: the download failed" in capsys.readouterr().err
 
 
 # --- the real data

@@ -1,8 +1,7 @@
-"""pyproject.toml, environment.yml and requirements.lock say the same,
-and nothing is installed that no one uses.
+"""pyproject.toml, environment.yml and requirements.lock say the same; each package imports no more
+than its extra brings. That nothing is left out or idle is seen to by deptry, in `make lint`.
 """
 
-import ast
 import importlib.metadata
 import json
 import re
@@ -17,42 +16,33 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from conftest import ROOT
-from s2l_core.weights import PACKAGED
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAMES = {
+CONDA_NAMES = {  # conda's name -> ours
     "pytorch": "torch",
     "huggingface_hub": "huggingface-hub",
     "snakemake-minimal": "snakemake",
-}  # conda's name -> ours
-IMPORT_NAMES = {  # package -> module, where they differ
-    "pillow": "PIL",
-    "pytest-xdist": "xdist",
-    "scikit-image": "skimage",
-    "scikit-learn": "sklearn",
-    "segmentation-models-pytorch": "segmentation_models_pytorch",
 }
-PACKAGES = ("s2l_core", "s2l_images", "s2l_paper")
-PLATFORM_BOUND = re.compile(
-    r"nvidia-|cuda-|triton$"
-)  # PyTorch for CUDA, which a Mac has no wheel of
-# arrive with JupyterLab, pytest and Sphinx, and are part of what those offer
-IMPLIED = {"IPython", "docutils", "packaging", "traitlets"}
+# PyTorch for CUDA, which a Mac has no wheel of
+PLATFORM_BOUND = re.compile(r"nvidia-|cuda-|triton$")
 
 
 def bounds(requirements):
-    """name -> lower bound, of a list of requirement strings that each carry `>=` and nothing
-    else.
+    """name -> lower bound, of requirements that each carry `>=` and nothing else; our own extras
+    among them are left out.
     """
     parsed = [Requirement(text) for text in requirements]
+    parsed = [requirement for requirement in parsed if requirement.name != PROJECT["name"]]
     assert all([spec.operator for spec in r.specifier] == [">="] for r in parsed), (
         "expected one `>=` bound each"
     )
     return {canonicalize_name(r.name): Version(next(iter(r.specifier)).version) for r in parsed}
 
 
-RUNTIME = bounds(PROJECT["dependencies"])
-DEVELOPMENT = bounds(PROJECT["optional-dependencies"]["dev"])
+CORE = bounds(PROJECT["dependencies"])
+EXTRAS = {name: bounds(listed) for name, listed in PROJECT["optional-dependencies"].items()}
+RUNTIME = CORE | EXTRAS["images"] | EXTRAS["paper"]
+EVERYTHING = RUNTIME | EXTRAS["encoders"] | EXTRAS["dev"]
 
 
 def lock_lines():
@@ -93,12 +83,12 @@ def test_conda_environment_equals_the_project():
         conda[CONDA_NAMES.get(name, name)] = bound
     assert conda.pop("python") == PROJECT["requires-python"].removeprefix(">=")
     assert conda.pop("pip") == conda.pop("pip:") == ""
-    assert {name: Version(bound) for name, bound in conda.items()} == RUNTIME | DEVELOPMENT
+    assert {name: Version(bound) for name, bound in conda.items()} == EVERYTHING
 
 
 def test_lock_satisfies_the_bounds():
     pins = locked()
-    for name, bound in (RUNTIME | DEVELOPMENT).items():
+    for name, bound in EVERYTHING.items():
         assert name in pins, f"{name} is not in requirements.lock"
         assert pins[name] >= bound, f"{name}: locked {pins[name]}, bound {bound}"
 
@@ -152,71 +142,66 @@ def test_lock_is_complete_for_what_is_installed():
     assert checked > len(RUNTIME)
 
 
-def sources(*folders):
-    """Python source of every module and notebook, or of those in some folders."""
-    for folder in folders or (*PACKAGES, "tests", "benchmarks", "docs", "workflow"):
-        yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
-    if folders:
-        return
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        cells = json.loads(path.read_text())["cells"]
-        yield from ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+def with_all_they_need(requirements):
+    """Names of the distributions that installing some of them brings, themselves included."""
+    found, waiting = set(), [(name, frozenset()) for name in requirements]
+    while waiting:
+        name, extras = waiting.pop()
+        if (name, extras) in found:
+            continue
+        found.add((name, extras))
+        for needed in map(Requirement, importlib.metadata.requires(name) or []):
+            asked = [{"extra": extra} for extra in extras or [""]]
+            if needed.marker is None or any(map(needed.marker.evaluate, asked)):
+                waiting.append((canonicalize_name(needed.name), frozenset(needed.extras)))
+    return {name for name, _ in found}
 
 
-def imported_modules():
-    """Top-level names of all imports; a cell with an IPython magic has its magic lines left out."""
-    modules = set()
-    for source in sources():
-        for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))):
-            if isinstance(node, ast.Import):
-                modules |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                modules.add(node.module.split(".")[0])
-    return modules
+IMPORTING = """
+import importlib, json, pkgutil, sys
+from importlib.machinery import PathFinder
+
+package, blocked = sys.argv[1], set(json.load(sys.stdin))
 
 
-def test_every_dependency_is_used():
-    makefile = (ROOT / "Makefile").read_text()
-    tools = set(re.findall(r"-m (\w+)", makefile)) | (
-        {"xdist"} if "-m pytest -q -n " in makefile else set()
-    )
-    tools |= set(
-        re.findall(r'"(\w+)"', (ROOT / "docs/conf.py").read_text())
-    )  # Sphinx loads extension and theme
-    drawn = (
-        {"ipywidgets"}
-        if any("import anywidget" in source for source in sources("s2l_images"))
-        else set()
-    )
-    profiles = "".join(file.read_text() for file in (ROOT / "workflow").glob("profiles/*/*.yaml"))
-    executors = {
-        f"snakemake_executor_plugin_{name}"
-        for name in re.findall(r"(?m)^executor: (\w+)", profiles)
-    }
-    used = imported_modules() | tools | drawn | executors
-    used |= {
-        source.package.replace("-", "_") for source in PACKAGED.values()
-    }  # read, never imported
-    idle = [
-        name
-        for name in RUNTIME | DEVELOPMENT
-        if IMPORT_NAMES.get(name, name.replace("-", "_")) not in used
+class Installed(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in blocked:
+            return super().find_spec(name, path, target)
+
+
+sys.meta_path = [Installed if finder is PathFinder else finder for finder in sys.meta_path]
+for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+    importlib.import_module(f"{package}.{module.name}")
+    print(module.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "requirements"),
+    [("s2l_core", CORE), ("s2l_images", CORE | EXTRAS["images"])],
+)
+def test_a_package_imports_no_more_than_its_extra_brings(package, requirements):
+    """Every module of it is imported where no other distribution can be."""
+    brought = with_all_they_need(requirements)
+    owners = importlib.metadata.packages_distributions()
+    blocked = [
+        module
+        for module, names in owners.items()
+        if not brought & set(map(canonicalize_name, names)) and not module.startswith("s2l_")
     ]
-    assert not idle, (
-        f"no one imports or calls {idle}: drop them from pyproject.toml and environment.yml"
+    assert {"matplotlib", "pandas", "pytest"} <= set(blocked)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, package],
+        input=json.dumps(blocked),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
-
-
-def test_every_import_is_declared():
-    declared = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in RUNTIME | DEVELOPMENT}
-    files = [
-        path
-        for folder in ("tests", "benchmarks", "workflow")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
-    own = {*PACKAGES, *(path.stem for path in files), *(path.parent.name for path in files)}
-    undeclared = imported_modules() - declared - own - IMPLIED - set(sys.stdlib_module_names)
-    assert not undeclared, f"imported but not in pyproject.toml: {sorted(undeclared)}"
+    assert done.returncode == 0, done.stderr
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert set(done.stdout.split()) >= modules
 
 
 def test_version_is_one():

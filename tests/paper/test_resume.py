@@ -145,7 +145,7 @@ def test_a_notebook_run_passes_sigterm_on(tmp_path):
         for name, value in tiny("s2l", main_steps=400).to_dict().items()
         if name != "scales"
     ]
-    command = [sys.executable, "-m", "s2l_paper.notebooks", "train", "--threads", "1", *words]
+    command = [sys.executable, "-m", "s2l_paper", "train", "--threads", "1", *words]
     environment = os.environ | {"S2L_HOME": str(tmp_path), "MPLBACKEND": "Agg"}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True

@@ -90,13 +90,18 @@ def left(home: Path) -> dict[str, dict[str, str]]:
 
 
 def kernel(home: Path, run: str) -> int | None:
-    """The process that trains a run: the kernel below `python -m s2l_paper.notebooks train`."""
+    """The process that trains a run: the kernel below `python -m s2l_paper train`."""
     method = run.split("_")[1]
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
             mine = f"S2L_HOME={home}".encode() in (entry / "environ").read_bytes().split(b"\0")
-            if mine and b"s2l_paper.notebooks" in words and f"method={method}".encode() in words:
+            if (
+                mine
+                and b"s2l_paper" in words
+                and b"train" in words
+                and f"method={method}".encode() in words
+            ):
                 children = (entry / "task" / entry.name / "children").read_text().split()
                 for child in children:
                     if b"ipykernel_launcher" in (Path("/proc") / child / "cmdline").read_bytes():

@@ -5,6 +5,7 @@ whose jobs are stand-ins.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,14 +16,15 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-from s2l_core.config import RunConfig, digest
+from s2l_core.config import METHODS, RunConfig, digest
 from s2l_paper import results
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in.py")
 RUNS = ("s2l", "supervised", "otsu")  # a warm-up and its fork, a network without one, a baseline
 LONGEST = 300  # seconds of one call
-NOTHING = "Nothing to be done"
+NOTHING = "nothing is left to do"
+LINE = re.compile(r"(?m)^ *\d+ of \d+  Synthetic Fluo  (.*?)  +IoU")  # of a finished run
 FULL, MORE = 2_000_000, 64_000_000  # bytes of a small disk and of a larger one
 TRIES = 2  # of each fault in a report
 
@@ -30,6 +32,12 @@ TRIES = 2  # of each fault in a report
 def run_name(method: str) -> str:
     """Of a run of the batch."""
     return results.run_id(RunConfig("synthetic-fluo", method, profile="smoke"))
+
+
+def made(said: str) -> set[str]:
+    """The methods whose runs a batch says it has finished."""
+    names = {METHODS[name].label: name for name in RUNS}
+    return {names[label] for label in LINE.findall(said)}
 
 
 class Batch:
@@ -65,11 +73,11 @@ class Batch:
         command += [
             "--workflow-profile",
             str(ROOT / "workflow" / "profiles" / "local"),
-            "--quiet",
-            "host",
-            "rules",
+            "--logger",
+            "s2l",
         ]
-        own = {"S2L_HOME": str(self.home), "S2L_EVENTS": str(self.events), "PYTHONPATH": str(ROOT)}
+        own = {"S2L_HOME": str(self.home), "S2L_EVENTS": str(self.events)}
+        own["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "workflow")])
         own["PATH"] = f"{self.base}/bin:{os.environ['PATH']}"
         return subprocess.Popen(
             [*command, *arguments, "--config", "profile=smoke", f"methods={' '.join(methods)}"],
@@ -150,7 +158,7 @@ def cut_and_failing(base: Path) -> dict[str, bool]:
     held.unlink()
     failing.unlink()
     code, later = batch.call()
-    survived = code == 0 and others and batch.complete() and f"done: {run_name('s2l')}" not in later
+    survived = code == 0 and others and batch.complete() and "s2l" not in made(later)
     return {
         "a job is killed (SIGKILL)": survived and named["supervised"],
         "a job fails: the others go on, it is named with its log": (
@@ -171,7 +179,7 @@ def killed_scheduler(base: Path) -> dict[str, bool]:
     told = (
         code == 1
         and "another `make` is at work on it, so nothing was begun" in said
-        and "done:" not in said
+        and not made(said)
     )
     alive = first.poll() is None
     begun = Counter(name for event, name, _ in batch.seen() if event == "begun")
@@ -241,9 +249,7 @@ def small_disk(base: Path) -> dict[str, bool]:
         filler.unlink()
         mount("-o", f"remount,rw,size={MORE}", str(disk))
         code, said = batch.call()
-        survived = (
-            code == 0 and kept and batch.complete() and f"done: {run_name('otsu')}" not in said
-        )
+        survived = code == 0 and kept and batch.complete() and "otsu" not in made(said)
         return {
             "the folder of results cannot be written": intact and survived,
             "the disk is full": clear and survived,
@@ -289,7 +295,7 @@ def stale(base: Path) -> dict[str, bool]:
     shutil.rmtree(runs / run_name("supervised"))
     (runs / run_name("otsu") / "per_image.csv").write_text("altered")
     code, said = batch.call(methods=["supervised", "otsu"])
-    again = all(f"done: {run_name(method)}" in said for method in ("supervised", "otsu"))
+    again = made(said) == {"supervised", "otsu"}
     nothing = NOTHING in batch.call(methods=["supervised", "otsu"])[1]
     return {"scores are altered, a run's folder is deleted": code == 0 and again and nothing}
 

@@ -6,7 +6,6 @@ as it is there, `fail/METHOD` lets it end with an error,
 `weight` says how many bytes a run's model has.
 """
 
-import ast
 import os
 import sys
 import time
@@ -18,20 +17,13 @@ from PIL import Image
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
 from s2l_core.files import write_atomically, write_csv, write_text
 from s2l_paper import paths, results
+from s2l_paper.__main__ import settings
 
 
 def note(event: str, name: str) -> None:
     """What happened, for the test to count; where it says so, beside a disk that is full."""
     with open(os.environ["S2L_EVENTS"], "a") as file:
         file.write(f"{event} {name} {os.getpid()}\n")
-
-
-def literal(text: str):
-    """A value of the command line."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def train(config: RunConfig) -> None:
@@ -74,15 +66,15 @@ def tables(output: Path, profile: str) -> None:
 
 
 def main(words: list[str]) -> None:
-    """`-m s2l_paper.notebooks train|warmup|run ...`, as the rules of the Snakefile call it."""
-    assert words[:2] == ["-m", "s2l_paper.notebooks"], words
-    values = dict(word.split("=", 1) for word in words[3:] if "=" in word)
+    """`-m s2l_paper train|notebook ...`, as the rules of the Snakefile call it."""
+    assert words[:2] == ["-m", "s2l_paper"], words
+    values = settings([word for word in words[3:] if "=" in word])
     try:
-        if words[2] == "run":
+        if words[2] == "notebook":
             tables(Path(words[4]), values["profile"])
         else:
-            config = RunConfig.from_dict({name: literal(text) for name, text in values.items()})
-            if words[2] == "train":
+            config = RunConfig.from_dict(values)
+            if "--warm-up" not in words:
                 train(config)
             else:
                 note("begun", results.warmup_id(config))

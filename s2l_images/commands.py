@@ -1,0 +1,378 @@
+"""Commands about one's own images, `s2l check`, `predict` and `export`; and what all share.
+
+A command is data: what it is called, what it says of itself, its arguments, and a function. The
+libraries that a command needs are imported by its function, so that `s2l --help` is there at once.
+"""
+
+import argparse
+import os
+import re
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2l_core.config import S2LError, check_choice, suggestion
+
+SHOWN = 10  # images that the summary of a prediction names
+
+
+class UsageError(S2LError):
+    """A command line that cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose complaints are sentences that name the nearest right word."""
+
+    def __init__(self, **options):
+        """As in argparse, but no option may be shortened."""
+        self.options: list[str] = []
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=layout, **options)
+
+    def add_argument(self, *names, **options):
+        """As in argparse; names of options are remembered for `parse`."""
+        self.options += [name for name in names if name.startswith("-")]
+        return super().add_argument(*names, **options)
+
+    def parse(self, words: Sequence[str]) -> Namespace:
+        """Reads the words after the command's name.
+
+        Raises:
+            UsageError: an unknown option, a missing argument or a value of the wrong kind.
+        """
+        for word in words[: words.index("--")] if "--" in words else words:
+            name = word.partition("=")[0]
+            is_number = re.fullmatch(r"-\d*\.?\d+(e[+-]?\d+)?", word)
+            if not name.startswith("-") or name in self.options or is_number:
+                continue
+            if Path(word).exists():
+                self.error(f"{word} looks like an option. Write ./{word}")
+            self.error(f"there is no option {name!r}.{suggestion(name, self.options)}")
+
+        given, unknown = self.parse_known_args(words)
+        if unknown:
+            self.error(
+                f"{unknown[0]!r} is one word too many. Put quotes around a name with spaces."
+            )
+        return given
+
+    def error(self, message: str) -> None:
+        """Raises what argparse would print."""
+        message = message.removesuffix(".")
+        raise UsageError(f"{message}. `{self.prog} --help` explains the command.")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of `s2l`.
+
+    Attributes:
+        summary: what it does, in half a line.
+        about: what a person should know who has never used it.
+        examples: lines to copy.
+        arguments: adds its arguments to a parser.
+        run: does it; returns the exit code.
+        extra: the extra of this package that brings the libraries it needs.
+    """
+
+    summary: str
+    about: str
+    examples: tuple[str, ...]
+    arguments: Callable[[Parser], object]
+    run: Callable[[Namespace], int]
+    extra: str
+
+
+def main(
+    name: str, title: str, groups: Mapping[str, Mapping[str, Command]], words: Sequence[str]
+) -> int:
+    """Runs one of several commands; whatever a user can cause ends as a sentence.
+
+    Args:
+        name: of the program.
+        title: what it is, in one line.
+        groups: heading -> commands by name.
+        words: the command's name and what follows it.
+
+    Returns:
+        The exit code: 1 after an error, 2 where the words were not understood.
+    """
+    # What this terminal cannot show, such as a file name that is no UTF-8, appears escaped.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    commands = {key: command for group in groups.values() for key, command in group.items()}
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(_overview(name, title, groups))
+            return 0
+        if words[0] == "--version":
+            from s2l_core import __version__
+
+            print(name, __version__)
+            return 0
+        _check_command(name, words[0], commands)
+        code = _run(f"{name} {words[0]}", commands[words[0]], words[1:])
+        sys.stdout.flush()
+        return code
+    except S2LError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read the output has left, as `head` does; Python must not try to write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _check_command(name: str, word: str, commands: Mapping[str, Command]) -> None:
+    """Raises a UsageError unless `word` is one of the commands."""
+    try:
+        check_choice("command", word, commands)
+    except S2LError as error:
+        raise UsageError(f"{error} `{name} --help` lists them.") from None
+
+
+def _run(name: str, command: Command, words: Sequence[str]) -> int:
+    """Reads the arguments of one command, and does it."""
+    examples = "\n".join(f"  {example}" for example in command.examples)
+    parser = Parser(
+        prog=name,
+        description=f"{command.about}",
+        epilog=f"{'examples' if len(command.examples) > 1 else 'example'}:\n{examples}",
+    )
+    command.arguments(parser)
+    given = parser.parse(words)
+    try:
+        return command.run(given)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("s2l_"):
+            raise
+        install = f"pip install 's2l-core[{command.extra}]'"
+        raise S2LError(f"{name} needs {error.name}. Install it: {install}") from error
+
+
+def _overview(name: str, title: str, groups: Mapping[str, Mapping[str, Command]]) -> str:
+    """The text of `s2l --help`."""
+    lines = [f"usage: {name} COMMAND ...", "", title]
+    for heading, commands in groups.items():
+        lines += ["", heading]
+        lines += [f"  {key:<10}{command.summary}" for key, command in commands.items()]
+    return "\n".join([*lines, "", f"`{name} COMMAND --help` explains a command, with an example."])
+
+
+def _check_arguments(parser: Parser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", type=_path, help="holds images/")
+
+
+def _check(given: Namespace) -> int:
+    """Prints the report of a folder; 1 where there is an error."""
+    from s2l_images.input_checks import check_folder, report
+
+    found = check_folder(given.folder)
+    print(report(given.folder, found))
+    return int(any(finding.level == "error" for finding in found))
+
+
+def _predict_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", type=_path, help="a model.safetensors that training has saved"
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=_path, help="holds images/")
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        type=_path,
+        help="where the results go (default: s2l/export in the folder of the images)",
+    )
+    parser.add_argument(
+        "--min-size",
+        metavar="N",
+        type=_pixels,
+        help="leave out objects of fewer pixels (default: a third of the smallest nucleus drawn)",
+    )
+    parser.add_argument(
+        "--pixel-size",
+        metavar="UM",
+        type=_micrometres,
+        help="side of a pixel in micrometres: adds areas and lengths in micrometres to the tables",
+    )
+
+
+def _predict(given: Namespace) -> int:
+    """Predicts a folder, and says what was found in it."""
+    from s2l_images import rounds
+    from s2l_images.places import own_results
+
+    target = given.to or own_results(given.folder) / "export"
+    sizes = {"min_size": given.min_size, "pixel_size": given.pixel_size}
+    try:
+        rounds.predict_folder(given.model, given.folder, given.to, **sizes)
+    except rounds.ImagesLeftOut:
+        print(_summary(target, given.folder))
+        raise
+    print(_summary(target, given.folder))
+    return 0
+
+
+def _summary(target: Path, folder: Path) -> str:
+    """What a prediction came to, and the images that deserve a look first."""
+    from s2l_images import rounds
+    from s2l_images.folder import survey
+
+    # The notes may name images that were taken out of the folder since.
+    there = survey(folder).files["images"]
+    found = {
+        name: one for name, one in rounds.predictions(target).items() if name in there and one.key
+    }
+    nuclei = sum(one.nuclei for one in found.values())
+    lines = [f"{len(found):,} images, {nuclei:,} nuclei"]
+
+    unsure = [(name, one) for name, one in found.items() if one.unsure > 0]
+    if unsure:
+        lines.append("Look at the least sure ones first, and draw where they are wrong:")
+        for name, one in unsure[:SHOWN]:
+            lines.append(f"  {one.unsure:6.1%} of the pixels unsure, {one.nuclei} nuclei: {name}")
+        if len(unsure) > SHOWN:
+            lines.append(f"  ... and {len(unsure) - SHOWN} that are surer")
+    lines.append(f"{target}: label images (.tif), ImageJ (.zip), QuPath (.geojson), tables (.csv)")
+    return "\n".join(lines)
+
+
+PROGRAMS = {"imagej": ".zip", "qupath": ".geojson", "aperio": ".xml"}  # and their files of strokes
+
+
+def _export_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=_path, help="holds images/, and scribbles/ or masks/"
+    )
+    parser.add_argument(
+        "--to", metavar="FOLDER", type=_path, required=True, help="where the files go"
+    )
+    parser.add_argument(
+        "--program",
+        metavar="NAME",
+        default="qupath",
+        help="that is to open the strokes: imagej, qupath or aperio (default: qupath)",
+    )
+    parser.add_argument(
+        "--pixel-size",
+        metavar="UM",
+        type=_micrometres,
+        help="side of a pixel in micrometres: adds areas and lengths in micrometres to the tables",
+    )
+
+
+def _export(given: Namespace) -> int:
+    """Writes the strokes and the nuclei of a folder for other programs."""
+    from s2l_images import exports
+    from s2l_images.folder import sound
+    from s2l_images.pictures import read_image, read_mask
+
+    check_choice("program", given.program, PROGRAMS)
+    listing = sound(given.folder)
+    strokes, nuclei = given.to / "strokes", given.to / "nuclei"
+    if given.to.resolve() == given.folder.resolve():
+        raise S2LError(f"{given.to}: is the folder that is read. Name another one: --to FOLDER.")
+
+    # Strokes as lines, so that they can be changed there.
+    for name, lines in listing.strokes.items():
+        _make(strokes)
+        exports.write_strokes_as(strokes / f"{name}{PROGRAMS[given.program]}", lines)
+
+    # Nuclei in all four ways, as a prediction leaves them.
+    for name in listing.masked:
+        _make(nuclei)
+        image, _ = read_image(listing.files["images"][name][0])
+        found, _ = read_mask(listing.files["masks"][name][0], image.shape[:2])
+        exports.write_label_tiff(nuclei / f"{name}.tif", found)
+        exports.write_rois(nuclei / f"{name}.zip", found)
+        exports.write_geojson(nuclei / f"{name}.geojson", found)
+        exports.write_cells(nuclei / f"{name}.csv", found, image, given.pixel_size)
+
+    print(f"{given.to}: strokes of {len(listing.strokes)}, nuclei of {len(listing.masked)} images")
+    other = len(listing.scribbled) - len(listing.strokes)
+    if other:
+        print(f"Scribbles of {other} images are files of another program already: not copied.")
+    return 0
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder for results.
+
+    Raises:
+        S2LError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{folder}: cannot be made ({error.strerror})"
+        raise S2LError(f"{reason}. Name another folder: --to FOLDER.") from error
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _pixels(text: str) -> int:
+    """A number of pixels, from the command line."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels, such as 64")
+    return int(text)
+
+
+def _micrometres(text: str) -> float:
+    """A length in micrometres, from the command line."""
+    try:
+        length = float(text)
+    except ValueError:
+        length = 0.0
+    if not 0 < length < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no length in micrometres, such as 0.25")
+    return length
+
+
+COMMANDS = {
+    "check": Command(
+        summary="say what is wrong with a folder of images, before anything is trained",
+        about="""\
+Looks at every file of a folder with images/, and scribbles/ or masks/ if you have them: files that
+cannot be read, labels that do not fit, values that mean something else than you think. Nothing is
+changed. Errors stop training, warnings do not; docs/bad_inputs.md explains each of them.""",
+        examples=("s2l check my-cells",),
+        arguments=_check_arguments,
+        run=_check,
+        extra="images",
+    ),
+    "predict": Command(
+        summary="find the nuclei in all images of a folder, with a model that was trained before",
+        about="""\
+Predicts every image in images/ of a folder. Each leaves four files: a label image (.tif), outlines
+for ImageJ (.zip) and for QuPath (.geojson), and a table with a row for each nucleus (.csv). Stopped
+or killed, the same command goes on where it was. At the end it names the images that the model is
+least sure of.""",
+        examples=(
+            "s2l predict my-cells/s2l/model.safetensors more-cells",
+            "s2l predict model.safetensors /media/microscope --to results --pixel-size 0.25",
+        ),
+        arguments=_predict_arguments,
+        run=_predict,
+        extra="images",
+    ),
+    "export": Command(
+        summary="write drawn strokes and masks for ImageJ, QuPath or Aperio",
+        about="""\
+Writes what you have of a folder for another program: strokes that were drawn in notebook 08 as
+lines that can be changed there, and masks as a label image (.tif), outlines for ImageJ (.zip) and
+QuPath (.geojson), and a table with a row for each nucleus (.csv).""",
+        examples=("s2l export my-cells --to for-qupath",),
+        arguments=_export_arguments,
+        run=_export,
+        extra="images",
+    ),
+}

@@ -1,0 +1,146 @@
+"""`s2l`, its commands that reproduce the paper, and the names that commands had before."""
+
+import subprocess
+import sys
+
+import pytest
+from made_up import write_run
+
+from conftest import ROOT
+from s2l_core.config import RunConfig, S2LError
+from s2l_images.commands import COMMANDS
+from s2l_paper import notebooks
+from s2l_paper.__main__ import PAPER, main, settings
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+    return tmp_path
+
+
+def python(*words):
+    """Python with these words; the finished process."""
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_each_command_explains_itself(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for name, command in {**COMMANDS, **PAPER}.items():
+        assert f"  {name}" in said and command.summary in said
+    for name, command in PAPER.items():
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        assert all(example in capsys.readouterr().out for example in command.examples[:1])
+
+
+def test_help_loads_no_library_that_takes_its_time():
+    code = (
+        "import sys; from s2l_paper.__main__ import main; main(['--help']); print(set(sys.modules))"
+    )
+    loaded = python("-c", code).stdout.splitlines()[-1]
+    assert "argparse" in loaded
+    for slow in ("torch", "pandas", "numpy", "papermill", "skimage", "matplotlib"):
+        assert f"'{slow}'" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["verfy"], "command = 'verfy' is not known. Did you mean 'verify'?"),
+        (["tables", "cp"], "profile = 'cp' is not known. Did you mean 'cpu'?"),
+        (["data", "monuseq"], "'monuseq' is neither known nor a folder. Did you mean 'monuseg'?"),
+        (["verify", "--writ"], "there is no option '--writ'. Did you mean '--write'?"),
+        (["train"], "the following arguments are required: name=value"),
+        (["train", "dataset=dsb-bf", "--thread", "1"], "Did you mean '--threads'?"),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_nearest_right_one(capsys, words, said):
+    assert main(words) in (1, 2)
+    assert said in capsys.readouterr().err
+
+
+def test_settings_are_literals_or_words():
+    given = ["fold=1", "profile=cpu", "scales=[{'block': 5}]", "note=a=b", "empty="]
+    expected = {"fold": 1, "profile": "cpu", "scales": [{"block": 5}], "note": "a=b", "empty": ""}
+    assert settings(given) == expected
+    with pytest.raises(S2LError, match="'fold': expected name=value, such as fold=1"):
+        settings(["fold"])
+
+
+def test_a_missing_library_is_named_with_what_brings_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s2l_paper.table1", None)
+    monkeypatch.delattr("s2l_paper.table1", raising=False)
+    with pytest.raises(ModuleNotFoundError):  # a module of our own is a fault of ours
+        main(["tables", "cpu"])
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.delitem(sys.modules, "s2l_paper.sources", raising=False)
+    monkeypatch.setenv("S2L_DATA", "/nowhere")
+    assert main(["data", "dsb-bf"]) == 1
+    said = capsys.readouterr().err
+    assert "s2l data needs pooch" in said and "pip install 's2l-core[paper]'" in said
+
+
+def test_training_is_a_run_of_the_notebook(monkeypatch, capsys, home):
+    calls = []
+    monkeypatch.setattr(
+        notebooks, "run_training", lambda *given, **more: calls.append(given + tuple(more.items()))
+    )
+    assert (
+        main(["train", "dataset=synthetic-fluo", "profile=smoke", "fold=1", "--threads", "3"]) == 0
+    )
+    config = RunConfig("synthetic-fluo", "s2l-r1-r4", profile="smoke", fold=1)
+    assert calls == [(config, ("threads", 3))]
+    assert "done: " in capsys.readouterr().out
+
+    # Notebooks work in another folder, so a folder of one's own is named from the root.
+    (home / "own").mkdir()
+    monkeypatch.chdir(home)
+    assert main(["train", "dataset=own"]) == 0
+    assert calls[-1][0].dataset == str(home / "own")
+
+
+def test_tables_without_a_method_of_table_1_say_what_is_missing(capsys):
+    assert main(["tables", "cpu"]) == 1
+    assert "no finished run. Make them: make reproduce PROFILE=cpu" in capsys.readouterr().err
+    write_run("otsu", iou=0.4)
+    assert main(["tables", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "| DSB-BF | Otsu |" in said and "Table 1, its claims and Fig. 2 were not made" in said
+    assert "make reproduce PROFILE=cpu METHODS=s2l" in said
+    write_run("s2l", iou=0.5)
+    assert main(["tables", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "| S2L |" in said and "not made: Fig. 2 needs" in said
+
+
+MOVED = {
+    "checks none": ("s2l check", 1, "not-a-folder"),
+    "rounds none none": ("s2l predict", 1, "no model that was saved here"),
+    "tables cpux": ("s2l tables", 1, "profile = 'cpux' is not known"),
+    "verify --writ": ("s2l verify", 2, "no option '--writ'"),
+    "sources none": ("s2l data", 1, "neither known nor a folder"),
+    "notebooks run none out.ipynb": ("s2l notebook", 1, "none: no such notebook"),
+    "notebooks train fold=1": ("s2l train", 1, "dataset is missing"),
+    "notebooks warmup fold=1": ("s2l train --warm-up", 1, "dataset is missing"),
+}
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_works_and_says_the_new_one(old):
+    name, code, said = MOVED[old]
+    module, *words = old.split()
+    done = python("-m", f"s2l_core.{module}", *words)
+    assert done.stderr.startswith(f"This is `{name}` now; the old name goes with the next release.")
+    assert done.returncode == code and said in done.stdout + done.stderr
+
+
+def test_old_names_import_nothing_of_the_other_packages():
+    names = [old.split()[0] for old in MOVED]
+    imports = "\n".join(f"import s2l_core.{name}" for name in names)
+    code = f"import sys\n{imports}\nprint(sorted(sys.modules))"
+    loaded = python("-c", code).stdout
+    assert "'s2l_core.checks'" in loaded
+    assert "s2l_images" not in loaded and "s2l_paper" not in loaded

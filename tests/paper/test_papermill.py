@@ -1,0 +1,128 @@
+"""papermill itself, without our wrapper: parameters given as text, and words that are misspelt."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+from s2l_core.config import RunConfig, S2LError
+from s2l_paper import notebooks, paths
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"pair_target": "and"}, {"pair_target": "and"}),
+        ('{"pair_target": "and", "subset": true}', {"pair_target": "and", "subset": True}),
+        ("{'pair_target': 'and', 'subset': True}", {"pair_target": "and", "subset": True}),
+        ("{}", {}),
+    ],
+)
+def test_overrides_may_be_a_text(given, expected):
+    assert notebooks.parsed(given) == expected
+
+
+@pytest.mark.parametrize("given", ["pair_target=and", "[1]", "", "{", 3, None])
+def test_what_is_no_dict_is_refused(given):
+    with pytest.raises(S2LError, match="expected a dict, such as {"):
+        notebooks.parsed(given)
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        (("dsb-bf", 0, "s2l otsu", "0, 5"), (["s2l", "otsu"], [0, 5])),
+        (('["dsb-bf"]', "[0]", "['s2l', 'otsu']", [0, 5]), (["s2l", "otsu"], [0, 5])),
+        ((["dsb-bf"], "0", ("s2l", "otsu"), "[0, 5]"), (["s2l", "otsu"], [0, 5])),
+        (("dsb-bf", "0", "otsu", ""), (["otsu"], [0])),
+    ],
+)
+def test_lists_of_a_batch_may_be_texts(lists, expected):
+    methods, seeds = expected
+    found = [(config.method, config.seed) for config in notebooks.plan("cpu", *lists)]
+    assert found == [(method, seed) for seed in seeds for method in methods]
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        (("dsb-bf", "first"), "FOLDS = 'first': expected whole numbers from 0, such as 0 1 2"),
+        (("dsb-bf", "-1"), "FOLDS = '-1': expected whole numbers"),
+        (("dsb-bf", "[0"), "'.0': expected a list, such as .0, 1."),
+        (("dsb-bf", 0, "s2l", 0, "attentiv-0"), "ANNOTATORS = 'attentiv-0' is not known. Did you"),
+    ],
+)
+def test_a_list_that_is_none_is_named(lists, said):
+    with pytest.raises(S2LError, match=said):
+        notebooks.plan("cpu", *lists)
+
+
+class Shell:
+    """Stands in for IPython, with the sources of the cells that ran."""
+
+    def __init__(self, *cells):
+        self.user_ns = {"In": ["", *cells], "fols": 1}
+
+
+def test_a_parameter_that_a_notebook_does_not_have_stops_it(monkeypatch):
+    notebooks.refuse_unknown("04_train")  # outside of a notebook: nothing to look at
+    for cells, said in (
+        (["fold = 0  # which", "# Parameters\nfold = 1\nmethod = 'otsu'\n"], None),
+        (["fols = 1"], None),  # a cell of the reader's own
+        (["fold = 0", "# Parameters\nfold = 1\nfols = 1\n"], "no parameter 'fols'. Did you mean"),
+    ):
+        monkeypatch.setattr(notebooks, "get_ipython", lambda cells=cells: Shell(*cells))
+        if said is None:
+            notebooks.refuse_unknown("04_train")
+        else:
+            with pytest.raises(S2LError, match=said):
+                notebooks.refuse_unknown("04_train")
+
+
+def papermill(home, folder, notebook, *parameters):
+    """`papermill NOTEBOOK out.ipynb -p ...` in a folder; the finished process."""
+    command = [sys.executable, "-m", "papermill", notebook, str(home / "out.ipynb")]
+    for name, value in parameters:
+        command += ["-p", name, value]
+    environment = os.environ | {"S2L_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_papermill_itself_makes_a_run(tmp_path):
+    """From the root, with fields of the configuration as a text."""
+    given = ("profile", "smoke"), ("method", "otsu"), ("overrides", '{"images": 9}')
+    done = papermill(tmp_path, ROOT, "notebooks/04_train.ipynb", *given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (run,) = _runs(tmp_path)
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert config["images"] == 9 and config["method"] == "otsu"
+
+
+def _runs(home):
+    return [file.parent for file in (home / "results/smoke/runs").glob("*/config.json")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("notebook", "parameters", "said"),
+    [
+        ("04_train.ipynb", [("fols", "1")], "no parameter 'fols'. Did you mean 'fold'?"),
+        ("04_train.ipynb", [("overrides", '{"pair_targt": "and"}')], "'pair_targt' is not known"),
+        ("05_ablation.ipynb", [("methods", "otsu s3l")], "METHODS = 's3l' is not known"),
+    ],
+)
+def test_a_misspelt_word_stops_the_notebook_itself(tmp_path, notebook, parameters, said):
+    """From notebooks/, where papermill alone would run with the defaults."""
+    done = papermill(tmp_path, ROOT / "notebooks", notebook, *parameters)
+    assert done.returncode != 0 and said in done.stderr
+    assert not _runs(tmp_path)
+
+
+def test_every_parameter_of_the_training_notebook_is_a_field_or_known():
+    known = set(notebooks.known_parameters(paths.notebook("04_train")))
+    fields = set(RunConfig("dsb-bf", "s2l").to_dict())
+    assert known - fields == {"overrides", "threads", "resume"}
