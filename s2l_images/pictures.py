@@ -24,7 +24,7 @@ PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 LABELS = (".tif", ".tiff", ".png", ".npy", ".npz")
 # Values of label images beside numbers: no paint, and COLOUR + 0xRRGGBB.
 TRANSPARENT, COLOUR = -1, 1 << 32
-LARGEST = 2**24  # a label above is renumbered: tables as long as the largest label cost memory
+LARGEST = 2**24  # a label of a mask above is renumbered: tables so long would cost memory
 
 
 def read_image(path: Path, channel: str | int | None = None) -> tuple[np.ndarray, list[Finding]]:
@@ -215,10 +215,12 @@ def _whole(path: Path, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _numbered(path: Path, values: np.ndarray) -> tuple[np.ndarray, list[Finding]]:
-    """Labels (H, W) int32; where they are large they are numbered 1, 2, ... in their order."""
+def _numbered(
+    path: Path, values: np.ndarray, most: int = LARGEST
+) -> tuple[np.ndarray, list[Finding]]:
+    """Labels (H, W) int32; where one is above `most` they are numbered 1, 2, ... in their order."""
     largest = int(values.max(initial=0))
-    if largest <= LARGEST:
+    if largest <= most:
         return values.astype(np.int32), []
     known, places = np.unique(values, return_inverse=True)
     first = 0 if known[0] == 0 else 1
@@ -292,7 +294,7 @@ def _check_background(path: Path, values: np.ndarray) -> None:
 
 
 def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A label image (H, W) int32, of TIFF, PNG or NumPy.
+    """A label image (H, W) int32, of TIFF, PNG or NumPy, with its own numbers if 32 bits hold them.
 
     Raises:
         S2LError: not of the image's shape, or no whole numbers from 0. It does not name the file,
@@ -300,7 +302,8 @@ def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """
     try:
         with reading(path):
-            return _numbered(path, _numbers(path, shape))[0]
+            labels, _ = _numbered(path, _numbers(path, shape), most=2**31 - 1)
+            return labels
     except Fault as fault:
         raise S2LError(str(fault).removeprefix(f"{path}: ")) from fault
 

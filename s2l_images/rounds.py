@@ -30,10 +30,10 @@ from s2l_core.profiles import PROFILES
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import PACKAGED
-from s2l_images import exports
+from s2l_images import exports, image_checks
 from s2l_images.answers import LARGEST, absurd, agreement, hold_out
 from s2l_images.faults import Fault, listed
-from s2l_images.folder import read_folder, sound, split_folder
+from s2l_images.folder import read_folder, sound, split_folder, tell
 from s2l_images.forest import RandomForest, predict_random_forest
 from s2l_images.kept_models import keep_model, model_in_use, rounds_folder
 from s2l_images.measured import Measured
@@ -425,15 +425,17 @@ def predict_folder(
     settings = [key_of_source, min_size, pixel_size, channel, threshold, split]
     target = _writable(target or own_results(folder) / "export")
 
-    faults = []
+    faults, warnings, looked = [], [], []
     with _journal(target / JOURNAL) as (done, note):
         for number, (name, image_file) in enumerate(images.items(), 1):
             key = digest([*settings, digest(image_file, 64)], 16)
             whole = all((target / f"{name}{kind}").exists() for kind in KINDS)
             if not (whole and name in done and done[name].key == key):
                 try:
-                    image, _ = read_image(image_file, channel)
+                    image, remarks = read_image(image_file, channel)
                     measured = raw_channels(image_file)
+                    warnings += [*remarks, *image_checks.image_findings(image_file, image)]
+                    looked.append(image_checks.seen(image_file, image, remarks, None))
                     probability = ask(image)
                     kept = nuclei(probability, min_size, threshold=threshold)
                     found = _apart(name, kept.instances, split)
@@ -447,6 +449,8 @@ def predict_folder(
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
         found_here = [done[name] for name in images if name in done]
 
+    # What the check would have warned of shows in the predictions, too.
+    tell(folder, [*warnings, *image_checks.compared(folder / "images", looked)])
     dropped = sum(one.dropped for one in found_here)
     holes = sum(one.holes for one in found_here)
     if dropped:

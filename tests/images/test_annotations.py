@@ -541,8 +541,16 @@ def test_label_images(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.png", image_bytes(np.zeros((*SHAPE, 3), np.uint8), "PNG"), "one channel"),
-        ("a.png", image_bytes(np.zeros((5, 5), np.uint8), "PNG"), r"\(5, 5\); expected \(20, 24\)"),
+        (
+            "a.png",
+            image_bytes(np.dstack([LABELS, LABELS, 0 * LABELS]).astype(np.uint8), "PNG"),
+            "colours",
+        ),
+        (
+            "a.png",
+            image_bytes(np.zeros((5, 5), np.uint8), "PNG"),
+            "5 x 5 pixels, its image 20 x 24",
+        ),
         (
             "a.tif",
             tiff_bytes(np.zeros((3, *SHAPE), np.uint16), photometric="minisblack"),
@@ -552,13 +560,13 @@ def test_label_images(tmp_path, name):
         ("a.tif", tiff_bytes(np.full(SHAPE, 0.5, np.float32)), "whole numbers"),
         ("a.tif", tiff_bytes(np.full(SHAPE, np.nan, np.float32)), "whole numbers"),
         ("a.tif", tiff_bytes(np.full(SHAPE, -1, np.int32)), "whole numbers"),
-        ("a.tif", tiff_bytes(np.full(SHAPE, 2**31, np.uint32)), "whole numbers"),
-        ("a.npy", numpy_bytes(np.array([{}], object)), "shape"),
-        ("a.npy", numpy_bytes(np.full(SHAPE, None)), "cannot be read"),
+        ("a.npy", numpy_bytes(np.array([{}], object)), "array of Python objects"),
+        ("a.npy", numpy_bytes(np.full(SHAPE, None)), "Cellpose"),
         ("a.npy", numpy_bytes(np.full(SHAPE, 1j)), "whole numbers"),
         ("a.npz", roi_set({"a.npy": IMAGES["a.npy"], "b.npy": IMAGES["a.npy"]}), "cannot be read"),
         ("a.npz", roi_set({"a.npy": bytes(10**7)}), "more than is read"),
-        ("a.png", bytes(10**7), "at most"),
+        ("a.npy", bytes(10**7), "at most"),
+        ("a.png", bytes(10**7), "all of them 0"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "content",
 )

@@ -434,7 +434,8 @@ def test_large_labels_are_numbered_anew(tmp_path, kind):
     found, remarks = read_label_mask(tmp_path / "a.tif", SHAPE)
     np.testing.assert_array_equal(found, order[NUCLEI])
     assert [one.code for one in remarks] == ["mask-renumbered"]
-    np.testing.assert_array_equal(pictures.read_labels(tmp_path / "a.tif", SHAPE), order[NUCLEI])
+    own = ids if ids.max() < 2**31 else order
+    np.testing.assert_array_equal(pictures.read_labels(tmp_path / "a.tif", SHAPE), own[NUCLEI])
     np.save(tmp_path / "a.npy", ids[NUCLEI].astype(kind))
     np.testing.assert_array_equal(read_label_mask(tmp_path / "a.npy", SHAPE)[0], order[NUCLEI])
 

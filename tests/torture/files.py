@@ -239,7 +239,9 @@ def _pictures() -> list[Reader]:
         "deep.png": _pillow(deep, "PNG"),
         "grey.png": _pillow(rgb[..., 0], "PNG"),
     }
-    pngs |= {"alpha.png": _pillow(np.dstack([rgb, rgb[..., 0]]), "PNG")}
+    pngs |= {
+        "alpha.png": _pillow(np.dstack([rgb, 255 * (rgb[..., 0] > 50)]).astype(np.uint8), "PNG")
+    }
     planes = {
         "8.png": _pillow(labels.astype(np.uint8), "PNG"),
         "16.png": _pillow(labels.astype(np.uint16), "PNG"),
