@@ -66,8 +66,9 @@ def learned(name: str, trial: int, folder: Path, **settings) -> dict[str, float]
 
     found = {"the random forest": score(lambda image: predict_random_forest(forest, image))}
     for source, held in (("the forest's guess", guess), ("its own averages", None)):
+        done = None
         for turn, number in enumerate(("one round", "two rounds")):
-            start = round_file(folder, done.number) if turn else None
+            start = round_file(folder, done.number) if done else None
             with contextlib.redirect_stdout(io.StringIO()):
                 done = train_round(folder, guess=held, start=start, seed=turn, **settings)
             # The network of this round, whether or not it came into use.

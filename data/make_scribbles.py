@@ -1,12 +1,13 @@
 """Draws the strokes of data/scribbles anew from their seeds (needs the real data, S2L_DATA).
 
-`python data/make_scribbles.py --check` draws all of them, and says which shipped strokes or hashes differ; without
-`--check` it writes them (each takes ten minutes). What is on disk and says the same is left as it is, for a
-run's hash covers the bytes.
+`python data/make_scribbles.py --check` draws all of them, and says which shipped strokes or hashes
+differ; without `--check` it writes them (each takes ten minutes). What is on disk and says the same
+is left as it is, for a run's hash covers the bytes.
 
-For every image that is in no test set: three simulated annotators, blind and attentive, and S2L's skeleton rule. The
-files are described in `s2l_paper/shipped.py`. `hashes.json` pins the strokes of all budgets: for each data set,
-annotator and budget a hash of what is drawn on the first images (`make test` draws these again) and on all of them.
+For every image that is in no test set: three simulated annotators, blind and attentive, and S2L's
+skeleton rule. The files are described in `s2l_paper/shipped.py`. `hashes.json` pins the strokes of
+all budgets: for each data set, annotator and budget a hash of what is drawn on the first images
+(`make test` draws these again) and on all of them.
 """
 
 import argparse
@@ -42,7 +43,9 @@ def draw(
     budget: float = BUDGET,
     image: np.ndarray | None = None,
 ) -> list[Stroke]:
-    """Strokes of one image by one annotator, or by the skeleton rule; attentive ones need the image."""
+    """Strokes of one image by one annotator, or by the skeleton rule; attentive ones need the
+    image.
+    """
     return strokes_of(annotator, budget, image_id, image, instances)
 
 
@@ -82,7 +85,9 @@ def drawn_anew(dataset: str) -> dict[int | str, dict[float, dict[str, list[Strok
 
 
 def hashes_of(dataset: str, drawn: dict) -> dict[str, dict[str, str]]:
-    """Hashes of all strokes of a data set, by `first` and `all`, and by data set, annotator and budget."""
+    """Hashes of all strokes of a data set, by `first` and `all`, and by data set, annotator and
+    budget.
+    """
     hashes = defaultdict(dict)
     for annotator, sets in drawn.items():
         for budget, strokes in sets.items():
@@ -154,7 +159,9 @@ def write(dataset: str, drawn: dict) -> None:
 
 
 def _without(everything: list[Stroke], few: list[Stroke]) -> list[Stroke]:
-    """What a list of strokes has besides those of a smaller budget, which come first of their class."""
+    """What a list of strokes has besides those of a smaller budget, which come first of their
+    class.
+    """
     rest = []
     for label in (1, 0):
         smaller = [stroke for stroke in few if stroke.label == label]

@@ -37,7 +37,9 @@ def scribble_file(dataset: str, annotator: int | str) -> Path:
 
 
 def rest_file(dataset: str, annotator: int | str) -> Path:
-    """Committed strokes that a number or `skeleton` draws on all nuclei, but not at the default budget."""
+    """Committed strokes that a number or `skeleton` draws on all nuclei, but not at the default
+    budget.
+    """
     name = scribble_file(dataset, annotator).stem
     return ROOT / "data" / "scribbles" / f"{name}_rest.json.bz2"
 

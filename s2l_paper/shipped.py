@@ -1,6 +1,8 @@
-"""Strokes that come with the project: those of every training image of the real data sets, at any budget.
+"""Strokes that come with the project: those of every training image of the real data sets, at any
+budget.
 
-Budgets are nested, so that the strokes on all nuclei hold those of every smaller budget. For each data set there are:
+Budgets are nested, so that the strokes on all nuclei hold those of every smaller budget. For each
+data set there are:
 
 - `annotator0.json` and the like: strokes at the default budget, a stroke a line;
 - `annotator0_rest.json.bz2`: what budget 1 adds to them;

@@ -32,7 +32,9 @@ def small(tmp_path):
 def test_what_was_predicted_is_not_predicted_again(small, monkeypatch):
     folder, file = small
     seen, look = [], rounds.read_image
-    monkeypatch.setattr(rounds, "read_image", lambda path, *more: seen.append(path.stem) or look(path, *more))
+    monkeypatch.setattr(
+        rounds, "read_image", lambda path, *more: seen.append(path.stem) or look(path, *more)
+    )
     target = rounds.predict_folder(file, folder)
     rounds.predict_folder(file, folder)
     assert seen == [f"{k:05d}" for k in range(5)]
