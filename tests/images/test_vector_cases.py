@@ -256,7 +256,8 @@ def test_a_nucleus_within_another_and_specks_make_no_region(tmp_path):
     found = []
     twice = [feature(2, 3, 30), feature(8, 9, 9), feature(40, 50)]
     instances = read_instances(geojson(tmp_path, *twice), SHAPE, found=found)
-    assert np.unique(instances).tolist() == [0, 1, 3] and codes(found) == ["nuclei-hidden"]
+    assert np.unique(instances).tolist() == [0, 1, 3]
+    assert codes(found) == ["areas-nested", "nuclei-hidden"]
     found.clear()
     specks = [
         feature(2, 3, 20),
@@ -266,6 +267,23 @@ def test_a_nucleus_within_another_and_specks_make_no_region(tmp_path):
     ]
     instances = read_instances(geojson(tmp_path, *specks), SHAPE, found=found)
     assert (instances == 1).sum() == 400 and codes(found) == ["nuclei-hidden"]
+
+
+def test_what_is_called_background_is_no_nucleus(tmp_path):
+    ground = [roi(45, 3, name="background 1"), roi(45, 30, name="BG")]
+    found = []
+    path = roi_set(tmp_path, *(roi(*place) for place in NUCLEI[:2]), *ground)
+    np.testing.assert_array_equal(read_instances(path, SHAPE, found=found), boxes(*NUCLEI[:2]))
+    assert [one.found for one in found] == ["2 areas called background"]
+    dim = geojson(tmp_path, feature(2, 3, of="Negative"), feature(20, 30, of="Positive"))
+    assert read_instances(dim, SHAPE).max() == 2
+
+
+def test_spots_within_cells_are_no_nuclei(tmp_path):
+    cell = feature(2, 3, 20, kind="cell", of=None, nucleus=(8, 9))
+    spot = feature(10, 11, 2, kind="detection", of="Subcellular spot: Channel 1 object")
+    path = geojson(tmp_path, spot, cell)
+    np.testing.assert_array_equal(read_instances(path, SHAPE), boxes((8, 9)))
 
 
 # --- what QuPath found
