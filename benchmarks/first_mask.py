@@ -30,6 +30,7 @@ from benchmarks.harness import Row, Scale, absolute
 from s2l_core.images import CellImage
 from s2l_core.inference import predict
 from s2l_core.metrics import iou
+from s2l_images.kept_models import kept_rounds, round_file
 from s2l_images.places import own_results, own_strokes
 from s2l_images.rounds import load_model, train_round
 from s2l_images.strokes import write_strokes
@@ -174,12 +175,13 @@ def work(example: str, seconds: int, began: float, start: str) -> dict:
         "overlay": first - began,
         "forest": first - asked,
     }
-    forest_iou = names["iou"](test.instances, names["probability"][test.id] > 0.5)
+    forest_iou = iou(test.instances, names["probability"][test.id] > 0.5)
     found |= {"processor": busy, "forest_iou": forest_iou}
     found["steps"] = train(cells, names, seconds)
-    return found | {
-        "iou": names["iou"](test.instances, names["predict"](names["model"], test.image) > 0.5)
-    }
+    # The last network, whether or not it came into use.
+    work = names["work"]
+    model, _ = load_model(round_file(work.folder, kept_rounds(work.folder)[-1].number))
+    return found | {"iou": iou(test.instances, predict(model, test.image) > 0.5)}
 
 
 def train(cells: dict[str, str], names: dict, seconds: int) -> int:

@@ -20,8 +20,8 @@ from benchmarks.harness import Row, Scale, absolute
 from s2l_core.inference import predict
 from s2l_core.metrics import iou
 from s2l_images.forest import fit_random_forest, predict_random_forest
-from s2l_images.places import own_results
-from s2l_images.rounds import train_round
+from s2l_images.kept_models import round_file
+from s2l_images.rounds import load_model, train_round
 from s2l_paper.datasets import load_dataset, splits
 
 STEPS = 72  # of notebook 08
@@ -66,10 +66,13 @@ def learned(name: str, trial: int, folder: Path, **settings) -> dict[str, float]
 
     found = {"the random forest": score(lambda image: predict_random_forest(forest, image))}
     for source, held in (("the forest's guess", guess), ("its own averages", None)):
+        done = None
         for turn, number in enumerate(("one round", "two rounds")):
-            start = own_results(folder) / "model.safetensors" if turn else None
+            start = round_file(folder, done.number) if done else None
             with contextlib.redirect_stdout(io.StringIO()):
-                model = train_round(folder, guess=held, start=start, seed=turn, **settings)
+                done = train_round(folder, guess=held, start=start, seed=turn, **settings)
+            # The network of this round, whether or not it came into use.
+            model, _ = load_model(round_file(folder, done.number))
             found[f"the network after {number} on {source}"] = score(
                 lambda image, model=model: predict(model, image)
             )

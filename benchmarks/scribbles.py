@@ -11,8 +11,9 @@ from skimage.morphology import skeletonize
 from benchmarks import inputs
 from benchmarks.harness import Case, Row, Scale, absolute, ratio, seconds
 from s2l_core.config import IGNORE, seed_for
-from s2l_paper.annotators import EIGHT, SimulatedAnnotator, skeleton_scribbles
+from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset
+from s2l_paper.skeletons import EIGHT, skeleton_scribbles
 
 SHARE = 0.3
 

@@ -122,10 +122,11 @@ def read_instances(
 
     An ROI, a GeoJSON feature or an Aperio region is one instance, in however many pieces. Labels
     are those in the names where all are called "cell k", as by our writers, else 1, 2, ... in the
-    file's order (Aperio: always). Without items all is 0. Three kinds of area are no nuclei and are
-    left out: where QuPath exported detections or cells, its annotations, which only group them, and
-    of cells those without a nucleus if others have one; tiles, cores, and classes with a star
-    (`Region*`); and what lies around at least two others, see `filling.around_others`.
+    file's order (Aperio: always). Without items all is 0. Some areas are no nuclei and are
+    left out: tiles, cores, and classes with a star (`Region*`); what is called background; where
+    QuPath exported detections or cells, its annotations, which only group them, of cells those
+    without a nucleus if others have one, and detections beside cells; and what lies around at least
+    two others, see `filling.around_others`.
 
     Args:
         path: See `read_scribbles`.
@@ -155,10 +156,14 @@ def read_instances(
             np.concatenate([_runs(part, shape, budget.spend) for part in item.parts])
             for item in nuclei
         ]
-        around = around_others(runs, shape[0] * shape[1])
+        around, nested = around_others(runs, shape[0] * shape[1])
         if around:
             names = listed([nuclei[k].name for k in around], 3)
             found.append(_left_out(path, f"{len(around)} areas around several nuclei ({names})"))
+        if nested:
+            names = listed([nuclei[k].name for k in nested], 3)
+            text = f"{len(nested)} areas around one other that is small beside them ({names})"
+            found.append(Finding("areas-nested", path, text))
         keep = [k for k in range(len(nuclei)) if k not in set(around)]
         nuclei, runs = [nuclei[k] for k in keep], [runs[k] for k in keep]
 
@@ -272,7 +277,11 @@ def _refuse_nothing(path: Path, kept: Sequence[Item], found: Sequence[Finding]) 
 def _nuclei(path: Path, drawn: Sequence[Item], found: list[Finding]) -> list[Item]:
     """The items that may be nuclei, by what QuPath calls them."""
     drawn = _without(path, drawn, _is_frame, "tiles, cores or regions (a class with *)", found)
+    drawn = _without(path, drawn, _is_ground, "areas called background", found)
     kinds = {item.kind for item in drawn}
+    if kinds & {"cell", "nucleus"}:
+        what = "detections beside cells"
+        drawn = _without(path, drawn, lambda item: item.kind == "detection", what, found)
     if kinds & {*_OBJECTS}:
         what = "annotations around what was detected"
         drawn = _without(path, drawn, lambda item: item.kind == "annotation", what, found)
@@ -318,6 +327,12 @@ def _is_frame(item: Item) -> bool:
     ignored with a star.
     """
     return item.kind in ("tile", "tma core") or any(text.endswith("*") for text in item.texts)
+
+
+def _is_ground(item: Item) -> bool:
+    """Whether an item says in words that it is background; a grade such as Negative does not."""
+    names = [re.sub(r"[\W\d_]+$", "", text.split(":")[0].strip().casefold()) for text in item.texts]
+    return bool({"background", "bg"} & {*names})
 
 
 def _inside(drawn: list[Item], shape: tuple[int, int]) -> list[Item]:

@@ -72,18 +72,19 @@ def pixels(runs: np.ndarray) -> np.ndarray:
     return np.repeat(offset, lengths) + np.arange(lengths.sum())
 
 
-def around_others(areas: Sequence[np.ndarray], size: int) -> list[int]:
+def around_others(areas: Sequence[np.ndarray], size: int) -> tuple[list[int], list[int]]:
     """Which areas are regions: at least two others lie within each, and are small beside it.
 
     A nucleus holds no other nuclei, so this is a field, a tile or a parent that was exported with
-    them. One nucleus within another, as annotators draw by mistake, makes no region, nor do specks.
+    them. One nucleus within another makes no region, since annotators draw such by mistake, nor do
+    specks.
 
     Args:
         areas: runs of each, see `inside`.
         size: pixels of the image.
 
     Returns:
-        Indices, ascending.
+        Indices of regions, and of areas around one other that is small beside them; ascending.
     """
     sizes = np.array([(runs[:, 1] - runs[:, 0]).sum() for runs in areas], np.int64)
 
@@ -93,15 +94,15 @@ def around_others(areas: Sequence[np.ndarray], size: int) -> list[int]:
         top[pixels(areas[k])] = k
     seen = np.bincount(top[top >= 0], minlength=len(areas))
 
-    found = []
+    regions, nested = [], []
     usual = np.median(sizes) if len(sizes) else 0
     for k, runs in enumerate(areas):
         owners, counts = np.unique(top[pixels(runs)], return_counts=True)
         within = owners[(owners != k) & (counts >= _WITHIN * seen[owners])]
         nuclei = sizes[within][sizes[within] >= _SPECK * usual]
-        if len(nuclei) > 1 and sizes[k] > _LARGER * np.median(nuclei):
-            found.append(k)
-    return found
+        if len(nuclei) and sizes[k] > _LARGER * np.median(nuclei):
+            (regions if len(nuclei) > 1 else nested).append(k)
+    return regions, nested
 
 
 class Budget:

@@ -186,7 +186,7 @@ def read_folder(folder: Path, ids: Sequence[str] | None = None) -> list[CellImag
         say(f"{listing.root / 'scribbles'}: {encoding.said}")
     chosen = set(listing.ids if ids is None else ids)
     wanted = [i for i in listing.ids if i in chosen]
-    counts = [count_items(listing, i, encoding) for i in wanted]
+    counts = [count_items(listing, i, encoding, settings) for i in wanted]
     if any(counts):
         understood = annotations.understood(sum(counts, Counter()))
         say(f"{listing.root / 'scribbles'}: {understood}")
@@ -242,8 +242,12 @@ def tell(root: Path, found: Sequence[Finding]) -> None:
         say(f"warning: {code}: {where}: {first.found}{more}. {first.remedy}")
 
 
-def count_items(listing: Listing, i: str, encoding: Encoding) -> Counter[tuple[str, int]]:
-    """How many items drawn on an image bear which name, and the class it was taken for; empty unless ROIs or the like.
+def count_items(
+    listing: Listing, i: str, encoding: Encoding, settings: Settings = USUAL
+) -> Counter[tuple[str, int]]:
+    """How many items drawn on an image bear which name, and the class it was taken for.
+
+    Empty where no file of ROIs or the like belongs to the image.
 
     Raises:
         Fault: see `input_faults.toml`.
@@ -251,7 +255,7 @@ def count_items(listing: Listing, i: str, encoding: Encoding) -> Counter[tuple[s
     for path in listing.files["scribbles"].get(i, [])[:1]:
         if i not in listing.strokes and path.suffix.lower() not in PICTURES:
             with reading(path):
-                return annotations.count_classes(path, encoding.words)
+                return annotations.count_classes(path, encoding.words, settings.plane)
     return Counter()
 
 

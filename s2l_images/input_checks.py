@@ -51,7 +51,7 @@ def check_folder(folder: Path) -> list[Finding]:
         settings = Settings()
         with _noted(found):
             settings = read_settings(listing.root)
-        encoding = _encoding(listing, found)
+        encoding = _encoding(listing, settings, found)
 
         seen: list[image_checks.Seen] = []
         for i in listing.ids:
@@ -72,7 +72,7 @@ def check_folder(folder: Path) -> list[Finding]:
     return sorted(dict.fromkeys(found), key=order)
 
 
-def _encoding(listing: Listing, found: list[Finding]) -> Encoding:
+def _encoding(listing: Listing, settings: Settings, found: list[Finding]) -> Encoding:
     """What scribbles mean, as far as it can be told."""
     counts: dict[Path, Mapping[int, int]] = {}
     for path in listing.painted:
@@ -87,7 +87,7 @@ def _encoding(listing: Listing, found: list[Finding]) -> Encoding:
     items = Counter()
     for i in listing.ids:
         with _noted([]):  # what is wrong with a file is noted when it is drawn
-            items += count_items(listing, i, encoding)
+            items += count_items(listing, i, encoding, settings)
     if items:
         found.append(Finding("scribble-encoding", listing.root / "scribbles", understood(items)))
     return encoding

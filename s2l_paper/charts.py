@@ -1,11 +1,10 @@
-"""What many runs came to, drawn: scores, validation while training, readings of the paper,
-the effort of drawing.
-"""
+"""What many runs came to, drawn: scores, training, readings of the paper, the effort of drawing."""
 
-import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from s2l_core.config import METHODS
@@ -30,56 +29,59 @@ WHILE_TRAINING = {
 
 @styled
 def ablation_bars(runs: pd.DataFrame) -> Figure:
-    """IoU and mDice of every method and data set: a dot for each test image, the mean,
-    and the paper's value.
+    """IoU and mDice of every method and data set: each test image, the mean, the paper's value.
 
     Args:
         runs: as given by `results.load_runs`; the checkpoint that Table 1 shows is drawn.
     """
     runs = runs[runs.shown]
-    means, sets = table1.summary(runs).set_index(["data", "method"]), list(dict.fromkeys(runs.data))
+    means = table1.summary(runs).set_index(["data", "method"])
+    sets = list(dict.fromkeys(runs.data))
     methods = [name for name in METHODS if name in set(runs.method)]
-    figure = plotting.Picture(
-        figsize=(9, (0.24 * len(methods) + 0.45) * len(sets) + 0.4), layout="constrained"
-    )
+    height = (0.24 * len(methods) + 0.45) * len(sets) + 0.4
+    figure = plotting.Picture(figsize=(9, height), layout="constrained")
     figure.run_ids = tuple(sorted(runs.run_id.unique()))
+
+    # A row of panels for each data set; the paper gives mDice first, we IoU.
     grid = figure.subplots(len(sets), 2, squeeze=False, sharey=True, sharex=True)
-    for index, ax in enumerate(grid.flat):
-        data, place = sets[index // 2], 1 - index % 2  # the paper gives mDice first
-        score, title = (("mdice_official", "mDice"), ("iou", "IoU"))[place]
-        for row, method in enumerate(methods):
-            here = runs[(runs.data == data) & (runs.method == method)]
-            if here.empty:
-                ax.text(0.01, row, "not run", color=GREY, va="center", fontsize=7)
-                continue
-            spread = (
-                np.arange(len(here)) * 0.618 % 1 - 0.5
-            ) / 2  # golden ratio: even, and the same every time
-            ax.scatter(
-                here[score], row + spread, s=9, color=BLUE, alpha=0.45, lw=0, label="test image"
-            )
-            ax.plot(
-                means[score][data, method],
-                row,
-                "|",
-                color="black",
-                ms=13,
-                mew=2,
-                label="mean over folds",
-            )
-            if paper := table1.PAPER_TABLE1.get((method, here.dataset.iloc[0])):
-                ax.plot(paper[place], row, "D", mfc="none", mec=RED, ms=6, label="paper")
-        ax.set(title=f"{data}: {title}", xlim=(0, 1), ylim=(len(methods) - 0.4, -0.6))
-        ax.set_yticks(range(len(methods)), [METHODS[name].label for name in methods])
-        ax.grid(axis="x", color="#E5E5E5")
-        ax.set_axisbelow(True)
-    handles = {
-        label: h
-        for ax in grid.flat
-        for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
+    for row, data in zip(grid, sets, strict=True):
+        for ax, score in zip(row, ("iou", "mdice_official"), strict=True):
+            here = runs[runs.data == data]
+            _draw_scores(ax, here, means[score][data], score, methods)
+            ax.set(title=f"{data}: {table1.TABLE1_SCORES[score]}", xlim=(0, 1))
+            ax.set_ylim(len(methods) - 0.4, -0.6)
+            ax.set_yticks(range(len(methods)), [METHODS[name].label for name in methods])
+            ax.grid(axis="x", color="#E5E5E5")
+            ax.set_axisbelow(True)
+
+    # One legend for all panels, each label once.
+    handles = {}
+    for ax in grid.flat:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles[label] = handle
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _draw_scores(
+    ax: Axes, runs: pd.DataFrame, means: pd.Series, score: str, methods: list[str]
+) -> None:
+    """Draws the images of one data set, a row for each method."""
+    for row, method in enumerate(methods):
+        here = runs[runs.method == method]
+        if here.empty:
+            ax.text(0.01, row, "not run", color=GREY, va="center", fontsize=7)
+            continue
+
+        # Dots are spread by the golden ratio: evenly, and the same every time.
+        place = row + (np.arange(len(here)) * 0.618 % 1 - 0.5) / 2
+        look = {"s": 9, "color": BLUE, "alpha": 0.45, "lw": 0, "label": "test image"}
+        ax.scatter(here[score], place, **look)
+        look = {"color": "black", "ms": 13, "mew": 2, "label": "mean over folds"}
+        ax.plot(means[method], row, "|", **look)
+        paper = table1.paper_value(method, here.dataset.iloc[0], score)
+        if pd.notna(paper):
+            ax.plot(paper, row, "D", mfc="none", mec=RED, ms=6, label="paper")
 
 
 @styled
@@ -92,44 +94,53 @@ def validation_curves(runs: pd.DataFrame, profile: str) -> Figure:
         runs: as given by `results.load_runs`.
         profile: whose runs they are.
     """
-    sets, methods = (
-        list(dict.fromkeys(runs.data)),
-        [name for name in COLOURS if name in set(runs.method)],
-    )
+    sets = list(dict.fromkeys(runs.data))
+    methods = [name for name in COLOURS if name in set(runs.method)]
     figure = plotting.Picture(figsize=(3.2 * max(len(sets), 2) + 0.4, 4.6), layout="constrained")
     figure.run_ids = tuple(sorted(runs.run_id[runs.method.isin(methods)].unique()))
+
+    # A column of panels for each data set.
     grid = figure.subplots(2, len(sets), squeeze=False, sharex="col", sharey="row")
-    for (place, data), method in itertools.product(enumerate(sets), methods):
-        ids = runs.run_id[(runs.data == data) & (runs.method == method)].unique()
-        steps = [
-            results.read_run(paths.run_folder(profile, name))[1].set_index("step") for name in ids
-        ]
-        for ax, column in zip(grid[:, place], WHILE_TRAINING, strict=True):
-            curves = [
-                table.assign(wrong=1 - table.get("accuracy", np.nan))[column].dropna()
-                for table in steps
-            ]
-            for curve in curves:
-                ax.plot(curve, color=COLOURS[method], alpha=0.35, lw=0.6)
-            if curves:
-                mean = pd.concat(curves, axis=1).mean(axis=1)
-                ax.plot(mean, ".-", color=COLOURS[method], label=METHODS[method].label)
-    for place, data in enumerate(sets):
-        grid[0, place].set_title(data)
-        grid[1, place].set(xlabel="step")
+    for column, data in zip(grid.T, sets, strict=True):
+        for method in methods:
+            ids = runs.run_id[(runs.data == data) & (runs.method == method)].unique()
+            steps = [_steps(paths.run_folder(profile, name)) for name in ids]
+            _draw_validation(column, steps, method)
+        column[0].set_title(data)
+        column[1].set_xlabel("step")
     for ax, title in zip(grid[:, 0], WHILE_TRAINING.values(), strict=True):
         ax.set_ylabel(title)
-    grid[1, 0].set_yscale(
-        "log"
-    )  # of bright field's pixels so few are foreground that any error is a small one
+
+    # So few pixels of bright field are foreground that any error is a small one.
+    grid[1, 0].set_yscale("log")
     figure.align_ylabels(grid[:, 0])
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
+def _steps(folder: Path) -> pd.DataFrame:
+    """The columns of `WHILE_TRAINING` of a run, by step."""
+    steps = results.read_run(folder)[1].set_index("step")
+    return steps.assign(wrong=1 - steps.get("accuracy", np.nan))[list(WHILE_TRAINING)]
+
+
+def _draw_validation(column: np.ndarray, steps: list[pd.DataFrame], method: str) -> None:
+    """Draws the runs of a method into the panels of a data set, and their mean."""
+    for ax, name in zip(column, WHILE_TRAINING, strict=True):
+        curves = [table[name].dropna() for table in steps]
+        for curve in curves:
+            ax.plot(curve, color=COLOURS[method], alpha=0.35, lw=0.6)
+        if curves:
+            mean = pd.concat(curves, axis=1).mean(axis=1)
+            ax.plot(mean, ".-", color=COLOURS[method], label=METHODS[method].label)
+
+
 @styled
 def reading_picture(table: pd.DataFrame) -> Figure:
-    """Difference of each reading to the default, with its interval where there is one."""
+    """Difference of each reading to the default, with its interval where there is one.
+
+    A full red mark differs significantly.
+    """
     names = [name for name in dict.fromkeys(table.reading) if name != DEFAULT]
     figure = plotting.Picture(figsize=(8, 0.24 * len(names) + 0.9), layout="constrained")
     figure.run_ids = tuple(sorted(table.run_id.unique()))
@@ -138,22 +149,14 @@ def reading_picture(table: pd.DataFrame) -> Figure:
         ax.axvline(0, color=GREY, lw=0.8)
         for place, name in enumerate(names):
             row = part.loc[name]
-            colour = RED if row.p_holm < ALPHA else BLUE
+            differs = row.p_holm < ALPHA
+            colour = RED if differs else BLUE
             ax.plot([row.low, row.high], [place, place], color=colour, lw=1.5)
-            ax.plot(
-                row.difference,
-                place,
-                "o",
-                color=colour,
-                mfc=colour if row.p_holm < ALPHA else "white",
-                ms=5,
-            )
+            fill = colour if differs else "white"
+            ax.plot(row.difference, place, "o", color=colour, mfc=fill, ms=5)
         mean = f"{part.loc[DEFAULT, 'mean']:.3f}"
-        ax.set(
-            title=f"{score}: difference to the default ({mean})",
-            yticks=range(len(names)),
-            yticklabels=names,
-        )
+        ax.set_title(f"{score}: difference to the default ({mean})")
+        ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
     return figure
 
@@ -164,21 +167,19 @@ def budget_picture(table: pd.DataFrame) -> Figure:
     figure = plotting.Picture(figsize=(8, 3.1), layout="constrained")
     figure.run_ids = tuple(sorted(table.run_id.unique()))
     looks = dict(zip(DRAWN, ((BLUE, "o-"), (ORANGE, "s-"), (GREEN, "^-")), strict=True))
+    full_masks = f"{METHODS['supervised'].label} (full masks)"
     for ax, score in zip(figure.subplots(1, 2), SCORES.values(), strict=True):
-        for shift, (method, (colour, style)) in enumerate(looks.items()):
-            part = table[(table.score == score) & (table.method == method)]
-            place = 100 * part.budget + shift - 1  # side by side, so that intervals stay apart
+        here = table[table.score == score]
+
+        # Methods are shifted by a percent each, so that their intervals stay apart.
+        for shift, (method, (colour, style)) in enumerate(looks.items(), -1):
+            part = here[here.method == method]
+            place = 100 * part.budget + shift
             ax.plot(place, part["mean"], style, color=colour, ms=4, label=METHODS[method].label)
             ax.vlines(place, part.low, part.high, color=colour, lw=0.8)
-        line = table[(table.score == score) & (table.method == "supervised")]
-        for value in line["mean"]:
-            ax.axhline(
-                value, color=GREY, ls="--", label=f"{METHODS['supervised'].label} (full masks)"
-            )
-        ax.set(
-            title=score,
-            xlabel="nuclei with a stroke (%)",
-            xticks=[100 * budget for budget in BUDGETS],
-        )
+        for value in here["mean"][here.method == "supervised"]:
+            ax.axhline(value, color=GREY, ls="--", label=full_masks)
+        ax.set(title=score, xlabel="nuclei with a stroke (%)")
+        ax.set_xticks([100 * budget for budget in BUDGETS])
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure

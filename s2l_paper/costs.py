@@ -1,24 +1,21 @@
-"""What a run will take, before it starts: measured seconds of each kind of work,
-times how much of it there is.
+"""What a run will take, before it starts: seconds of each kind of work, times how much there is.
+
+In this package and not beside the Snakefile, since the benchmarks that measure the constants and
+the page about clusters import it as well, and workflow/ is no package.
 """
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from s2l_core.config import METHODS, RunConfig
+from s2l_core.config import METHODS, RunConfig, ScaleTerm
 from s2l_core.profiles import SYNTHETIC
 from s2l_paper.datasets import images_of, split_of
 
-AREAS = {
-    "dsb-bf": 16.0,
-    "dsb-fluo": 2.2,
-    "monuseg": 15.3,
-}  # of an image, in units of 256 x 256 pixels
+# Of an image, in units of 256 x 256 pixels.
+AREAS = {"dsb-bf": 16.0, "dsb-fluo": 2.2, "monuseg": 15.3}
 SIZES = {"resnet18": 0.65}  # time of a network, as a share of that with ResNet-34
-BASELINES = {
-    "otsu": 0.01,
-    "random-forest": 0.2,
-}  # seconds for 256 x 256 pixels, training and test images together
+# Seconds for 256 x 256 pixels, training and test images together.
+BASELINES = {"otsu": 0.01, "random-forest": 0.2}
 START = 15.0  # seconds that the notebook of a run takes for libraries, scores and pictures
 
 
@@ -63,39 +60,40 @@ def estimate_seconds(
     areas, images = _areas(config)
     if method.baseline:
         return START + (areas["train"] + areas["test"]) * BASELINES[config.method]
-    size = SIZES.get(config.encoder, 1.0)
-    batch = min(config.batch, images) * (config.crop / 256) ** 2
-
-    def steps(count: int, scales: tuple = ()) -> float:
-        heads = sum(cost.head / scale.factor**2 for scale in scales)
-        regions = [
-            min(2 * config.max_regions, batch * (256 / scale.factor) ** 2) for scale in scales
-        ]
-        learned = (
-            size * cost.step
-            + batch * (size * cost.train + heads)
-            + cost.pair * sum(n**2 for n in regions)
-        )
-        return count * max(
-            learned, batch * cost.crop
-        )  # crops are cut while the step before computes
 
     def predictions(part: str, times: int) -> float:
-        return times * areas[part] * size * cost.forward
+        return times * areas[part] * SIZES.get(config.encoder, 1.0) * cost.forward
+
+    def warm_up_steps() -> float:
+        return config.warmup_steps * _step(config, cost, images, ())
 
     if warmup:
-        return (
-            START
-            + steps(config.warmup_steps)
-            + predictions("train", config.warmup_steps // config.average_every)
-        )
-    total = steps(config.main_steps, config.scales if method.pseudo else ()) + predictions(
-        "test", 2
-    )
+        updates = config.warmup_steps // config.average_every
+        return START + warm_up_steps() + predictions("train", updates)
+
+    # The main stage, validated now and then; both of its checkpoints predict the test images.
+    scales = config.scales if method.pseudo else ()
+    total = START + config.main_steps * _step(config, cost, images, scales)
+    total += predictions("test", 2)
     total += predictions("validation", -(-config.main_steps // config.validate_every))
     if method.pseudo:
         total += predictions("train", config.main_steps // config.average_every)
-    return START + total + (0 if method.forks else steps(config.warmup_steps))
+
+    # A method that shares no warm-up trains through it.
+    return total if method.forks else total + warm_up_steps()
+
+
+def _step(config: RunConfig, cost: Cost, images: int, scales: tuple[ScaleTerm, ...]) -> float:
+    """Seconds of one optimiser step with these contrastive terms."""
+    size = SIZES.get(config.encoder, 1.0)
+    batch = min(config.batch, images) * (config.crop / 256) ** 2  # in units of 256 x 256 pixels
+    seconds = size * (cost.step + batch * cost.train)
+    for scale in scales:
+        regions = min(2 * config.max_regions, batch * (256 / scale.factor) ** 2)
+        seconds += batch * cost.head / scale.factor**2 + cost.pair * regions**2
+
+    # Crops are cut while the step before computes, so only the slower of the two counts.
+    return max(seconds, batch * cost.crop)
 
 
 def _areas(config: RunConfig) -> tuple[dict[str, float], int]:
@@ -121,10 +119,12 @@ def announce(runs: Iterable[RunConfig], warmups: Iterable[RunConfig], cores: int
         return (sum(estimate_seconds(run, device) for run in runs) + shared) / 3600
 
     here = hours("cpu") / cores
-    line = f"{len(runs)} runs, about {_spoken(here)} on {cores} {'core' if cores == 1 else 'cores'}"
-    return line + (
-        f", or {_spoken(hours('cuda'))} on one GPU (reckoned, not measured)" if here > 24 else ""
-    )
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    where = "1 core" if cores == 1 else f"{cores} cores"
+    line = f"{count}, about {_spoken(here)} on {where}"
+    if here > 24:
+        line += f", or {_spoken(hours('cuda'))} on one GPU (reckoned, not measured)"
+    return line
 
 
 def _spoken(hours: float) -> str:

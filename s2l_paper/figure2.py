@@ -5,11 +5,13 @@
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
@@ -17,6 +19,7 @@ from scipy import ndimage
 
 from s2l_core.config import METHODS, RunConfig, S2LError, check_choice, digest
 from s2l_core.files import write_atomically
+from s2l_core.images import CellImage
 from s2l_core.profiles import DATASETS
 from s2l_images.faults import Fault
 from s2l_images.pictures import read_values
@@ -27,13 +30,9 @@ from s2l_paper.plotting import BLUE, GREEN, GREY, MARK, MONUSEG_NOTE, ORANGE, PI
 if TYPE_CHECKING:  # only named: the trainer loads the network
     from s2l_paper.runs import RunResult
 
-# what else notebooks read here
-display, overlay, gallery, figure1 = (
-    plotting.display,
-    plotting.overlay,
-    plotting.gallery,
-    figure1.figure1,
-)
+# What else notebooks read here.
+display, overlay, gallery = plotting.display, plotting.overlay, plotting.gallery
+figure1 = figure1.figure1
 
 FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
@@ -55,18 +54,22 @@ def test_image(result: "RunResult") -> Figure:
             f"{result.folder}/probability: no picture. Delete the run's folder and run it anew."
         )
     (cell,) = images_of(result.config, [files[0].stem])
-    probability, method = probability_map(files[0]), METHODS[result.config.method].label
+    probability = probability_map(files[0])
+    method = METHODS[result.config.method].label
     monuseg = result.config.dataset == "monuseg"
     figure, axes = plotting.panels(1, 3, 2.9, bottom=0.6 if monuseg else 0.3)
     figure.run_ids = (result.folder.name,)
-    shown = {f"input {cell.id[:24]}": plotting.display(cell.image)}
+
+    # Where nobody knows the truth, as in a folder of one's own, the third panel stays empty.
+    pictures = {f"input {cell.id[:24]}": plotting.display(cell.image)}
     if cell.instances is None:
-        shown |= {f"{method} (white: nucleus)": plotting.error_map(probability > 0.5, probability)}
+        found = plotting.error_map(probability > 0.5, probability)
+        pictures[f"{method} (white: nucleus)"] = found
     else:
-        truth = plotting.colour_instances(cell.instances)
-        shown |= {"truth": truth, method: plotting.error_map(cell.instances, probability)}
+        pictures["truth"] = plotting.colour_instances(cell.instances)
+        pictures[method] = plotting.error_map(cell.instances, probability)
         plotting.legend(figure, 0.5 if monuseg else 0.2)
-    for ax, (title, picture) in zip(axes[0], shown.items(), strict=False):
+    for ax, (title, picture) in zip(axes[0], pictures.items(), strict=False):
         ax.imshow(picture)
         ax.set_title(title)
     plotting.foot(figure, MONUSEG_NOTE if monuseg else "")
@@ -90,8 +93,7 @@ def probability_map(file: Path) -> np.ndarray:
 
 
 def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """How strongly methods differ from each other and from the truth;
-    no method counts more than another.
+    """How strongly methods differ from each other and from the truth; no method counts more.
 
     Args:
         truth: (H, W) instances.
@@ -101,22 +103,30 @@ def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.nda
         (2, H, W), outside and inside nuclei: the pairs of methods of which one is right and the
         other wrong at a pixel, after a grey opening by `RIM`. All 0 for fewer than two methods.
     """
-    there = truth > 0
-    wrong = np.sum([there, *(mask != there for mask in predictions)], axis=0) - there
+    nuclei = truth > 0
+    wrong = np.zeros(truth.shape, int)
+    for mask in predictions:
+        wrong += mask != nuclei
     pairs = wrong * (len(predictions) - wrong)
-    return np.stack(
-        [
-            ndimage.grey_opening(np.where(there == kind, pairs, 0), (RIM, RIM))
-            for kind in (False, True)
-        ]
-    )
+
+    # The opening drops the thin rims along outlines, where methods always differ a little.
+    outside, inside = np.where(nuclei, 0, pairs), np.where(nuclei, pairs, 0)
+    return np.stack([ndimage.grey_opening(part, (RIM, RIM)) for part in (outside, inside)])
 
 
 def best_window(strength: np.ndarray, side: int = WINDOW) -> tuple[int, tuple[slice, slice]]:
-    """Largest sum of `strength` (H, W) in any square of `side` pixels (or the shorter side),
-    and that square.
+    """The square with the largest sum of `strength`.
+
+    Args:
+        strength: (H, W).
+        side: of the square in pixels; a shorter side of the image is taken instead.
+
+    Returns:
+        The sum, and the rows and columns of the square.
     """
     side = min(side, *strength.shape)
+
+    # Sums over all rectangles that begin at the corner, (H + 1, W + 1), give that of each square.
     sums = np.pad(strength.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     sums = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     row, column = map(int, np.unravel_index(sums.argmax(), sums.shape))
@@ -124,8 +134,10 @@ def best_window(strength: np.ndarray, side: int = WINDOW) -> tuple[int, tuple[sl
 
 
 def marks(strength: np.ndarray) -> list[tuple[str, tuple[float, float], float]]:
-    """Places of Fig. 2's marks: for each kind of `disagreement` (2, H, W)
-    its 8-connected area of largest sum.
+    """Places of Fig. 2's marks: the 8-connected area of largest sum of each kind of disagreement.
+
+    Args:
+        strength: (2, H, W), outside and inside nuclei.
 
     Returns:
         (`arrow` outside or `circle` inside nuclei, its (row, column), radius around the area), in
@@ -134,16 +146,19 @@ def marks(strength: np.ndarray) -> list[tuple[str, tuple[float, float], float]]:
     found = []
     for kind, values in zip(("arrow", "circle"), strength, strict=True):
         areas, count = ndimage.label(values > 0, np.ones((3, 3)))
-        if count:
-            largest = areas == 1 + ndimage.sum_labels(values, areas, range(1, count + 1)).argmax()
-            pixels = np.argwhere(largest)
-            place = (pixels.min(0) + pixels.max(0)) / 2
-            if kind == "arrow":
-                depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
-                place = np.unravel_index(depth.argmax(), depth.shape)
-            found.append(
-                (kind, tuple(map(float, place)), float(np.ptp(pixels, axis=0).max() / 2 + 5))
-            )
+        if not count:
+            continue
+        sums = ndimage.sum_labels(values, areas, range(1, count + 1))
+        largest = areas == 1 + sums.argmax()
+        pixels = np.argwhere(largest)  # (n, 2)
+        radius = float(np.ptp(pixels, axis=0).max() / 2 + 5)
+
+        place = (pixels.min(0) + pixels.max(0)) / 2
+        if kind == "arrow":
+            depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
+            place = np.unravel_index(depth.argmax(), depth.shape)
+        row, column = map(float, place)
+        found.append((kind, (row, column), radius))
     return found
 
 
@@ -163,21 +178,20 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
         check_choice("datasets", name, DATASETS)
     runs = {name: first_runs(profile, name) for name in datasets or DATASETS}
     if not any(runs.values()):
-        raise S2LError(
-            f"{paths.results(profile)}: no finished run. Make them: make reproduce"
-            f" PROFILE={profile}"
-        )
+        again = f"make reproduce PROFILE={profile}"
+        raise S2LError(f"{paths.results(profile)}: no finished run. Make them: {again}")
+
+    # A data set that was asked for has a row even where nothing has run.
     rows = [name for name in runs if datasets or runs[name]]
     monuseg = "monuseg" in rows
-    figure, axes = plotting.panels(
-        len(rows), 7, 1.45, below=0.18, left=0.38, bottom=0.72 if monuseg else 0.5
-    )
-    figure.run_ids = tuple(
-        results.run_id(config) for found in runs.values() for config in found.values()
-    )
+    bottom = 0.72 if monuseg else 0.5
+    figure, axes = plotting.panels(len(rows), 7, 1.45, below=0.18, left=0.38, bottom=bottom)
+    shown = [config for found in runs.values() for config in found.values()]
+    figure.run_ids = tuple(map(results.run_id, shown))
     figure.scores = {}  # what is printed, by run and image
     for row, name in zip(axes, rows, strict=True):
         _figure2_row(row, runs[name], RunConfig(name, "s2l", profile=profile))
+
     titles = ["input", "truth, per nucleus", *(METHODS[name].label for name in FIGURE2_METHODS)]
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=9)
@@ -197,66 +211,108 @@ def first_runs(
     return {}
 
 
+@dataclass(frozen=True)
+class _View:
+    """A test image, what methods say of it, and the window of it that tells them apart most.
+
+    Attributes:
+        strength: (2, H, W), see `disagreement`.
+        total: sum of `strength` in the window.
+    """
+
+    cell: CellImage
+    probabilities: dict[str, np.ndarray]
+    strength: np.ndarray
+    total: int
+    window: tuple[slice, slice]
+
+
 def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunConfig) -> None:
+    """Draws one data set: input, truth, and every method that has run.
+
+    Args:
+        axes: (7,).
+        configs: method -> finished run.
+        config: any run of the data set, for its images and its label.
+    """
     folders = {name: paths.run_folder(c.profile, results.run_id(c)) for name, c in configs.items()}
+    view = _best_view(folders, config)
+    window, truth = view.window, view.cell.instances
+
+    # Beside the row: the data set, and in small print where in which image the window lies.
+    corner = f"{view.cell.id[:18]} at {window[0].start}, {window[1].start}"
+    for x, text, size in ((-0.17, results.data_label(config), 9), (-0.05, corner, 5.5)):
+        plotting.write(axes[0], x, 0.5, text, fontsize=size, rotation=90)
+
+    pictures = {0: plotting.display(view.cell.image), 1: plotting.colour_instances(truth)}
+    for place, name in enumerate(FIGURE2_METHODS, 2):
+        if name not in view.probabilities:
+            axes[place].text(
+                0.5, 0.5, "not run", color=GREY, ha="center", transform=axes[place].transAxes
+            )
+            continue
+        pictures[place] = plotting.error_map(truth, view.probabilities[name])
+        _print_scores(axes[place], folders[name], view.cell.id, config.selection)
+
+    # Marks on everything but the truth, whose colours would hide them.
+    for place, picture in pictures.items():
+        axes[place].imshow(picture[window])
+        if place != 1:
+            for mark in marks(view.strength[:, *window]):
+                _draw_mark(axes[place], *mark, side=window[0].stop - window[0].start)
+
+
+def _best_view(folders: dict[str, Path], config: RunConfig) -> _View:
+    """Of the first test images whose probability all runs kept, the one methods differ on most.
+
+    Where they have none of the first in common, any other that they all kept.
+    """
+    first = split_of(config).test[: results.SHOWN]
     kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders.values()]
-    views, first = [], split_of(config).test[: results.SHOWN]
     common = set.intersection(*kept) if kept else set(first[:1])
+    views = []
     for cell in images_of(config, sorted(common.intersection(first) or common)):
         maps = {
             name: probability_map(folder / "probability" / f"{cell.id}.png")
             for name, folder in folders.items()
         }
-        strength = disagreement(
-            cell.instances, [probability > 0.5 for probability in maps.values()]
-        )
-        views.append((*best_window(strength.sum(0)), cell, maps, strength))
-    _, window, cell, maps, strength = max(views, key=lambda view: view[0])
-    corner = f"{cell.id[:18]} at {window[0].start}, {window[1].start}"
-    for x, text, size in ((-0.17, results.data_label(config), 9), (-0.05, corner, 5.5)):
-        axes[0].text(
-            x,
-            0.5,
-            text,
-            rotation=90,
-            ha="center",
-            va="center",
-            transform=axes[0].transAxes,
-            fontsize=size,
-        )
-    pictures = {0: plotting.display(cell.image), 1: plotting.colour_instances(cell.instances)}
-    for place, name in enumerate(FIGURE2_METHODS, 2):
-        ax = axes[place]
-        if name not in maps:
-            ax.text(0.5, 0.5, "not run", color=GREY, ha="center", transform=ax.transAxes)
-            continue
-        pictures[place] = plotting.error_map(cell.instances, maps[name])
-        scores = results.read_run(folders[name])[0]
-        scores = scores[scores.image == cell.id].set_index("checkpoint").loc[config.selection]
-        text = ax.figure.scores[f"{folders[name].name}/{cell.id}"] = table1.image_scores(scores)
-        ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
-    for place, picture in pictures.items():
-        axes[place].imshow(picture[window])
-        for mark in marks(strength[:, *window]) if place != 1 else ():
-            _draw_mark(axes[place], *mark, side=window[0].stop - window[0].start)
+        masks = [probability > 0.5 for probability in maps.values()]
+        strength = disagreement(cell.instances, masks)
+        views.append(_View(cell, maps, strength, *best_window(strength.sum(0))))
+    if not views:
+        again = "Delete their folders and run them anew: they keep these pictures"
+        raise S2LError(f"{config.dataset}: its runs kept no picture of the same image. {again}.")
+    return max(views, key=lambda view: view.total)
 
 
-def _draw_mark(ax, kind: str, place: tuple[float, float], radius: float, side: int) -> None:
+def _print_scores(ax: Axes, folder: Path, image: str, selection: str) -> None:
+    """Prints the scores of an image below its picture, and notes them in the figure."""
+    scores = results.read_run(folder)[0]
+    row = scores[scores.image == image].set_index("checkpoint").loc[selection]
+    text = table1.image_scores(row)
+    ax.figure.scores[f"{folder.name}/{image}"] = text
+    ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
+
+
+def _draw_mark(ax: Axes, kind: str, place: tuple[float, float], radius: float, side: int) -> None:
+    """Draws an arrow or a circle at (row, column) of a window `side` pixels wide."""
     edge = [withStroke(linewidth=2.5, foreground="black")]
     if kind == "circle":
         ax.add_patch(Circle(place[::-1], radius, fill=False, color=MARK, lw=1.2, path_effects=edge))
         return
-    inwards = (
-        side / 2 - np.array(place) + 1e-6
-    )  # the tail lies towards the middle of the picture, so that it fits in
+
+    # The tail lies towards the middle of the picture, so that it fits in.
+    inwards = side / 2 - np.array(place) + 1e-6
     tail = place + inwards / np.hypot(*inwards) * 0.2 * side
-    props = {
+    look = {
         "arrowstyle": "-|>,head_width=0.2,head_length=0.4",
         "color": MARK,
         "lw": 1.2,
         "path_effects": edge,
+        "shrinkA": 0,
+        "shrinkB": 0,
     }
-    ax.annotate("", place[::-1], tail[::-1], arrowprops=props | {"shrinkA": 0, "shrinkB": 0})
+    ax.annotate("", place[::-1], tail[::-1], arrowprops=look)
 
 
 def save(
@@ -297,53 +353,55 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
         "pseudo-labels": ["coverage", "accuracy"],
         "validation IoU (full masks)": ["validation_iou"],
     }
-    colours = {
-        "labels": BLUE,
-        "pseudo": GREEN,
-        "r1": PINK,
-        "r4": RED,
-        "coverage": SKY,
-        "accuracy": GREEN,
-    }
     names = {"labels": "scribbles or masks", "validation_iou": "mean over images"}
+    names |= {name: f"R{name[1:]}x{name[1:]}" for name in scales}
     for ax, (title, columns) in zip(figure.subplots(1, 3), contents.items(), strict=True):
         ax.set(title=title, xlabel="step")
-        columns = [name for name in columns if name in steps and steps[name].notna().any()]
-        if not columns:
-            ax.text(
-                0.5,
-                0.5,
-                "none in this run",
-                color=GREY,
-                ha="center",
-                va="center",
-                transform=ax.transAxes,
-            )
+        there = [name for name in columns if name in steps and steps[name].notna().any()]
+        if not there:
+            plotting.write(ax, 0.5, 0.5, "none in this run", color=GREY)
             ax.set(xticks=[], yticks=[])
             continue
-        for column in columns:
-            curve = steps.set_index("step")[column].dropna()
-            label = f"R{column[1:]}x{column[1:]}" if column in scales else names.get(column, column)
-            colour = colours.get(column, SKY)
-            if "labels" in columns:  # noisy: each step sees other crops
-                ax.plot(curve, color=colour, alpha=0.25, lw=0.6)
-                curve = curve.rolling(max(1, len(curve) // 25), center=True, min_periods=1).median()
-            ax.plot(curve, color=colour, marker="." if len(curve) < 60 else "", label=label)
-        if steps.stage.nunique() == 2:
-            ax.axvspan(
-                0,
-                steps.step[steps.stage == "warm-up"].max(),
-                color="#EEEEEE",
-                zorder=0,
-                label="warm-up",
-            )
-        ax.set_xlim(0, steps.step.max())
-        if "labels" in columns:
-            ax.set_yscale("log")
-        else:
-            ax.set_ylim(top=min(1.0, ax.get_ylim()[1]))
-        if columns == ["validation_iou"]:
-            best = steps.loc[steps.validation_iou.idxmax()]
-            ax.plot(best.step, best.validation_iou, "D", color=ORANGE, label="best weights")
+        _draw_curves(ax, steps, {name: names.get(name, name) for name in there})
+        _frame_curves(ax, steps, there)
         ax.legend(fontsize=7)
     return figure
+
+
+CURVE_COLOURS = {
+    "labels": BLUE,
+    "pseudo": GREEN,
+    "r1": PINK,
+    "r4": RED,
+    "coverage": SKY,
+    "accuracy": GREEN,
+}
+
+
+def _draw_curves(ax: Axes, steps: pd.DataFrame, names: dict[str, str]) -> None:
+    """Draws columns of `steps.csv`, given with their labels."""
+    for column, label in names.items():
+        curve = steps.set_index("step")[column].dropna()
+        colour = CURVE_COLOURS.get(column, SKY)
+
+        # Losses are noisy, since each step sees other crops: a median over the raw values.
+        if "labels" in names:
+            ax.plot(curve, color=colour, alpha=0.25, lw=0.6)
+            width = max(1, len(curve) // 25)
+            curve = curve.rolling(width, center=True, min_periods=1).median()
+        ax.plot(curve, color=colour, marker="." if len(curve) < 60 else "", label=label)
+
+
+def _frame_curves(ax: Axes, steps: pd.DataFrame, columns: list[str]) -> None:
+    """Sets the axes of a panel, and marks the warm-up and the best weights."""
+    if steps.stage.nunique() == 2:
+        end = steps.step[steps.stage == "warm-up"].max()
+        ax.axvspan(0, end, color="#EEEEEE", zorder=0, label="warm-up")
+    ax.set_xlim(0, steps.step.max())
+    if "labels" in columns:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(top=min(1.0, ax.get_ylim()[1]))
+    if columns == ["validation_iou"]:
+        best = steps.loc[steps.validation_iou.idxmax()]
+        ax.plot(best.step, best.validation_iou, "D", color=ORANGE, label="best weights")

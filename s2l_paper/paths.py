@@ -27,9 +27,21 @@ def split_file(dataset: str) -> Path:
 
 
 def scribble_file(dataset: str, annotator: int | str) -> Path:
-    """Committed strokes of one annotator (a number, or `skeleton`) at the default budget."""
+    """Committed strokes of one annotator, which the hash of a run covers.
+
+    Of a number or `skeleton` those at the default budget; of `attentive-0` where it differs from 0.
+    """
     name = annotator if isinstance(annotator, str) else f"annotator{annotator}"
-    return ROOT / "data" / "scribbles" / f"{dataset}_{name}.json"
+    suffix = ".json.bz2" if name.startswith("attentive-") else ".json"
+    return ROOT / "data" / "scribbles" / f"{dataset}_{name}{suffix}"
+
+
+def rest_file(dataset: str, annotator: int | str) -> Path:
+    """Committed strokes that a number or `skeleton` draws on all nuclei, but not at the default
+    budget.
+    """
+    name = scribble_file(dataset, annotator).stem
+    return ROOT / "data" / "scribbles" / f"{name}_rest.json.bz2"
 
 
 def notebook(name: str) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from skimage.segmentation import expand_labels, find_boundaries
@@ -71,14 +72,26 @@ def panels(
 
     `below` is the space under each panel, `left` and `bottom` the margins of the figure.
     """
-    width, height = left + columns * (side + 0.05), 0.25 + rows * (side + below) + bottom
+    width = left + columns * (side + 0.05)
+    height = 0.25 + rows * (side + below) + bottom
     figure = Picture(figsize=(width, height))
-    grid = {"left": left / width, "right": 1 - 0.05 / width, "top": 1 - 0.25 / height}
-    grid |= {"bottom": (bottom + below) / height, "wspace": 0.05 / side, "hspace": below / side}
+    grid = {
+        "left": left / width,
+        "right": 1 - 0.05 / width,
+        "top": 1 - 0.25 / height,
+        "bottom": (bottom + below) / height,
+        "wspace": 0.05 / side,
+        "hspace": below / side,
+    }
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=grid)
     for ax in axes.flat:
         ax.set_axis_off()
     return figure, axes
+
+
+def write(ax: Axes, x: float, y: float, text: str, **look) -> None:
+    """Writes a text around a place, given in parts of the panel's width and height."""
+    ax.text(x, y, text, ha="center", va="center", transform=ax.transAxes, **look)
 
 
 def rgb(colour: str) -> np.ndarray:
@@ -103,26 +116,33 @@ def paint(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def colour_instances(instances: np.ndarray) -> np.ndarray:
-    """Label map (H, W) -> (H, W, 3) uint8 on black; nuclei that touch, or nearly do,
-    differ in colour.
-    """
+    """Label map (H, W) -> (H, W, 3) uint8 on black; nuclei that touch, or nearly do, differ."""
     palette = np.stack([rgb(colour) for colour in (ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK)])
-    grown = expand_labels(instances, 2)
-    neighbours = {int(label): set() for label in np.unique(instances) if label}
-    for a, b in ((grown[1:], grown[:-1]), (grown[:, 1:], grown[:, :-1])):
-        for one, other in np.unique(
-            np.stack([a, b])[:, (a != b) & (a > 0) & (b > 0)], axis=1
-        ).T.tolist():
-            neighbours[one].add(other)
-            neighbours[other].add(one)
-    table, chosen = np.zeros((int(instances.max(initial=0)) + 1, 3), np.uint8), {}
+    neighbours = _neighbours(instances)
+
+    # Each nucleus takes the colour that the fewest of its neighbours have; among those that are
+    # equally rare the next one in turn, so that all colours are used.
+    colours: dict[int, int] = {}
+    table = np.zeros((int(instances.max(initial=0)) + 1, 3), np.uint8)  # (labels, 3)
     for turn, label in enumerate(neighbours):
-        taken = [chosen[other] for other in neighbours[label] if other in chosen]
-        chosen[label] = min(
-            range(7), key=lambda c, turn=turn, taken=taken: (taken.count(c), (c - turn) % 7)
-        )
-        table[label] = palette[chosen[label]]
+        taken = [colours[other] for other in neighbours[label] if other in colours]
+        order = sorted(range(len(palette)), key=lambda c, turn=turn: (c - turn) % len(palette))
+        colours[label] = min(order, key=taken.count)
+        table[label] = palette[colours[label]]
     return table[instances]
+
+
+def _neighbours(instances: np.ndarray) -> dict[int, set[int]]:
+    """Label -> the labels that it touches once all nuclei have grown by two pixels."""
+    grown = expand_labels(instances, 2)
+    found: dict[int, set[int]] = {int(label): set() for label in np.unique(instances) if label}
+    for a, b in ((grown[1:], grown[:-1]), (grown[:, 1:], grown[:, :-1])):
+        touching = (a != b) & (a > 0) & (b > 0)
+        pairs = np.unique(np.stack([a, b])[:, touching], axis=1)  # (2, n)
+        for one, other in pairs.T.tolist():
+            found[one].add(other)
+            found[other].add(one)
+    return found
 
 
 def error_map(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -134,14 +154,17 @@ def error_map(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
         probability: (H, W) foreground probability; foreground is above 0.5, as in all scores.
     """
     there, found = truth > 0, probability > 0.5
+    right, false, missed, joined = map(rgb, TINTS.values())
     picture = np.zeros((*truth.shape, 3), np.uint8)
-    for place, colour in zip(
-        (there & found, found & ~there, there & ~found), TINTS.values(), strict=False
-    ):
-        picture[place] = rgb(colour)
+    picture[there & found] = right
+    picture[found & ~there] = false
+    picture[there & ~found] = missed
+
+    # Two pixels side by side of different nuclei that are both called nucleus.
     for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        joined = (truth[a] != truth[b]) & there[a] & there[b] & found[a] & found[b]
-        picture[a][joined] = picture[b][joined] = rgb(TINTS["touching nuclei joined"])
+        both = there[a] & there[b] & found[a] & found[b]
+        between = both & (truth[a] != truth[b])
+        picture[a][between] = picture[b][between] = joined
     return picture
 
 

@@ -4,17 +4,15 @@ and that every switch of the configuration reaches a run.
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import trainer as new_trainer
 
 from s2l_core.augment import intensity_range
 from s2l_core.config import IGNORE, R4, RunConfig, ScaleTerm
 from s2l_core.model import ScribbleUNet
 from s2l_core.objective import loss_terms, rate_factor, scale_labels
-from s2l_paper.annotators import scribbles_of
-from s2l_paper.runs import new_trainer
 
 CPU = torch.device("cpu")
 MAIN = 5  # a step of the main stage
@@ -93,8 +91,8 @@ def test_weights_of_the_terms_are_the_configured_ones():
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "warm-restarts"])
 def test_the_schedule_sets_the_rates_of_each_step(schedule):
     """D9: every group has its own rate, scaled by the step's factor."""
-    config = smoke(schedule=schedule, rate_encoder=1e-3, rate_decoder=2e-3, rate_heads=3e-3)
-    run = new_trainer(config, progress=False)
+    run = new_trainer(schedule=schedule, rate_encoder=1e-3, rate_decoder=2e-3, rate_heads=3e-3)
+    config = run.config
     run.advance(config.warmup_steps)
     run.fork()
     run.advance(config.warmup_steps + 2)
@@ -111,15 +109,13 @@ def test_encoder_weights_and_intensity_reach_the_run(tmp_path):
     state = ScribbleUNet("resnet18", seed=9).unet.encoder.state_dict()
     save_file(state, tmp_path / "encoder.safetensors")
     run = new_trainer(
-        smoke(
-            "supervised",
-            encoder_weights=str(tmp_path / "encoder.safetensors"),
-            intensity="imagenet",
-        ),
-        progress=False,
+        "supervised",
+        encoder="resnet18",
+        encoder_weights=str(tmp_path / "encoder.safetensors"),
+        intensity="imagenet",
     )
     assert torch.equal(run.model.unet.encoder.conv1.weight, state["conv1.weight"])
-    usual = new_trainer(smoke("supervised"), progress=False)
+    usual = new_trainer("supervised", encoder="resnet18")
     assert not torch.equal(usual.model.unet.encoder.conv1.weight, state["conv1.weight"])
     image = run.data.images[0]
     for one, kind in ((run, "imagenet"), (usual, "stretch")):
@@ -128,14 +124,3 @@ def test_encoder_weights_and_intensity_reach_the_run(tmp_path):
             and one.model.intensity == kind
         )
     assert run.data.limits != usual.data.limits
-
-
-def test_more_budget_adds_strokes_and_takes_none():
-    """D16."""
-    run = new_trainer(smoke("s2l"), progress=False)
-    images = run.data.images
-    drawn = [scribbles_of(smoke("s2l", budget=budget), images) for budget in (0.1, 0.3, 0.5, 1.0)]
-    assert all(np.array_equal(drawn[1][image.id], run.data.scribbles[image.id]) for image in images)
-    for less, more in zip(drawn, drawn[1:], strict=False):
-        assert all(((more[i.id] != IGNORE) >= (less[i.id] != IGNORE)).all() for i in images)
-        assert sum((more[i.id] != IGNORE).sum() - (less[i.id] != IGNORE).sum() for i in images) > 0

@@ -2,143 +2,117 @@
 and refuses what cannot work.
 """
 
+import copy
 import dataclasses
-import json
 import math
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from tiny import cell, cells, config
+from tiny import trainer as new_trainer
 
 from s2l_core import checkpoints, objective, trainer
-from s2l_core.augment import intensity_range
 from s2l_core.batches import Prefetcher
-from s2l_core.checkpoints import save_model
-from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
+from s2l_core.config import IGNORE, S2LError
 from s2l_core.objective import loss_terms, rate_factor, scale_labels
-from s2l_paper import annotators, paths, results, runs
-from s2l_paper.runs import new_trainer, train, warm_up
+from s2l_core.trainer import Trainer
 
-CPU = torch.device("cpu")
+WARM, ALL = 4, 8  # steps of the warm-up, and of the whole training
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+def quiet(monkeypatch, one_thread):
     monkeypatch.setenv("S2L_PLAIN", "1")
-    return tmp_path
 
 
-def smoke(method="s2l-r1-r4", **fields):
-    return RunConfig("synthetic-fluo", method, profile="smoke", **fields)
-
-
-def weights(result, file="model.safetensors"):
-    from safetensors.torch import load_file
-
-    return load_file(result.folder / file)
+def state(run):
+    """All that a training has come to, times aside."""
+    return copy.deepcopy([run.model.state_dict(), run.pseudo.state_dict(), run.history, run.best])
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name], second[name]) for name in first
-    )
+    """Whether nested dictionaries and lists of tensors and numbers are equal, bit for bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    return first == second or (first != first and second != second)
 
 
-def timeless(steps):
-    return steps.drop(columns=[c for c in steps if "seconds" in c])
+@pytest.fixture(scope="module")
+def through():
+    """What a training has come to that was trained through, by its method."""
+    known = {}
+
+    def of(method):
+        if method not in known:
+            run = new_trainer(method)
+            run.fit()
+            known[method] = state(run)
+        return known[method]
+
+    return of
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_runs_and_scores(method):
-    result = train(smoke(method), progress=False)
-    assert list(result.per_image.columns) == results.COLUMNS
-    checkpoints = {"last"} if METHODS[method].baseline else {"best", "last"}
-    assert set(result.per_image.checkpoint) == checkpoints
-    assert result.per_image.iou.between(0, 1).all()
-    assert results.is_done(result.config)
-    names = {file.name for file in result.folder.iterdir()}
-    assert {"config.json", "env.json", "steps.csv", "per_image.csv", "probability"} <= names
-    assert not [name for name in names if name.startswith(".") or name.endswith(".tmp")]
-    environment = json.loads((result.folder / "env.json").read_text())
-    assert environment["peak_memory_mib"] > 100 and environment["threads"] == 1
-
-
-def test_fork_is_bit_identical_to_training_through(home, monkeypatch):
-    for method in ("s2l", "s2l-r1-r4", "scribble-only"):
-        through = train(smoke(method), progress=False)
-        kept = weights(through), timeless(through.steps), through.per_image
-        monkeypatch.setenv("S2L_HOME", str(home / f"forked-{method}"))
-        forked = train(smoke(method), warmup=warm_up(smoke(method), progress=False), progress=False)
-        assert same(weights(forked), kept[0])
-        pd.testing.assert_frame_equal(timeless(forked.steps), kept[1])
-        pd.testing.assert_frame_equal(forked.per_image, kept[2])
-        monkeypatch.setenv("S2L_HOME", str(home))
+@pytest.mark.parametrize("method", ["s2l", "s2l-r1-r4", "scribble-only"])
+def test_fork_is_bit_identical_to_training_through(tmp_path, through, method):
+    shared = Trainer(config(method).warmup(), cells(), validation=cells("v"), progress=False)
+    shared.advance(WARM)
+    checkpoints.save(shared, tmp_path)
+    forked = new_trainer(method)
+    checkpoints.restore(forked, tmp_path)
+    forked.fit()
+    assert same(state(forked), through(method))
 
 
 @pytest.mark.parametrize("stop", [2, 4, 6])  # in the warm-up, at the fork, in the main stage
-def test_resume_is_bit_identical(home, monkeypatch, stop):
-    config = smoke()
-    untouched = train(config, progress=False)
-    expected = weights(untouched), timeless(untouched.steps), untouched.per_image
-    monkeypatch.setenv("S2L_HOME", str(home / "cut"))
-    folder = paths.run_folder("smoke", results.run_id(config))
-    run = new_trainer(config, progress=False)
-    run.advance(min(stop, config.warmup_steps))
-    if stop > config.warmup_steps:
+def test_resume_is_bit_identical(tmp_path, through, stop):
+    run = new_trainer()
+    run.advance(min(stop, WARM))
+    if stop > WARM:
         run.fork()
         run.advance(stop)
-    checkpoints.save(run, folder)
-    with pytest.raises(S2LError, match="resume=True"):
-        train(config, progress=False)
-    resumed = train(config, resume=True, progress=False)
-    assert same(weights(resumed), expected[0])
-    pd.testing.assert_frame_equal(timeless(resumed.steps), expected[1])
-    pd.testing.assert_frame_equal(resumed.per_image, expected[2])
-    assert not (folder / "checkpoint.pt").exists()
+    checkpoints.save(run, tmp_path)
+
+    resumed = new_trainer()
+    checkpoints.restore(resumed, tmp_path)
+    resumed.fit()
+    assert same(state(resumed), through("s2l-r1-r4"))
 
 
-def test_warmup_has_no_trace_of_heads(home):
-    folder = warm_up(smoke(), progress=False)
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    assert not [name for name in state["model"] if "head" in name and "segmentation" not in name]
-    assert len(state["optimiser"]["param_groups"]) == 2
-    assert warm_up(smoke("s2l"), progress=False) == folder  # found, not trained again
+def test_warmup_has_no_trace_of_heads():
+    run = Trainer(config().warmup(), cells(), progress=False)
+    run.advance(1)
+    found = run.state_dict()
+    assert not [name for name in found["model"] if "head" in name and "segmentation" not in name]
+    assert len(found["optimiser"]["param_groups"]) == 2
+    assert config("s2l").warmup() == config().warmup(), "it is shared"
 
 
 def test_methods_see_the_same_crops():
-    batches = [
-        new_trainer(smoke(m), progress=False).data.batch(3)["image"]
-        for m in ("s2l", "s2l-r4", "supervised")
-    ]
+    batches = [new_trainer(m).data.batch(3)["image"] for m in ("s2l", "s2l-r4", "supervised")]
     assert torch.equal(batches[0], batches[1]) and torch.equal(batches[0], batches[2])
 
 
 def test_overfits_one_image():
-    config = smoke(
-        "supervised", batch=1, warmup_steps=1, main_steps=60, validate_every=60, schedule="constant"
-    )
-    run = new_trainer(config, progress=False)
-    run.data.images = run.data.images[:1]
-    run.advance(1)
-    run.advance(61)
+    fields = {"batch": 1, "warmup_steps": 1, "main_steps": 40, "schedule": "constant"}
+    run = Trainer(config("supervised", **fields), cells("a"), progress=False)
+    run.fit()
     losses = [row["loss"] for row in run.history]
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:5])
 
 
 def test_supervised_never_sees_scribbles_nor_the_others_masks():
-    run = new_trainer(smoke("supervised"), progress=False)
-    batch = run.data.batch(0)
-    assert (batch["scribbles"] == IGNORE).all()
-    run = new_trainer(smoke("s2l-r1"), progress=False)
+    assert (new_trainer("supervised").data.batch(0)["scribbles"] == IGNORE).all()
+    run = new_trainer("s2l-r1")
     run.fork()
     batch = run.data.batch(0)
-    config = run.config
     changed = batch | {"mask": 1 - batch["mask"].clamp(max=1)}
-    first, second = (loss_terms(run.model.eval(), b, config, 5) for b in (batch, changed))
+    first, second = (loss_terms(run.model.eval(), b, run.config, 5) for b in (batch, changed))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -159,116 +133,95 @@ SWITCHES = [
 ]
 
 
-@pytest.mark.parametrize("switch", SWITCHES, ids=lambda s: "-".join(map(str, *s.items())))
-def test_every_switch_of_the_loss_changes_what_it_should(switch):
-    config = smoke("s2l-r1-r4", max_regions=100_000)
-    run = new_trainer(config, progress=False)
+@pytest.fixture(scope="module")
+def main_step():
+    """A network with its heads, and a batch whose averages are mostly confident, some undecided."""
+    run = new_trainer(max_regions=100_000)
     run.fork()
     batch = run.data.batch(0)
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.rand(batch["averaged"].shape, generator=generator)
+    noise = torch.rand(batch["averaged"].shape, generator=torch.Generator().manual_seed(1))
     truth = (batch["mask"] == 1).float()
-    batch["averaged"] = (0.15 * noise + 0.85 * truth).where(
-        noise > 0.02, 0.7
-    )  # mostly confident, some undecided
-    usual = loss_terms(run.model.eval(), batch, config, 5)
-    other = loss_terms(run.model, batch, dataclasses.replace(config, **switch), 5)
-    name = next(iter(switch))
-    touches = {"label_mean": {"labels", "pseudo"}, "pseudo_weight": {"pseudo"}}
-    touches["confidence"] = {"pseudo", "r1", "r4"}
-    expected = touches.get(name, {"r1", "r4"})
-    if name in (
-        "nu_low",
-        "nu_high",
-        "region_rule",
-    ):  # one pixel is a region of its own: nothing to disagree
-        expected = {"r4"}
-    changed = {term for term in usual if not torch.equal(usual[term], other[term])}
-    assert changed == expected
+    batch["averaged"] = (0.15 * noise + 0.85 * truth).where(noise > 0.02, 0.7)
+    return run.model.eval(), batch, run.config
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda s: "-".join(map(str, *s.items())))
+def test_every_switch_of_the_loss_changes_what_it_should(main_step, switch):
+    model, batch, usual = main_step
+    before = loss_terms(model, batch, usual, 5)
+    after = loss_terms(model, batch, dataclasses.replace(usual, **switch), 5)
+
+    expected = {
+        "label_mean": {"labels", "pseudo"},
+        "pseudo_weight": {"pseudo"},
+        "confidence": {"pseudo", "r1", "r4"},
+        # One pixel is a region of its own: nothing to disagree.
+        "nu_low": {"r4"},
+        "nu_high": {"r4"},
+        "region_rule": {"r4"},
+    }
+    changed = {term for term in before if not torch.equal(before[term], after[term])}
+    assert changed == expected.get(next(iter(switch)), {"r1", "r4"})
 
 
 def test_average_start_and_averaging_change_the_averages():
     maps = []
     for fields in ({}, {"average_start": "zero"}, {"averaging": 0.5}):
-        run = new_trainer(smoke("s2l", **fields), progress=False)
+        run = new_trainer("s2l", **fields)
         run.advance(4)
-        maps.append(run.pseudo.average(run.data.images[0].id))
+        maps.append(run.pseudo.average("a"))
     assert not np.allclose(maps[0], maps[1]) and not np.allclose(maps[0], maps[2])
 
 
 def test_schedules():
-    config = smoke(schedule="cosine", warmup_steps=50, main_steps=50)
-    assert rate_factor(config, 0) == 1 and rate_factor(config, 50) == pytest.approx(0.5)
-    assert rate_factor(config, 99) < 0.001
-    assert rate_factor(dataclasses.replace(config, schedule="constant"), 99) == 1
-    restarts = [
-        rate_factor(dataclasses.replace(config, schedule="warm-restarts"), step)
-        for step in range(14)
-    ]
+    cosine = config(schedule="cosine", warmup_steps=50, main_steps=50)
+    assert rate_factor(cosine, 0) == 1 and rate_factor(cosine, 50) == pytest.approx(0.5)
+    assert rate_factor(cosine, 99) < 0.001
+    assert rate_factor(dataclasses.replace(cosine, schedule="constant"), 99) == 1
+    warm = dataclasses.replace(cosine, schedule="warm-restarts")
+    restarts = [rate_factor(warm, step) for step in range(14)]
     assert [step for step, value in enumerate(restarts) if value == 1] == [0, 2, 6]
     assert restarts[4] == pytest.approx(0.5)
 
 
-def test_selection_and_annotator_reach_the_run(home):
-    first = train(smoke("scribble-only", selection="last"), progress=False)
-    runs = results.load_runs("smoke", variants=True)
-    assert set(runs[runs.run_id == first.folder.name].query("shown").checkpoint) == {"last"}
-    drawn = [
-        new_trainer(smoke("s2l", **f), progress=False).data.scribbles
-        for f in ({}, {"annotator": 1}, {"annotator": "skeleton"})
-    ]
-    name = next(iter(drawn[0]))
-    assert not np.array_equal(drawn[0][name], drawn[1][name]) and not np.array_equal(
-        drawn[0][name], drawn[2][name]
-    )
-
-
 def test_best_is_chosen_in_the_main_stage_only():
-    run = new_trainer(smoke("supervised"), progress=False)
-    run.advance(4)
+    run = new_trainer("supervised")
+    run.advance(WARM)
     assert run.best["step"] == -1
-    run.advance(8)
-    assert run.best["step"] > 4
+    run.advance(ALL)
+    assert run.best["step"] > WARM
 
 
 def test_same_seed_same_weights_other_seed_other_weights():
     ends = []
     for seed in (0, 0, 1):
-        run = new_trainer(smoke("supervised", seed=seed), progress=False)
+        run = new_trainer("supervised", seed=seed)
         run.advance(3)
-        ends.append({name: value.clone() for name, value in run.model.state_dict().items()})
+        ends.append(run.model.state_dict())
     assert same(ends[0], ends[1]) and not same(ends[0], ends[2])
 
 
-def test_not_a_number_stops_the_run_and_says_where(monkeypatch):
+def test_not_a_number_stops_the_training_and_says_where(monkeypatch):
     monkeypatch.setattr(objective, "partial_bce", lambda logits, *_: logits.sum() * float("nan"))
-    with pytest.raises(
-        S2LError,
-        match=(
-            r"step 0: the loss is nan \(\{'loss': nan, .*\}\).*synthetic-fluo-.*Lower rate_encoder"
-        ),
-    ):
-        train(smoke("supervised"), progress=False)
-    assert not list((paths.results("smoke") / "runs").glob("*/per_image.csv"))
+    said = (
+        r"step 0: the loss is nan \(\{'loss': nan, .*\}\), images \['.', '.'\]. Lower rate_encoder"
+    )
+    with pytest.raises(S2LError, match=said):
+        new_trainer("supervised").fit()
 
 
-def test_weights_that_overflow_stop_the_run_before_they_are_averaged(monkeypatch):
+def test_weights_that_overflow_stop_the_training_before_they_are_averaged(monkeypatch):
     monkeypatch.setattr(
         trainer, "predict", lambda model, image: np.full(image.shape[:2], np.nan, np.float32)
     )
     with pytest.raises(S2LError, match="step 2: a prediction is not finite. Lower rate_encoder"):
-        train(smoke("s2l"), progress=False)
+        new_trainer("s2l").fit()
 
 
-def test_weights_that_are_not_finite_are_never_saved(monkeypatch, tmp_path):
-    """A finite loss whose gradient is not: the run stops at its next checkpoint,
+def test_weights_that_are_not_finite_are_never_saved(monkeypatch, tmp_path, through):
+    """A finite loss whose gradient is not: the training stops at its next checkpoint,
     and goes on from the one before.
     """
-    config = smoke("s2l-r1", encoder="tu-lcnet_050")
-    calm = train(config, progress=False)
-    monkeypatch.setenv("S2L_HOME", str(tmp_path / "spoiled"))
-    monkeypatch.setenv(checkpoints.SECONDS, "0")
-    folder = paths.run_folder("smoke", results.run_id(config))
 
     def spoiled(model, *arguments):
         terms = loss_terms(model, *arguments)
@@ -276,20 +229,30 @@ def test_weights_that_are_not_finite_are_never_saved(monkeypatch, tmp_path):
             terms["labels"] = terms["labels"] + (0 * next(model.parameters())).sum().sqrt()
         return terms
 
+    monkeypatch.setenv(checkpoints.SECONDS, "0")  # one after every step
+    said = r"step 6: \S+ is not finite \(.*nothing is saved.* Lower rate_encoder"
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "loss_terms", spoiled)
-        with pytest.raises(
-            S2LError, match=r"step 6: \S+ is not finite \(.*nothing is saved.* Lower rate_encoder"
-        ):
-            train(config, progress=False)
-    state = checkpoints.read(folder)
-    assert state["step"] == 5 and not list(folder.glob(".*"))
-    assert all(value.isfinite().all() for value in state["model"].values())
-    result = train(config, resume=True, progress=False)
-    assert same(weights(result), weights(calm))
-    with pytest.raises(S2LError, match=f"{folder.name}: b is not finite"):
-        save_model(folder, {"a": torch.ones(1), "b": torch.tensor([1, torch.inf])}, config)
-    assert same(weights(result), weights(calm))
+        run = new_trainer()
+        with pytest.raises(S2LError, match=said), checkpoints.kept(run, tmp_path):
+            run.fit()
+    saved = checkpoints.read(tmp_path)
+    assert saved["step"] == 5 and not list(tmp_path.glob(".*"))
+    assert all(value.isfinite().all() for value in saved["model"].values())
+
+    again = new_trainer()
+    checkpoints.restore(again, tmp_path)
+    again.fit()
+    assert same(state(again), through("s2l-r1-r4"))
+
+
+def test_a_model_that_is_not_finite_is_not_saved_over_one_that_is(tmp_path):
+    checkpoints.save_model(tmp_path, {"a": torch.ones(1)}, config())
+    before = (tmp_path / "model.safetensors").read_bytes()
+    bad = {"a": torch.ones(1), "b": torch.tensor([1, torch.inf])}
+    with pytest.raises(S2LError, match=f"{tmp_path.name}: b is not finite"):
+        checkpoints.save_model(tmp_path, bad, config())
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -297,17 +260,20 @@ def test_weights_that_are_not_finite_are_never_saved(monkeypatch, tmp_path):
 )
 def test_out_of_memory_says_what_to_lower(monkeypatch, fill):
     monkeypatch.setattr(trainer, "loss_terms", lambda *_: fill())
-    message = (
-        r"step 0: out of memory \(.*\). Lower batch \(2\), crop \(64\) or max_regions \(200\).*tile"
-    )
-    with pytest.raises(S2LError, match=message):
-        train(smoke("s2l"), progress=False)
+    lower = r"Lower batch \(2\), crop \(64\) or max_regions \(200\).*tile"
+    run = new_trainer("s2l")
+    with (
+        pytest.raises(S2LError, match=rf"step 0: out of memory \(.*\). {lower}"),
+        checkpoints.kept(run, None),
+    ):
+        run.fit()
 
 
 def test_another_runtime_error_is_left_as_it_is(monkeypatch):
     monkeypatch.setattr(trainer, "loss_terms", lambda *_: torch.ones(2) @ torch.ones(3))
-    with pytest.raises(RuntimeError, match="size"):
-        train(smoke("s2l"), progress=False)
+    run = new_trainer("s2l")
+    with pytest.raises(RuntimeError, match="size"), checkpoints.kept(run, None):
+        run.fit()
 
 
 def test_validation_without_foreground_still_chooses_weights(monkeypatch):
@@ -315,84 +281,64 @@ def test_validation_without_foreground_still_chooses_weights(monkeypatch):
     monkeypatch.setattr(
         trainer, "predict", lambda model, image: np.zeros(image.shape[:2], np.float32)
     )
-    run = new_trainer(smoke("supervised"), progress=False)
-    for image in run.validation:
-        image.instances[:] = 0
-    run.advance(4)
-    run.advance(8)
+    empty = dataclasses.replace(cell("v"), instances=np.zeros((64, 64), np.int32))
+    run = Trainer(config("supervised"), cells(), validation=[empty], progress=False)
+    run.fit()
     scores = {row["step"]: row["validation_iou"] for row in run.history if "validation_iou" in row}
     assert list(scores.values()) == [1, 1]
     assert run.best["iou"] == 1 and run.best["step"] == min(scores) and run.best["weights"]
 
 
-def test_one_image_without_validation_or_test_set(tmp_path):
-    folder = tmp_path / "one"
-    cell = new_trainer(smoke("s2l"), progress=False).data.images[0]
-    labels = np.full(cell.image.shape[:2], IGNORE, np.uint8)
-    labels[:4], labels[cell.instances > 0] = 0, 1
-    for name, picture in (("images", cell.image), ("scribbles", labels)):
-        (folder / name).mkdir(parents=True)
-        Image.fromarray(picture).save(folder / name / "a.png")
-    config = dataclasses.replace(smoke(), dataset=str(folder))
-    result = train(config, progress=False)
-    assert result.per_image.empty and len(result.steps) == 8 and result.steps.loss.notna().all()
-    assert "validation_iou" not in result.steps and results.is_done(config)
-    assert (result.folder / "model.safetensors").exists()  # the last weights
+def test_one_image_without_mask_or_validation():
+    lonely = dataclasses.replace(cell("a"), instances=None)
+    run = Trainer(config(), [lonely], progress=False)
+    run.fit()
+    assert len(run.history) == ALL and all(math.isfinite(row["loss"]) for row in run.history)
+    assert not any("validation_iou" in row for row in run.history)
+    assert same(run.weights("best"), run.weights("last"))
 
 
 def test_batch_of_one_works_unless_nothing_is_left_to_normalise_by():
-    run = new_trainer(smoke("s2l-r1-r4", batch=1), progress=False)
-    run.advance(4)
+    run = new_trainer(batch=1)
+    run.advance(WARM)
     run.fork()
-    run.advance(6)
-    assert run.history[-1]["step"] == 6
-    with pytest.raises(
-        S2LError, match="crop = 32 and one crop in a step.*Choose crop = 64 or batch = 2"
-    ):
-        new_trainer(smoke("s2l", batch=1, crop=32), progress=False)
-    run = new_trainer(smoke("s2l", batch=2, crop=32), progress=False)
-    run.advance(1)
+    run.advance(WARM + 1)
+    assert run.history[-1]["step"] == WARM + 1
+    said = "crop = 32 and one crop in a step.*Choose crop = 64 or batch = 2"
+    with pytest.raises(S2LError, match=said):
+        new_trainer("s2l", batch=1, crop=32)
+    new_trainer("s2l", batch=2, crop=32).advance(1)
 
 
 def test_a_blank_image_gives_finite_losses():
-    run = new_trainer(smoke("s2l-r1-r4"), progress=False)
-    for image in run.data.images:
-        image.image[:] = 7
-    run.data.limits = {
-        image.id: intensity_range(image.image, run.config.intensity) for image in run.data.images
-    }
-    run.advance(4)
-    run.fork()
-    run.advance(8)
+    blank = [dataclasses.replace(one, image=np.full_like(one.image, 7)) for one in cells()]
+    run = Trainer(config(), blank, progress=False)
+    run.fit()
     assert all(np.isfinite(row["loss"]) for row in run.history)
 
 
 def test_checkpoint_of_another_configuration_is_refused_by_field(tmp_path):
-    run = new_trainer(smoke("s2l"), progress=False)
-    run.advance(2)
+    run = new_trainer("s2l")
+    run.advance(1)
     checkpoints.save(run, tmp_path)
     with pytest.raises(S2LError, match=r"averaging \(0.2 there, 0.5 here\)"):
-        checkpoints.restore(new_trainer(smoke("s2l", averaging=0.5), progress=False), tmp_path)
+        checkpoints.restore(new_trainer("s2l", averaging=0.5), tmp_path)
 
 
-def test_image_without_a_scribble_is_named(monkeypatch):
-    monkeypatch.setattr(annotators, "strokes_of", lambda *_: [])
-    with pytest.raises(S2LError, match="synthetic-fluo-.*no pixel carries a scribble"):
-        train(smoke("s2l"), progress=False)
-
-
-def test_finished_run_is_read_not_trained_again(monkeypatch, capsys):
-    first = train(smoke("otsu"), progress=False)
-    monkeypatch.setattr(runs, "fit_baseline", lambda config: pytest.fail("trained again"))
-    again = train(smoke("otsu"), progress=False)
-    pd.testing.assert_frame_equal(first.per_image, again.per_image)
-    assert "finished before" in capsys.readouterr().out
+def test_what_an_image_lacks_is_named():
+    drawn, bare = cell("drawn"), dataclasses.replace(cell("bare"), instances=None, scribbles=None)
+    with pytest.raises(S2LError, match="bare: no scribbles. Draw at least one stroke"):
+        Trainer(config(), [drawn, bare])
+    with pytest.raises(S2LError, match="supervised training needs masks.*'bare' has none"):
+        Trainer(config("supervised"), [drawn, bare])
+    with pytest.raises(S2LError, match="no training image"):
+        Trainer(config(), [])
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", ["s2l", "s2l-r1-r4", "supervised"])
 def test_a_step_on_a_gpu_waits_for_nothing_until_its_losses_are_read(method):
-    run = new_trainer(smoke(method), torch.device("cuda"), False)
+    run = Trainer(config(method), cells(), device="cuda", progress=False)
     run.step = run.config.warmup_steps
     run.fork()
     for image in run.data.images:
@@ -400,9 +346,9 @@ def test_a_step_on_a_gpu_waits_for_nothing_until_its_losses_are_read(method):
     loader = Prefetcher(run.data, run.pseudo, run.device, partial(scale_labels, config=run.config))
     batch = loader.batch(run.step, prefetch_next=False)
     loader.close()
-    assert all(
-        math.isfinite(value) for value in run._step(batch).values()
-    )  # in bfloat16; and memory is taken
+
+    # In bfloat16; and memory is taken.
+    assert all(math.isfinite(value) for value in run._optimise(batch).values())
     torch.cuda.set_sync_debug_mode("error")
     try:
         with torch.autocast("cuda", torch.bfloat16):

@@ -340,8 +340,12 @@ CASES = {
             ("annotation", None, 2, 2 + 9 * k, 8, {}) for k in range(3)))}, "1 areas around several nuclei (feature 1)"),
     ],
     "cells-whole": [({"masks/a.geojson": geojson(("cell", None, 2, 2, 9, {}))}, "1 cells of QuPath without their nuc")],
+    "areas-nested": [
+        ({"masks/a.geojson": geojson(("annotation", "Nucleus", 4, 4, 9, {}), ("annotation", "Nucleus", 2, 2, 20, {}))},
+         "1 areas around one other that is small beside them (feature 2)"),
+    ],
     "nuclei-hidden": [
-        ({"masks/a.geojson": geojson(("annotation", "Nucleus", 2, 2, 9, {}), ("annotation", "Nucleus", 4, 4, 3, {}))},
+        ({"masks/a.geojson": geojson(("annotation", "Nucleus", 2, 2, 9, {}), ("annotation", "Nucleus", 4, 4, 5, {}))},
          "1 of 2 nuclei have no pixel of their own (feature 2)"),
     ],
     "mask-binary": [({"masks/a.png": (LABELS > 0).astype(np.uint8) * 255}, "0 and 255 only, in 2 pieces")],
@@ -432,6 +436,7 @@ BESIDE = {
     "items-left-out": {"scribble-contradicts-mask"},
     "cells-whole": {"scribble-contradicts-mask"},
     "nuclei-hidden": {"scribble-contradicts-mask"},
+    "areas-nested": {"scribble-contradicts-mask"},
     "mask-binary": {"scribble-contradicts-mask"},
     "mask-pieces": {"scribble-contradicts-mask"},
     "mask-merged": {"scribble-contradicts-mask"},

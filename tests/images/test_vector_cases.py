@@ -9,12 +9,15 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 from roifile import ROI_TYPE, ImagejRoi
 
 from s2l_core.config import IGNORE, S2LError, seed_for
 from s2l_images import exports, items
 from s2l_images.annotations import count_classes, read_instances, read_scribbles, understood
 from s2l_images.exports import export_strokes, write_cells, write_geojson, write_rois
+from s2l_images.folder import read_folder
+from s2l_images.input_checks import check_folder
 from s2l_images.measured import Measured
 from s2l_images.sizes import chosen_min_size, nuclei, suggested_min_size
 from s2l_images.strokes import Stroke, write_strokes
@@ -253,7 +256,8 @@ def test_a_nucleus_within_another_and_specks_make_no_region(tmp_path):
     found = []
     twice = [feature(2, 3, 30), feature(8, 9, 9), feature(40, 50)]
     instances = read_instances(geojson(tmp_path, *twice), SHAPE, found=found)
-    assert np.unique(instances).tolist() == [0, 1, 3] and codes(found) == ["nuclei-hidden"]
+    assert np.unique(instances).tolist() == [0, 1, 3]
+    assert codes(found) == ["areas-nested", "nuclei-hidden"]
     found.clear()
     specks = [
         feature(2, 3, 20),
@@ -263,6 +267,23 @@ def test_a_nucleus_within_another_and_specks_make_no_region(tmp_path):
     ]
     instances = read_instances(geojson(tmp_path, *specks), SHAPE, found=found)
     assert (instances == 1).sum() == 400 and codes(found) == ["nuclei-hidden"]
+
+
+def test_what_is_called_background_is_no_nucleus(tmp_path):
+    ground = [roi(45, 3, name="background 1"), roi(45, 30, name="BG")]
+    found = []
+    path = roi_set(tmp_path, *(roi(*place) for place in NUCLEI[:2]), *ground)
+    np.testing.assert_array_equal(read_instances(path, SHAPE, found=found), boxes(*NUCLEI[:2]))
+    assert [one.found for one in found] == ["2 areas called background"]
+    dim = geojson(tmp_path, feature(2, 3, of="Negative"), feature(20, 30, of="Positive"))
+    assert read_instances(dim, SHAPE).max() == 2
+
+
+def test_spots_within_cells_are_no_nuclei(tmp_path):
+    cell = feature(2, 3, 20, kind="cell", of=None, nucleus=(8, 9))
+    spot = feature(10, 11, 2, kind="detection", of="Subcellular spot: Channel 1 object")
+    path = geojson(tmp_path, spot, cell)
+    np.testing.assert_array_equal(read_instances(path, SHAPE), boxes((8, 9)))
 
 
 # --- what QuPath found
@@ -512,3 +533,60 @@ def test_a_size_nobody_chose_comes_from_the_folder_or_from_the_models(tmp_path):
 
 def test_limits_can_be_raised_by_hand():
     assert items.MAX_PARTS == 50_000, "docs/bad_inputs.md says so"
+
+
+# --- in a folder of one's own
+
+
+def own_folder(tmp_path, scribbles=None, masks=None, settings=""):
+    """A folder with one image and these files: functions that write them."""
+    for kind in ("images", "scribbles", "masks"):
+        (tmp_path / kind).mkdir()
+    rng = np.random.default_rng(seed_for(0, "own"))
+    tifffile.imwrite(tmp_path / "images" / "a.tif", rng.integers(0, 255, SHAPE, np.uint8))
+    for kind, write in (("scribbles", scribbles), ("masks", masks)):
+        if write:
+            write(tmp_path / kind)
+    if settings:
+        (tmp_path / "folder.toml").write_text(settings)
+    return tmp_path
+
+
+def stack(folder):
+    """Nuclei and background of slice 3, and nuclei of slice 9."""
+    roi_set(
+        folder,
+        roi(2, 3, position=3),
+        roi(40, 3, name="background", position=3),
+        roi(20, 30, position=9),
+    )
+
+
+def test_the_plane_of_a_folder_is_chosen_once(tmp_path):
+    folder = own_folder(tmp_path, scribbles=stack)
+    assert "several-planes" in codes(check_folder(folder))
+    with pytest.raises(S2LError, match="folder.toml"):
+        read_folder(folder)
+    (folder / "folder.toml").write_text("plane = 3")
+    found = {one.code: one.found for one in check_folder(folder)}
+    assert "1 of 3 items on other planes" in found["items-left-out"]
+    assert found["scribble-encoding"] == "'background' = background (1), 'nucleus' = foreground (1)"
+    (cell,) = read_folder(folder)
+    assert ((cell.scribbles == 1) == (boxes((2, 3)) > 0)).all()
+
+
+def test_what_was_understood_and_left_out_is_printed_when_a_folder_is_read(tmp_path, capsys):
+    inner = [feature(*place, of="Tumor: Negative", kind="cell", nucleus=place) for place in NUCLEI]
+    around = feature(0, 0, 59, of="Region*")
+    line = feature(0, 0, of="Background")
+    line["geometry"] = {"type": "LineString", "coordinates": [[1, 1], [1, 55]]}
+    folder = own_folder(
+        tmp_path,
+        scribbles=lambda to: geojson(to, *inner, around, line),
+        masks=lambda to: geojson(to, *inner, around),
+    )
+    (cell,) = read_folder(folder)
+    np.testing.assert_array_equal(cell.instances, boxes(*NUCLEI))
+    said = capsys.readouterr().out
+    assert "'Tumor: Negative' = foreground (3), 'Background' = background (1)" in said
+    assert "items-left-out" in said and "1 tiles, cores or regions" in said

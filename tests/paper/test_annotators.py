@@ -2,6 +2,7 @@
 checks and files.
 """
 
+import bz2
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -17,14 +18,13 @@ from s2l_core.config import IGNORE, S2LError, digest, seed_for
 from s2l_core.profiles import REAL
 from s2l_images.strokes import Stroke, check_scribbles, covered, read_strokes, render, write_strokes
 from s2l_paper import paths
-from s2l_paper.annotators import (
-    SimulatedAnnotator,
-    skeleton_scribbles,
-    skeleton_strokes,
-    strokes_of,
-)
+from s2l_paper.annotators import SimulatedAnnotator, strokes_of
 from s2l_paper.look_alikes import LONGEST, lines_through, look_alikes
+from s2l_paper.shipped import joined, read_table, shipped_strokes, within, write_table
+from s2l_paper.skeletons import skeleton_scribbles, skeleton_strokes
 
+maker = script("data/make_scribbles.py")
+ATTENTIVE = ("attentive-0", "attentive-1", "attentive-2")
 ANNOTATORS = (0, 1, 2, "skeleton")
 
 
@@ -454,20 +454,112 @@ def shipped_ids(dataset):
 
 @pytest.mark.parametrize("dataset", REAL)
 def test_every_training_image_has_shipped_strokes_of_both_classes(dataset):
-    for annotator in ANNOTATORS:
-        strokes = read_strokes(paths.scribble_file(dataset, annotator))
-        assert set(strokes) == shipped_ids(dataset)
-        for image, drawn in strokes.items():
+    for annotator in (*ANNOTATORS, *ATTENTIVE):
+        few, everything = (shipped_strokes(dataset, annotator, budget) for budget in (0.3, 1.0))
+        assert set(few) == set(everything) == shipped_ids(dataset)
+        for image, drawn in few.items():
             assert {stroke.label for stroke in drawn} == {0, 1}, (annotator, image)
+            assert len(drawn) < len(everything[image]) or len(drawn) <= 2
+
+
+@pytest.mark.parametrize("dataset", REAL)
+def test_shipped_strokes_at_the_default_budget_are_those_of_the_first_file(dataset):
+    for annotator in ANNOTATORS:
+        first = read_strokes(paths.scribble_file(dataset, annotator))
+        assert shipped_strokes(dataset, annotator, 0.3) == first, annotator
+
+
+@pytest.mark.parametrize("dataset", REAL)
+def test_shipped_attentive_strokes_are_as_many_as_the_blind_ones(dataset):
+    for annotator in ATTENTIVE:
+        blind = int(annotator[-1])
+        for budget in (0.1, 0.3, 1.0):
+            theirs = shipped_strokes(dataset, blind, budget)
+            mine = shipped_strokes(dataset, annotator, budget)
+            assert mine != theirs
+            for image, drawn in mine.items():
+                assert len(drawn) == len(theirs[image])
+                for one, other in zip(drawn, theirs[image], strict=True):
+                    assert one == other or one.label == other.label == 0
+
+
+def test_nothing_is_shipped_for_other_data():
+    assert shipped_strokes("synthetic-bf", 0, 0.3) == {}
+    assert shipped_strokes("dsb-bf", 7, 0.3) == {}
 
 
 def test_shipped_strokes_are_small():
-    sizes = [
-        paths.scribble_file(dataset, annotator).stat().st_size
-        for dataset in REAL
-        for annotator in ANNOTATORS
-    ]
-    assert sum(sizes) <= 5e6 and max(sizes) <= 2e6
+    files = list(paths.scribble_file("", "").parent.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 8e6
+    assert {file.name for file in files} == {
+        "hashes.json",
+        *(paths.scribble_file(d, who).name for d in REAL for who in (*ANNOTATORS, *ATTENTIVE)),
+        *(paths.rest_file(d, who).name for d in REAL for who in ANNOTATORS),
+    }
+
+
+def test_the_hash_of_attentive_strokes_covers_the_blind_ones_below():
+    for dataset in REAL:
+        for annotator in ATTENTIVE:
+            table = bz2.decompress(paths.scribble_file(dataset, annotator).read_bytes())
+            below = [
+                paths.scribble_file(dataset, int(annotator[-1])),
+                paths.rest_file(dataset, int(annotator[-1])),
+            ]
+            expected = {file.name: digest(file, 16) for file in below}
+            assert json.loads(table)["meta"]["differs from"] == expected
+
+
+@settings(max_examples=25)
+@given(st.dictionaries(st.text(max_size=3), st.lists(any_stroke, max_size=3), max_size=3))
+def test_strokes_survive_the_table(tmp_path, strokes):
+    file = tmp_path / "s.json.bz2"
+    turns = {image: list(range(3, 3 + len(drawn))) for image, drawn in strokes.items()}
+    write_table(file, strokes, {"note": "x"}, turns)
+    assert read_table(file) == (strokes, turns)
+    first = file.read_bytes()
+    write_table(file, strokes, {"note": "x"}, turns)
+    assert file.read_bytes() == first, "the same strokes, other bytes"
+    write_table(file, strokes, {})
+    assert read_table(file)[0] == strokes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: b"{",
+        lambda table: bz2.compress(b"{"),
+        lambda table: bz2.compress(table)[:-20],
+        lambda table: bz2.compress(b"[]"),
+        lambda table: bz2.compress(table.replace(b'"points":[2', b'"points":[3')),
+        lambda table: bz2.compress(table.replace(b'"strokes":[1]', b'"strokes":[2]')),
+        lambda table: bz2.compress(table.replace(b'"widths"', b'"width"')),
+        lambda table: None,
+    ],
+    ids=["text", "json", "cut", "list", "points", "strokes", "columns", "missing"],
+)
+def test_damaged_tables(tmp_path, change):
+    file = tmp_path / "s.json.bz2"
+    write_table(file, {"a": [Stroke(1, 1.0, ((3.0, 4.0), (3.0, 9.0)))]}, {})
+    content = change(bz2.decompress(file.read_bytes()))
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(S2LError, match=r"s.json.bz2: expected a table of strokes"):
+        read_table(file)
+
+
+@pytest.mark.parametrize("who", [0, "attentive-1", "skeleton"])
+def test_smaller_budgets_are_cut_out_of_all_strokes(who):
+    for seed, count in enumerate((0, 1, 4, 30)):
+        instances = nuclei((140, 150), count, seed, largest=9)
+        image = stained(instances, seed)
+        everything = strokes_of(who, 1.0, "a", image, instances)
+        for budget in (0.1, 0.3, 0.5, 1.0):
+            few = strokes_of(who, budget, "a", image, instances)
+            assert within(everything, budget, who) == few
+            rest = maker._without(everything, few)
+            assert joined(few, rest, who) == everything
 
 
 # real images
@@ -475,7 +567,7 @@ def test_shipped_strokes_are_small():
 
 @pytest.fixture(scope="module")
 def real():
-    """40 training images, spread over the three data sets: (data set, id, instances)."""
+    """40 training images of the three data sets: (data set, id, instances, image)."""
     from s2l_paper.datasets import load_dataset
 
     chosen = []
@@ -488,14 +580,14 @@ def real():
             image for image in load_dataset(name or dataset) if image.id in shipped_ids(dataset)
         ]
         spread = images[:: len(images) // count][:count]
-        chosen += [(dataset, image.id, np.array(image.instances)) for image in spread]
+        chosen += [(dataset, image.id, np.array(image.instances), image.image) for image in spread]
     return chosen
 
 
 @pytest.mark.real
 def test_promises_on_40_real_images(real):
     assert len(real) == 40
-    for number, (_, image, instances) in enumerate(real):
+    for number, (_, image, instances, _) in enumerate(real):
         budget = (0.1, 0.3)[number % 2]
         strokes = SimulatedAnnotator(number % 3, budget).strokes(instances, key=image)
         assert_annotator_keeps_promises(instances, strokes, budget)
@@ -504,16 +596,23 @@ def test_promises_on_40_real_images(real):
 
 @pytest.mark.real
 def test_shipped_strokes_come_from_their_seeds(real):
-    for annotator in ANNOTATORS:
-        for dataset, image, instances in real[::13]:
-            if annotator == "skeleton":
-                drawn = skeleton_strokes(instances, 0.3, seed_for(0, "skeleton", image))
-            else:
-                drawn = SimulatedAnnotator(annotator, 0.3).strokes(instances, key=image)
-            assert drawn == read_strokes(paths.scribble_file(dataset, annotator))[image], (
-                annotator,
-                image,
-            )
+    for annotator in (*ANNOTATORS, *ATTENTIVE):
+        for dataset, image, instances, pixels in real[::13]:
+            for budget in (0.3, 1.0):
+                drawn = strokes_of(annotator, budget, image, pixels, instances)
+                shipped = shipped_strokes(dataset, annotator, budget)[image]
+                assert drawn == shipped, (annotator, image, budget)
+                rendered = (render(strokes, instances.shape) for strokes in (drawn, shipped))
+                assert np.array_equal(*rendered)
+
+
+@pytest.mark.real
+def test_attentive_promises_on_real_images(real):
+    for number, (_, image, instances, pixels) in enumerate(real[::4]):
+        person = SimulatedAnnotator(number % 3, 0.3, attentive=True)
+        strokes = person.strokes(instances, image, pixels)
+        assert_annotator_keeps_promises(instances, strokes, 0.3)
+        assert (border(render(strokes, instances.shape)) == 0).any(), image
 
 
 SYNTHETIC_HASHES = {0.1: "c3fcacde", 0.3: "f02d4da5", 0.5: "602d97d4", 1.0: "3135d6fd"}
@@ -533,7 +632,6 @@ def test_budgets_are_pinned(budget):
     assert strokes_hash([("pinned", nuclei((160, 160), 20, 9))], budget) == SYNTHETIC_HASHES[budget]
 
 
-maker = script("data/make_scribbles.py")
 COMMITTED = json.loads(maker.HASHES.read_text())
 
 
@@ -541,10 +639,11 @@ def test_every_budget_has_its_hashes():
     expected = {
         f"{dataset} {who} {budget}"
         for dataset in REAL
-        for who in ANNOTATORS
+        for who in (*ANNOTATORS, *ATTENTIVE)
         for budget in maker.BUDGETS
     }
-    assert maker.BUDGETS == tuple(SYNTHETIC_HASHES) and maker.ANNOTATORS == ANNOTATORS
+    assert maker.BUDGETS == tuple(SYNTHETIC_HASHES)
+    assert (maker.ANNOTATORS, maker.ATTENTIVE) == (ANNOTATORS, ATTENTIVE)
     for kind in ("first", "all"):
         assert set(COMMITTED[kind]) == expected
     assert len(set(COMMITTED["all"].values())) == len(expected), (
@@ -553,14 +652,14 @@ def test_every_budget_has_its_hashes():
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("annotator", ANNOTATORS)
+@pytest.mark.parametrize("annotator", (*ANNOTATORS, *ATTENTIVE))
 @pytest.mark.parametrize("dataset", REAL)
 def test_budgets_are_pinned_on_real_images(dataset, annotator):
     """On the first images of each data set; `make torture` draws on all."""
     images = maker.images_of(dataset)[: maker.FIRST]
     for budget in maker.BUDGETS:
         found = [
-            maker.stroke_hash(i.id, maker.draw(i.instances, i.id, annotator, budget))
+            maker.stroke_hash(i.id, maker.draw(i.instances, i.id, annotator, budget, i.image))
             for i in images
         ]
         assert digest(found) == COMMITTED["first"][f"{dataset} {annotator} {budget}"], budget

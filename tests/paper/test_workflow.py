@@ -36,6 +36,7 @@ def snakemake(home, *arguments, **options):
         "S2L_HOME": str(home),
         "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
     }
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "workflow")])
     environment["PATH"] = f"{os.path.dirname(sys.executable)}:{environment['PATH']}"
     settings = [f"{name}={value}" for name, value in options.items()]
     return subprocess.run(
@@ -175,10 +176,13 @@ def test_committed_results_leave_nothing_to_do(tmp_path, profile, dataset):
 @pytest.mark.slow
 def test_a_batch_runs_once_and_never_again(tmp_path):
     options = {"profile": "smoke", "methods": "s2l otsu"}
-    first = snakemake(tmp_path, "--quiet", "host", "rules", **options)
+    first = snakemake(tmp_path, "--logger", "s2l", **options)
     assert first.returncode == 0, first.stdout + first.stderr
-    done = [line for line in first.stdout.splitlines() if line.startswith("done: ")]
-    assert len(done) == 4  # the warm-up, two runs, the tables
+    said = first.stdout.splitlines()
+    assert len(said) == 4, said  # the warm-up, two runs, the tables
+    assert [line[:6] for line in said if "IoU ." in line] == ["1 of 2", "2 of 2"]
+    assert any("Synthetic Fluo  warm-up" in line for line in said)
+    assert "tables and figures" in said[-1] and " left" not in said[-1]
     folder = tmp_path / "results" / "smoke"
     assert (folder / "table1.md").exists() and (
         tmp_path / "figures" / "smoke" / "figure2.png"

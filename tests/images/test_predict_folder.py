@@ -1,0 +1,109 @@
+"""A folder is predicted: every image once, though the process is killed or an image is bad."""
+
+import json
+import signal
+
+import pandas as pd
+import pytest
+import torch
+from torture import load
+
+from s2l_core.config import RunConfig, S2LError
+from s2l_images import rounds
+
+
+def test_a_folder_is_predicted_once_though_it_is_killed(tmp_path):
+    """The same as `make torture` does with many more images: SIGKILL in the middle,
+    and the very same files.
+    """
+    folder, calm, cut = tmp_path / "folder", tmp_path / "calm", tmp_path / "cut"
+    load.make(folder, 30)
+    assert load.predicted(folder, calm, 10, []) == [0]
+    assert load.predicted(folder, cut, 10, [11]) == [-signal.SIGKILL, 0]
+    assert load.once(calm, 30) and load.once(cut, 30) and load.left(calm) == load.left(cut)
+    assert len({*load.left(calm).values()}) > 30, "the images look alike"
+
+
+@pytest.fixture
+def small(tmp_path):
+    return tmp_path / "folder", load.make(tmp_path / "folder", 5)
+
+
+def test_what_was_predicted_is_not_predicted_again(small, monkeypatch):
+    folder, file = small
+    seen, look = [], rounds.read_image
+    monkeypatch.setattr(
+        rounds, "read_image", lambda path, *more: seen.append(path.stem) or look(path, *more)
+    )
+    target = rounds.predict_folder(file, folder)
+    rounds.predict_folder(file, folder)
+    assert seen == [f"{k:05d}" for k in range(5)]
+    (target / "00001.csv").unlink()
+    (folder / "images" / "00003.png").write_bytes((folder / "images" / "00004.png").read_bytes())
+    rounds.predict_folder(file, folder)
+    assert seen[5:] == ["00001", "00003"], "what is missing, or has changed"
+    rounds.predict_folder(file, folder, min_size=32)
+    assert len(seen) == 12
+
+
+def test_a_line_cut_short_counts_as_none_and_nonsense_is_named(small):
+    folder, file = small
+    journal = rounds.predict_folder(file, folder) / "predicted.jsonl"
+    whole = journal.read_text()
+    journal.write_text(whole[:-7])
+    rounds.predict_folder(file, folder)
+    assert journal.read_text() == whole
+    journal.write_text("3\n")
+    with pytest.raises(S2LError, match="predicted.jsonl: not what was noted here.*Delete it"):
+        rounds.predict_folder(file, folder)
+
+
+def test_one_bad_image_does_not_stop_the_others_and_two_processes_do_not_meet(small):
+    folder, file = small
+    (folder / "images" / "00002.png").write_bytes(b"")
+    with pytest.raises(S2LError, match="1 of 5 images were left out: .*00002.png: holds 0 bytes"):
+        rounds.predict_folder(file, folder, folder / "out")
+    assert len(list((folder / "out").glob("*.csv"))) == 4
+    with (
+        rounds._journal(folder / "out" / "predicted.jsonl"),
+        pytest.raises(S2LError, match="another process predicts"),
+    ):
+        rounds.predict_folder(file, folder, folder / "out")
+
+
+def test_the_command_predicts_a_folder(small, capsys):
+    folder, file = small
+    assert (
+        rounds.main([str(file), str(folder)]) == 0
+        and (folder / "s2l/export/00000.geojson").exists()
+    )
+    assert rounds.main([str(folder / "no.safetensors"), str(folder)]) == 1
+    assert "no model that was saved here" in capsys.readouterr().err
+    for wrong in ([], [str(file), str(folder), "--pixel-size", "wide"]):
+        with pytest.raises(SystemExit, match="2"):
+            rounds.main(wrong)
+
+
+def test_the_command_takes_a_pixel_size(small):
+    folder, file = small
+    for size, expected in ([], False), (["--pixel-size", "0.5"], True):
+        assert rounds.main([str(file), str(folder), *size]) == 0
+        cells = pd.concat(map(pd.read_csv, sorted((folder / "s2l/export").glob("*.csv"))))
+        assert len(cells) and ("area_um2" in cells) == expected
+    assert (cells.area_um2 == 0.25 * cells.area).all()
+    assert rounds.main([str(file), str(folder), "--pixel-size", "0"]) == 1
+
+
+@pytest.mark.parametrize(
+    "encoder", ["tu-hf_hub:somebody/model", "tu-local-dir:/tmp", "../resnet18"]
+)
+def test_a_model_file_names_no_address(small, encoder):
+    from safetensors.torch import save_file
+
+    _, file = small
+    config = json.dumps(
+        RunConfig("synthetic-fluo", "s2l", profile="smoke").to_dict() | {"encoder": encoder}
+    )
+    save_file({"a": torch.zeros(1)}, file, {"config": config})
+    with pytest.raises(S2LError, match="no model that was saved here .encoder = "):
+        rounds.load_model(file)

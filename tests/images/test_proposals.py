@@ -1,0 +1,54 @@
+"""Where to draw next: the places where a prediction is least sure, off what is drawn already."""
+
+import numpy as np
+
+from s2l_core.config import IGNORE
+from s2l_images.proposals import where_to_draw
+
+
+def blob(shape, row, column, width):
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return 0.5 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * width**2))
+
+
+def test_where_to_draw_finds_the_unsure_places_in_their_order():
+    probability = np.maximum(blob((200, 200), 50, 60, 12), 0.8 * blob((200, 200), 140, 150, 12))
+    places = where_to_draw(probability, radius=10)
+    assert [(abs(row - r) <= 1, abs(column - c) <= 1) for (row, column, _), (r, c) in
+            zip(places[:2], [(50, 60), (140, 150)], strict=True)] == [(True, True)] * 2  # fmt: skip
+    assert all(radius == 10 for *_, radius in places)
+    assert where_to_draw(probability, radius=10, count=1) == places[:1]
+    apart = np.hypot(*np.subtract(places[0][:2], places[1][:2]))
+    assert apart > 20
+
+
+def test_where_to_draw_keeps_off_what_is_drawn():
+    probability = np.maximum(blob((200, 200), 50, 60, 12), 0.8 * blob((200, 200), 140, 150, 12))
+    scribbles = np.full((200, 200), IGNORE, np.uint8)
+    assert where_to_draw(probability, scribbles, radius=10) == where_to_draw(probability, radius=10)
+    scribbles[45:56, 40:81] = 1
+    first = where_to_draw(probability, scribbles, radius=10)[0]
+    assert np.hypot(first[0] - 140, first[1] - 150) <= 2
+    for row, column, radius in where_to_draw(probability, scribbles, radius=10, count=20):
+        rows, columns = np.ogrid[:200, :200]
+        assert (
+            scribbles[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2 - 1] == IGNORE
+        ).all()
+
+
+def test_places_to_draw_lie_whole_in_the_image():
+    """Networks are least sure along the border, where half a circle would show nothing."""
+    probability = np.zeros((120, 90))
+    probability[:2] = probability[:, :2] = probability[-2:] = probability[:, -2:] = 0.5
+    places = where_to_draw(probability, radius=10, count=9, least=0)
+    assert len(places) == 9 and all(
+        10 <= row < 110 and 10 <= column < 80 for row, column, _ in places
+    )
+    assert where_to_draw(np.full((8, 30), 0.5), radius=16)[0][0] in (3, 4), (
+        "a circle larger than the image"
+    )
+
+
+def test_nowhere_to_draw_where_all_is_sure():
+    assert where_to_draw(np.zeros((64, 64))) == [] and where_to_draw(np.ones((64, 64))) == []
+    assert where_to_draw(np.full((64, 64), 0.5), np.zeros((64, 64), np.uint8)) == []
