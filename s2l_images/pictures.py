@@ -177,7 +177,8 @@ def _label_values(path: Path, indexed: bool) -> tuple[np.ndarray, bool]:
     """Whole numbers (H, W) of any type, TRANSPARENT among them, and whether they may be colours."""
     pixels = read_pixels(path)
     if pixels.lossy:
-        raise Fault("label-jpeg", path, f"a {pixels.form} compressed as JPEG")
+        kind = "a JPEG" if pixels.form == "JPEG" else f"a {pixels.form} compressed as JPEG"
+        raise Fault("label-jpeg", path, kind)
     values = pixels.values
     if pixels.palette is not None and pixels.form == "PNG" and not indexed:
         values = pixels.palette[values[..., 0]]
