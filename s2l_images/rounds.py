@@ -162,16 +162,19 @@ def _config(
     folder: Path, steps: int, before: RunConfig | None, guessed: bool, settings: dict[str, Any]
 ) -> RunConfig:
     """The configuration of a round: lengths that fit its steps, and rates that fit its weights."""
-    settings = dict(settings)
-    profile = settings.pop("profile", "pretrained")
-    if profile == "pretrained":
-        settings = _rates(profile, SHORT) | {"frozen_statistics": True} | settings
+    given = dict(settings)
+    profile = given.pop("profile", "pretrained")
+    same: dict[str, Any] = {}
     if before:
         # A network of an earlier round keeps its architecture; its weights come from its file.
         profile = "pretrained" if before.encoder in PACKAGED else "demo"
         same = {"encoder": before.encoder, "encoder_weights": None, "intensity": before.intensity}
-        rate = LATER * SHORT if profile == "pretrained" else LATER
-        settings = _rates(profile, rate) | same | settings
+
+    factor = LATER if before else 1.0
+    if profile == "pretrained":
+        factor *= SHORT
+        same["frozen_statistics"] = True
+    chosen = _rates(profile, factor) | same | given
 
     # Without a guess the network is its own teacher, so it needs a warm-up; a model that goes on
     # needs a short one.
@@ -188,7 +191,7 @@ def _config(
         "crop": 160,
         "max_regions": 1000,
     }
-    return RunConfig(str(folder), "s2l-r1-r4", profile=profile, **lengths | settings)
+    return RunConfig(str(folder), "s2l-r1-r4", profile=profile, **lengths | chosen)
 
 
 def _rates(profile: str, factor: float) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import json
 import signal
 
-import pandas as pd
 import pytest
 import torch
 from torture import load
@@ -69,29 +68,6 @@ def test_one_bad_image_does_not_stop_the_others_and_two_processes_do_not_meet(sm
         pytest.raises(S2LError, match="another process predicts"),
     ):
         rounds.predict_folder(file, folder, folder / "out")
-
-
-def test_the_command_predicts_a_folder(small, capsys):
-    folder, file = small
-    assert (
-        rounds.main([str(file), str(folder)]) == 0
-        and (folder / "s2l/export/00000.geojson").exists()
-    )
-    assert rounds.main([str(folder / "no.safetensors"), str(folder)]) == 1
-    assert "no model that was saved here" in capsys.readouterr().err
-    for wrong in ([], [str(file), str(folder), "--pixel-size", "wide"]):
-        with pytest.raises(SystemExit, match="2"):
-            rounds.main(wrong)
-
-
-def test_the_command_takes_a_pixel_size(small):
-    folder, file = small
-    for size, expected in ([], False), (["--pixel-size", "0.5"], True):
-        assert rounds.main([str(file), str(folder), *size]) == 0
-        cells = pd.concat(map(pd.read_csv, sorted((folder / "s2l/export").glob("*.csv"))))
-        assert len(cells) and ("area_um2" in cells) == expected
-    assert (cells.area_um2 == 0.25 * cells.area).all()
-    assert rounds.main([str(file), str(folder), "--pixel-size", "0"]) == 1
 
 
 @pytest.mark.parametrize(
