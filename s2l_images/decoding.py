@@ -300,6 +300,9 @@ def _from_tiff(path: Path, data: bytes) -> Pixels:
     """The one plane of a TIFF, in all its channels."""
     with TiffFile(io.BytesIO(data)) as tiff:
         chain = list(islice(tiff.pages, MAX_PAGES))
+        if len(chain) < MAX_PAGES and _next_page(tiff, chain[-1], data) > len(data):
+            found = f"it is cut short: a page after {len(chain)} lies behind its end"
+            raise Fault("unreadable-file", path, found)
         about = _described(tiff, chain[0])
         pages, remarks = _chosen(path, data, chain, about)
         page = pages[0]
@@ -336,6 +339,15 @@ def _from_tiff(path: Path, data: bytes) -> Pixels:
             pixel_size=about.pixel_size or _printed_size(page),
             remarks=remarks + _turn_remark(path, orientation),
         )
+
+
+def _next_page(tiff: TiffFile, page: TiffPage, data: bytes) -> int:
+    """Where in a file the page after this one begins; 0 after the last one."""
+    form, start = tiff.tiff, page.offset
+    order = "little" if form.byteorder == "<" else "big"
+    count = int.from_bytes(data[start : start + form.tagnosize], order)
+    place = start + form.tagnosize + count * form.tagsize
+    return int.from_bytes(data[place : place + form.offsetsize], order)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from s2l_images.pictures import (
     LABELS,
     PICTURES,
     fit,
+    numbered,
     read_image,
     read_label_mask,
     read_values,
@@ -277,7 +278,8 @@ def read_mask(
     found: list[Finding] = []
     with reading(path):
         instances = annotations.read_instances(path, shape, plane=settings.plane, found=found)
-        return instances, found
+        instances, remarks = numbered(path, instances)
+        return instances, found + remarks
 
 
 def read_scribbles(

@@ -177,7 +177,8 @@ def _label_values(path: Path, indexed: bool) -> tuple[np.ndarray, bool]:
     """Whole numbers (H, W) of any type, TRANSPARENT among them, and whether they may be colours."""
     pixels = read_pixels(path)
     if pixels.lossy:
-        raise Fault("label-jpeg", path, f"a {pixels.form} compressed as JPEG")
+        kind = "a JPEG" if pixels.form == "JPEG" else f"a {pixels.form} compressed as JPEG"
+        raise Fault("label-jpeg", path, kind)
     values = pixels.values
     if pixels.palette is not None and pixels.form == "PNG" and not indexed:
         values = pixels.palette[values[..., 0]]
@@ -209,13 +210,13 @@ def _whole(path: Path, values: np.ndarray) -> np.ndarray:
         found = f"{bad} pixels of {values.dtype} are negative or no whole numbers"
         raise Fault("label-values", path, found)
     if values.dtype.kind == "f":
-        if values.max(initial=0) > 2**53:
+        if float(values.max(initial=0)) > 2**53:
             raise Fault("label-values", path, f"numbers up to {values.max():g}")
         return values.astype(np.int64)
     return values
 
 
-def _numbered(
+def numbered(
     path: Path, values: np.ndarray, most: int = LARGEST
 ) -> tuple[np.ndarray, list[Finding]]:
     """Labels (H, W) int32; where one is above `most` they are numbered 1, 2, ... in their order."""
@@ -252,7 +253,7 @@ def read_label_mask(
         elif background:
             values = np.where(values == background, 0, values)
 
-        instances, remarks = _numbered(path, values)
+        instances, remarks = numbered(path, values)
         numbers, counts = np.unique(instances[instances > 0], return_counts=True)
         if len(numbers) > 3 and numbers[-1] == 255 and 2 * counts[-1] > counts.sum():
             found = f"0, 255 and {len(numbers) - 1} values between, as a smoothed mask has"
@@ -302,7 +303,7 @@ def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """
     try:
         with reading(path):
-            labels, _ = _numbered(path, _numbers(path, shape), most=2**31 - 1)
+            labels, _ = numbered(path, _numbers(path, shape), most=2**31 - 1)
             return labels
     except Fault as fault:
         raise S2LError(str(fault).removeprefix(f"{path}: ")) from fault

@@ -291,6 +291,23 @@ def test_strips_that_are_missing_are_no_noughts(tmp_path):
             read_image(path)
 
 
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", "<>")
+def test_a_stack_that_was_cut_short_is_no_image(tmp_path, big, order):
+    """Its first page is whole, and the pages after it are gone."""
+    path = tmp_path / "a.tif"
+    stacked = np.stack([filled("u2")] * 3)
+    with tifffile.TiffWriter(path, bigtiff=big, byteorder=order) as writer:
+        for plane in stacked:
+            writer.write(plane, photometric="minisblack", metadata=None, contiguous=False)
+    whole = path.read_bytes()
+    with pytest.raises(Fault, match="holds 3 planes"):
+        read_image(path)
+    path.write_bytes(whole[: len(whole) // 3 - 40])
+    with pytest.raises(Fault, match="cut short: a page after 1 lies behind its end"):
+        read_image(path)
+
+
 # Channels
 
 STAINS = [np.roll(filled("u2"), k, 0) for k in range(3)]

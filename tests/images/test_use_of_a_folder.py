@@ -16,6 +16,7 @@ from PIL import Image
 from conftest import ROOT
 from s2l_images import folder as folder_room
 from s2l_images import rounds
+from s2l_images.exports import write_geojson
 from s2l_images.faults import Fault, plain, printable
 from s2l_images.folder import fingerprint, read_folder
 from s2l_images.input_checks import check_folder, report
@@ -118,6 +119,16 @@ def test_settings(own, text, expected):
     else:
         with pytest.raises(Fault, match=expected):
             read_settings(folder)
+
+
+def test_large_numbers_in_names_of_outlines_are_numbered_anew(own):
+    """Our own exports call nucleus k "cell k", whatever k is."""
+    large = NUCLEI.astype(np.int64) * 700_000_000
+    folder = own(images__a_tif=LIGHT, masks__a_geojson="")
+    write_geojson(folder / "masks" / "a.geojson", large.astype(np.int32))
+    (cell,) = read_folder(folder)
+    assert (cell.instances == NUCLEI).all()
+    assert "mask-renumbered" in {one.code for one in check_folder(folder)}
 
 
 # What is said
