@@ -202,6 +202,44 @@ def _predict_arguments(parser: Parser) -> None:
         type=_micrometres,
         help="side of a pixel in micrometres: adds areas and lengths in micrometres to the tables",
     )
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        type=_share,
+        default=0.5,
+        help="call nucleus what is more probable than this (default: 0.5)",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="PIXELS",
+        type=_width,
+        help="tell touching nuclei apart by the width of a usual one, or auto to have it measured "
+        "(default: they stay together)",
+    )
+
+
+def _share(text: str) -> float:
+    """A probability, from the command line."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability between 0 and 1")
+    return share
+
+
+def _width(text: str) -> float | str:
+    """The width of a nucleus, from the command line."""
+    if text == "auto":
+        return text
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 0 < width < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a width in pixels nor auto")
+    return width
 
 
 def _predict(given: Namespace) -> int:
@@ -210,9 +248,14 @@ def _predict(given: Namespace) -> int:
     from s2l_images.places import own_results
 
     target = given.to or own_results(given.folder) / "export"
-    sizes = {"min_size": given.min_size, "pixel_size": given.pixel_size}
+    choices = {
+        "min_size": given.min_size,
+        "pixel_size": given.pixel_size,
+        "threshold": given.threshold,
+        "split": given.split,
+    }
     try:
-        rounds.predict_folder(given.model, given.folder, given.to, **sizes)
+        rounds.predict_folder(given.model, given.folder, given.to, **choices)
     except rounds.ImagesLeftOut:
         print(_summary(target, given.folder))
         raise
@@ -244,7 +287,7 @@ def _summary(target: Path, folder: Path) -> str:
     return "\n".join(lines)
 
 
-PROGRAMS = {"imagej": ".zip", "qupath": ".geojson", "aperio": ".xml"}  # and their files of strokes
+PROGRAMS = ("imagej", "qupath")  # that open strokes as lines
 
 
 def _export_arguments(parser: Parser) -> None:
@@ -258,7 +301,7 @@ def _export_arguments(parser: Parser) -> None:
         "--program",
         metavar="NAME",
         default="qupath",
-        help="that is to open the strokes: imagej, qupath or aperio (default: qupath)",
+        help="that is to open the strokes: imagej or qupath (default: qupath)",
     )
     parser.add_argument(
         "--pixel-size",
@@ -270,9 +313,9 @@ def _export_arguments(parser: Parser) -> None:
 
 def _export(given: Namespace) -> int:
     """Writes the strokes and the nuclei of a folder for other programs."""
-    from s2l_images import exports
-    from s2l_images.folder import sound
-    from s2l_images.pictures import read_image, read_mask
+    from s2l_images import exports, rounds
+    from s2l_images.folder import read_folder, sound
+    from s2l_images.pictures import raw_channels
 
     check_choice("program", given.program, PROGRAMS)
     listing = sound(given.folder)
@@ -281,29 +324,27 @@ def _export(given: Namespace) -> int:
         raise S2LError(f"{given.to}: is the folder that is read. Name another one: --to FOLDER.")
 
     # Strokes as lines, so that they can be changed there.
-    for name, lines in listing.strokes.items():
-        _make(strokes)
-        exports.write_strokes_as(strokes / f"{name}{PROGRAMS[given.program]}", lines)
+    drawn = []
+    if listing.strokes:
+        drawn = exports.export_strokes(given.folder, _made(strokes), given.program)
 
-    # Nuclei in all four ways, as a prediction leaves them.
+    # Nuclei in all four ways, as a prediction leaves them; one image in memory at a time.
     for name in listing.masked:
-        _make(nuclei)
-        image, _ = read_image(listing.files["images"][name][0])
-        found, _ = read_mask(listing.files["masks"][name][0], image.shape[:2])
-        exports.write_label_tiff(nuclei / f"{name}.tif", found)
-        exports.write_rois(nuclei / f"{name}.zip", found)
-        exports.write_geojson(nuclei / f"{name}.geojson", found)
-        exports.write_cells(nuclei / f"{name}.csv", found, image, given.pixel_size)
+        (cell,) = read_folder(given.folder, [name])
+        measured = raw_channels(listing.files["images"][name][0])
+        rounds.write_nuclei(
+            _made(nuclei) / name, cell.instances, measured, pixel_size=given.pixel_size
+        )
 
-    print(f"{given.to}: strokes of {len(listing.strokes)}, nuclei of {len(listing.masked)} images")
+    print(f"{given.to}: strokes of {len(drawn)}, nuclei of {len(listing.masked)} images")
     other = len(listing.scribbled) - len(listing.strokes)
     if other:
         print(f"Scribbles of {other} images are files of another program already: not copied.")
     return 0
 
 
-def _make(folder: Path) -> None:
-    """Makes a folder for results.
+def _made(folder: Path) -> Path:
+    """A folder for results, made where it is not there.
 
     Raises:
         S2LError: it cannot be made.
@@ -313,6 +354,7 @@ def _make(folder: Path) -> None:
     except OSError as error:
         reason = f"{folder}: cannot be made ({error.strerror})"
         raise S2LError(f"{reason}. Name another folder: --to FOLDER.") from error
+    return folder
 
 
 def _path(text: str) -> Path:
@@ -365,7 +407,7 @@ least sure of.""",
         extra="images",
     ),
     "export": Command(
-        summary="write drawn strokes and masks for ImageJ, QuPath or Aperio",
+        summary="write drawn strokes and masks for ImageJ or QuPath",
         about="""\
 Writes what you have of a folder for another program: strokes that were drawn in notebook 08 as
 lines that can be changed there, and masks as a label image (.tif), outlines for ImageJ (.zip) and

@@ -445,7 +445,8 @@ def predict_folder(
                 except (Fault, SplitExploded) as fault:
                     faults.append(fault)
                     continue
-                _write(target / name, found, probability, measured, pixel_size)
+                stem = target / name
+                write_nuclei(stem, found, measured, probability=probability, pixel_size=pixel_size)
                 count = int(found.max(initial=0))
                 note(name, Predicted(key, count, kept.dropped, kept.holes, _unsure(probability)))
             if number % max(1, len(images) // 10) == 0:
@@ -493,14 +494,23 @@ def _writable(target: Path) -> Path:
     return target
 
 
-def _write(
+def write_nuclei(
     stem: Path,
     found: np.ndarray,
-    probability: np.ndarray,
     measured: Measured,
-    pixel_size: float | None,
+    *,
+    probability: np.ndarray | None = None,
+    pixel_size: float | None = None,
 ) -> None:
-    """The four files of an image; `stem` is their path without the ending."""
+    """The four files of an image: label image, ROIs, GeoJSON and table.
+
+    Args:
+        stem: their path without the ending.
+        found: (H, W) instances.
+        measured: the image in its own units.
+        probability: (H, W); its mean over a nucleus goes into the GeoJSON.
+        pixel_size: micrometres. None: what the image file tells, if anything.
+    """
     tiff, rois, geojson, table = (stem.with_name(f"{stem.name}{kind}") for kind in KINDS)
     size = exports.micrometres(measured) if pixel_size is None else pixel_size
     exports.write_label_tiff(tiff, found, size)

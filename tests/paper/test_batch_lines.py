@@ -57,12 +57,9 @@ def test_each_run_that_ends_has_a_line(handler, capsys):
         begin(handler, number, name)
         handler.emit(record(LogEvent.JOB_FINISHED, job_id=number))
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        lines[0].startswith("          Synthetic BF        warm-up     0 s  ")
-        and "left" in lines[0]
-    )
-    assert lines[1].startswith("10 of 11  Synthetic BF        S2L         IoU .59  0 s  0 s left")
-    assert lines[2].startswith("11 of 11  Synthetic BF        S2L + R1x1  IoU .59  0 s  0 s left")
+    assert lines[0].startswith("          Synthetic BF  warm-up     0 s  ") and "left" in lines[0]
+    assert lines[1].startswith("10 of 11  Synthetic BF  S2L         IoU .59  0 s  0 s left")
+    assert lines[2].startswith("11 of 11  Synthetic BF  S2L + R1x1  IoU .59  0 s  0 s left")
     assert lines[3] == "          tables and figures  0 s"
 
 

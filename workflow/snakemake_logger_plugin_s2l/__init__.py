@@ -147,11 +147,11 @@ class LogHandler(LogHandlerBase):
 
     @staticmethod
     def _columns(job: Job) -> list[str]:
-        """The words of a job, each as wide as the widest of its column."""
-        words = [other.words for other in BATCH.jobs.values()]
+        """The words of a job, each as wide as the widest of its column among all runs."""
+        words = [other.words for other in BATCH.jobs.values() if len(other.words) > 1]
         columns = []
         for place, word in enumerate(job.words):
-            widest = max(len(other[place]) for other in words if place < len(other))
+            widest = max((len(other[place]) for other in words if place < len(other)), default=0)
             columns.append(word.ljust(widest))
         return columns
 
