@@ -175,10 +175,12 @@ def score(
         threshold: foreground is above it.
 
     Returns:
-        n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives, missed, merged: the columns
-        of `per_image.csv`. Both mDice are nan in an image without nuclei: tables leave it out and
-        count it. A nucleus (20 px or more) is `missed` where no component covers more than half of
-        it, `merged` where the one that does covers others so too.
+        n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives, missed, merged, false_area:
+        the columns of `per_image.csv`. Both mDice are nan in an image without nuclei: tables leave
+        it out and count it. A nucleus (20 px or more) is `missed` where no component covers more
+        than half of it, `merged` where the one that does covers others so too. `false_positives`
+        are components on no nucleus, `false_area` is the share of the image that is foreground on
+        no nucleus.
     """
     mask = np.asarray(prediction) > threshold
     table = overlaps(truth_instances, _components(mask, MIN_COMPONENT))
@@ -193,6 +195,7 @@ def score(
         "false_positives": _false_positives(table),
         "missed": int((sharing == 0).sum()),
         "merged": int((sharing > 1).sum()),
+        "false_area": np.count_nonzero(mask & (np.asarray(truth_instances) == 0)) / mask.size,
     }
 
 

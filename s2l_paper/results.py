@@ -33,6 +33,7 @@ SCORES = [
     "missed",
     "merged",
 ]
+OPTIONAL = ["false_area"]  # scores that the runs of profile `cpu` do not have
 COLUMNS = KEYS + SCORES
 PACKAGES = (
     "torch",
@@ -139,7 +140,8 @@ def write_run(
         )
     write_json(folder / "env.json", environment(seconds, warmup_seconds))
     write_csv(folder / "steps.csv", pd.DataFrame(steps).round(6))
-    table = pd.DataFrame(rows, columns=COLUMNS).round(6)
+    optional = [name for name in OPTIONAL if rows and name in rows[0]]
+    table = pd.DataFrame(rows, columns=COLUMNS + optional).round(6)
     write_csv(folder / "per_image.csv", table)
     record = {"run_id": folder.name, "hash": run_hash(config), "inputs": run_inputs(config)}
     record["per_image"] = digest((folder / "per_image.csv").read_bytes(), 16)
@@ -230,12 +232,19 @@ def finished(profile: str) -> list[RunConfig]:
     """The finished runs of a profile; one that would get another name now is not among them.
 
     Raises:
-        S2LError: the record of a run cannot be read, or is of another version.
+        S2LError: the record of a run cannot be read, or is of another version; or a run of another
+            profile lies in the folder, since two recipes are never averaged.
     """
     found = []
     for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
         with reading(file):
             config = RunConfig.from_dict(json.loads(file.read_text())["config"])
+        if config.profile != profile:
+            home = paths.run_folder(config.profile, file.parent.name)
+            raise S2LError(
+                f"{file.parent}: a run of profile {config.profile} among those of {profile}; two "
+                f"recipes are never averaged. Move it to {home}."
+            )
         if is_done(config) and run_id(config) == file.parent.name:
             found.append(config)
     return found

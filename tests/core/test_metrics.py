@@ -176,6 +176,7 @@ def test_scores_equal_plain_loops(seed):
             "false_positives": plain_false_positives(truth, components),
             "missed": (covering := plain_covering(truth, components)).count(0),
             "merged": sum(c > 0 and covering.count(c) > 1 for c in covering),
+            "false_area": (prediction & (truth == 0)).mean(),
         },
         rel=1e-12,
     )

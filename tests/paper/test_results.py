@@ -190,6 +190,25 @@ def test_annotators_who_draw_alike_are_repetitions(monkeypatch, usual, other, ex
     assert results.variant(RunConfig("dsb-bf", "s2l", profile="cpu", annotator=other)) == expected
 
 
+def test_a_run_of_another_profile_is_refused():
+    fake_run("s2l")
+    config = RunConfig("dsb-bf", "s2l", profile="pretrained")
+    results.write_run(config, [], [], {}, seconds=1.0)
+    stray = paths.run_folder("pretrained", results.run_id(config))
+    stray.rename(paths.run_folder("cpu", stray.name))
+    with pytest.raises(S2LError, match="a run of profile pretrained among those of cpu"):
+        results.load_runs("cpu")
+
+
+def test_a_new_score_is_kept_and_old_tables_do_without():
+    old = results.read_run(paths.run_folder("cpu", results.run_id(fake_run("s2l"))))[0]
+    assert list(old) == results.COLUMNS
+    config = RunConfig("dsb-bf", "s2l", fold=1, profile="cpu")
+    rows = [{**row, "false_area": 0.25} for row in old.to_dict("records")]
+    folder = results.write_run(config, rows, [{"step": 1}], {}, seconds=1.0)
+    assert list(results.read_run(folder)[0]) == [*results.COLUMNS, "false_area"]
+
+
 def test_only_variants_count_as_no_run():
     fake_run("s2l", pair_target="or")
     with pytest.raises(S2LError, match="make reproduce PROFILE=cpu"):
