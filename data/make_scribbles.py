@@ -15,10 +15,13 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from s2l_core.batches import CellImage
 from s2l_core.config import digest
 from s2l_core.profiles import REAL
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
@@ -43,13 +46,11 @@ def draw(
     budget: float = BUDGET,
     image: np.ndarray | None = None,
 ) -> list[Stroke]:
-    """Strokes of one image by one annotator, or by the skeleton rule; attentive ones need the
-    image.
-    """
+    """Strokes of one image by one annotator or by the skeleton rule; some need the image."""
     return strokes_of(annotator, budget, image_id, image, instances)
 
 
-def images_of(dataset: str) -> list:
+def images_of(dataset: str) -> list[CellImage]:
     """Its images that are in no test set, in order of their ids."""
     test = set(json.loads(paths.split_file(dataset).read_text())["test"])
     images = load_dataset("monuseg-train" if dataset == "monuseg" else dataset)
@@ -71,10 +72,9 @@ def drawn_anew(dataset: str) -> dict[int | str, dict[float, dict[str, list[Strok
     """
     images, drawn = images_of(dataset), {}
     for annotator in (*ANNOTATORS, *ATTENTIVE):
-        everything = {
-            image.id: draw(image.instances, image.id, annotator, max(BUDGETS), image.image)
-            for image in images
-        }
+        with ProcessPoolExecutor() as pool:
+            found = pool.map(partial(_on_all_nuclei, annotator), images, chunksize=4)
+            everything = dict(zip((image.id for image in images), found, strict=True))
         drawn[annotator] = {}
         for budget in BUDGETS:
             drawn[annotator][budget] = {
@@ -84,10 +84,12 @@ def drawn_anew(dataset: str) -> dict[int | str, dict[float, dict[str, list[Strok
     return drawn
 
 
+def _on_all_nuclei(annotator: int | str, image: CellImage) -> list[Stroke]:
+    return draw(image.instances, image.id, annotator, max(BUDGETS), image.image)
+
+
 def hashes_of(dataset: str, drawn: dict) -> dict[str, dict[str, str]]:
-    """Hashes of all strokes of a data set, by `first` and `all`, and by data set, annotator and
-    budget.
-    """
+    """Hashes of the strokes of a data set, on its `first` images and on `all`."""
     hashes = defaultdict(dict)
     for annotator, sets in drawn.items():
         for budget, strokes in sets.items():
@@ -159,9 +161,7 @@ def write(dataset: str, drawn: dict) -> None:
 
 
 def _without(everything: list[Stroke], few: list[Stroke]) -> list[Stroke]:
-    """What a list of strokes has besides those of a smaller budget, which come first of their
-    class.
-    """
+    """The strokes of a list besides those of a smaller budget, the first of each class."""
     rest = []
     for label in (1, 0):
         smaller = [stroke for stroke in few if stroke.label == label]

@@ -1,4 +1,4 @@
-"""Who draws the scribbles (D16): a simulated annotator, blind or attentive, or S2L's skeleton rule."""
+"""Who draws the scribbles (D16): simulated annotators, blind or attentive, or S2L's rule."""
 
 import math
 from collections.abc import Iterator, Sequence

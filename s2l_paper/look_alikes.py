@@ -1,4 +1,4 @@
-"""Where background could be taken for a nucleus, and lines through such places (D16, `attentive-*`)."""
+"""Where background could be taken for a nucleus, and lines through it (D16, `attentive-*`)."""
 
 import numpy as np
 import skimage  # whose parts are loaded when they are used
@@ -11,10 +11,11 @@ NEXT = ((0, 1), (1, -1), (1, 0), (1, 1))  # half of a pixel's eight neighbours: 
 
 
 def look_alikes(image: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    """Pixels outside nuclei that a quadratic classifier on grey or colour at two scales takes for nucleus.
+    """Pixels outside nuclei that a classifier on grey or colour at two scales takes for nucleus.
 
-    The classifier (one normal distribution for each class, `quadratic discriminant analysis`) is fitted to this image
-    and its own truth: it stands for an annotator who knows the nuclei and sees what resembles them.
+    The classifier (quadratic discriminant analysis: one normal distribution for each class) is
+    fitted to this image and its own truth: it stands for an annotator who knows the nuclei and sees
+    what resembles them.
 
     Args:
         image: (H, W, 3) uint8, grey (three equal channels) or stained.
@@ -47,8 +48,8 @@ def _features(image: np.ndarray) -> np.ndarray:
 def _log_density(features: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Log density (H, W) of the normal distribution fitted to the features of some pixels.
 
-    Sums of whole numbers below 2^53 are exact in any order; a variance of one grey value is added, so that equal
-    pixels have a density, too.
+    Sums of whole numbers below 2^53 are exact in any order; a variance of one grey value is added,
+    so that equal pixels have a density, too.
     """
     some = features[where]  # (N, F)
     mean = some.mean(axis=0)
@@ -62,11 +63,11 @@ def _log_density(features: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def lines_through(area: np.ndarray) -> list[np.ndarray]:
-    """Lines of at most LONGEST pixels along the skeleton of an area, in the order in which they are worth a stroke.
+    """Lines of at most LONGEST pixels along the skeleton of an area, those worth most first.
 
-    A line is worth the pixels it stands for: those of a wide place are more than those of a narrow one. The second
-    line through one connected part is worth a half of that, the third a third, so that one large part does not get
-    all the strokes.
+    A line is worth the pixels it stands for: those of a wide place are more than those of a narrow
+    one. The second line through one connected part is worth a half of that, the third a third, so
+    that one large part does not get all the strokes.
 
     Args:
         area: (H, W) bool.
@@ -80,7 +81,8 @@ def lines_through(area: np.ndarray) -> list[np.ndarray]:
     for path in _paths(skimage.morphology.skeletonize(area)):
         for line in np.array_split(path, -(-len(path) // LONGEST)):
             if len(line) >= SHORTEST:
-                weight = 2 * depth[tuple(line.T)].sum()
+                # Rounded, so that equal lines are ranked alike on every machine.
+                weight = round(float(2 * depth[tuple(line.T)].sum()), 3)
                 lines[parts[tuple(line[0])]].append((-weight, line[0].tolist(), line))
 
     worth = []
@@ -93,10 +95,11 @@ def lines_through(area: np.ndarray) -> list[np.ndarray]:
 
 
 def _paths(skeleton: np.ndarray) -> list[np.ndarray]:
-    """Divides each component of a skeleton into paths (N, 2), the longest first, its branches after it.
+    """Divides each component of a skeleton into paths (N, 2), the longest before its branches.
 
-    Each component is made a tree that is rooted at one end of its longest path. From the root a path follows, at each
-    junction, the branch that leads farthest; the other branches begin paths of their own.
+    Each component is made a tree that is rooted at one end of its longest path. From the root a
+    path follows, at each junction, the branch that leads farthest; the other branches begin paths
+    of their own.
     """
     pixels = np.argwhere(skeleton)  # (N, 2)
     if not len(pixels):
@@ -124,7 +127,7 @@ def _paths(skeleton: np.ndarray) -> list[np.ndarray]:
 
 
 def _tree(skeleton: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels in breadth-first order from one end of each component, and the parent of each (-1: a root)."""
+    """Pixels in breadth-first order from an end of each component, and their parents (-1: none)."""
     count = len(pixels)
     number = np.full(np.add(skeleton.shape, 2), -1)  # with a rim, so that no neighbour is outside
     number[1:-1, 1:-1][skeleton] = np.arange(count)
@@ -134,8 +137,8 @@ def _tree(skeleton: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndar
     graph = sparse.coo_array((np.ones(pairs.shape[1]), pairs), (count, count))
     number_of_parts, part = sparse.csgraph.connected_components(graph, directed=False)
 
-    # One more node, tied to one pixel of each component, walks all of them at once. The last pixel reached of a
-    # component is an end of its longest path, from which the second walk starts.
+    # One more node, tied to one pixel of each component, walks all of them at once. The last pixel
+    # reached of a component is an end of its longest path, from which the second walk starts.
     roots = np.unique(part, return_index=True)[1]
     for _ in range(2):
         ties = np.stack([np.full(number_of_parts, count), roots])

@@ -1,5 +1,4 @@
-"""Strokes that come with the project: those of every training image of the real data sets, at any
-budget.
+"""Strokes that come with the project: of every training image of the real data sets, at any budget.
 
 Budgets are nested, so that the strokes on all nuclei hold those of every smaller budget. For each
 data set there are:
@@ -13,15 +12,13 @@ import bz2
 import json
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
-
-import numpy as np
 
 from s2l_core.config import S2LError
 from s2l_core.files import write_atomically
 from s2l_core.profiles import REAL
-from s2l_images.strokes import UNIT, Stroke, read_strokes
+from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes
 from s2l_paper import paths
 
 Strokes = dict[str, list[Stroke]]
@@ -95,20 +92,17 @@ def write_table(
         meta: what else is to be known of them.
         turns: for each image the places at which its strokes stand in another list.
     """
-    lines = [stroke for drawn in strokes.values() for stroke in drawn]
-    points = [np.rint(np.array(stroke.points) / UNIT).astype(int) for stroke in lines]
-    starts = np.array([line[0] for line in points], int).reshape(-1, 2)
-    steps = [np.diff(line, axis=0).ravel() for line in points]
+    lines = [encode(stroke) for drawn in strokes.values() for stroke in drawn]
     table = {
         "meta": dict(meta),
         "unit": UNIT,
         "images": list(strokes),
         "strokes": [len(drawn) for drawn in strokes.values()],
-        "widths": [round(line.width / UNIT) * (1 if line.label else -1) for line in lines],
-        "points": [len(line) for line in points],
-        "rows": starts[:, 0].tolist(),
-        "columns": starts[:, 1].tolist(),
-        "steps": np.concatenate([*steps, np.zeros(0, int)]).tolist(),
+        "widths": [line[0] for line in lines],
+        "points": [len(line) // 2 for line in lines],
+        "rows": [line[1] for line in lines],
+        "columns": [line[2] for line in lines],
+        "steps": [step for line in lines for step in line[3:]],
     }
     if turns is not None:
         table["turns"] = [turn for image in strokes for turn in turns[image]]
@@ -124,22 +118,18 @@ def read_table(file: Path) -> tuple[Strokes, dict[str, list[int]]]:
     """
     try:
         table = json.loads(bz2.decompress(file.read_bytes()))
-        widths = np.array(table["widths"], int)
-        starts = np.array([table["rows"], table["columns"]], int).T  # (strokes, 2)
-        steps = np.reshape(table["steps"], (-1, 2)).astype(int)
-        ends = np.cumsum([0, *(count - 1 for count in table["points"])])
-        if ends[-1] != len(steps) or sum(table["strokes"]) != len(widths):
+        # A line of n points has n - 1 steps of two numbers each.
+        ends = list(accumulate((2 * (count - 1) for count in table["points"]), initial=0))
+        if ends[-1] != len(table["steps"]) or sum(table["strokes"]) != len(table["widths"]):
             raise ValueError("columns of different lengths")
-
+        heads = zip(table["widths"], table["rows"], table["columns"], strict=True)
         lines = []
-        for width, start, (first, last) in zip(widths, starts, pairwise(ends), strict=True):
-            points = np.cumsum(np.vstack([start, steps[first:last]]), axis=0) * table["unit"]
-            line = tuple(map(tuple, points.tolist()))
-            lines.append(Stroke(int(width > 0), float(abs(width) * table["unit"]), line))
+        for head, (first, last) in zip(heads, pairwise(ends), strict=True):
+            lines.append(decode([*head, *table["steps"][first:last]], table["unit"]))
 
         turns = table.get("turns", [])
         strokes, places = {}, {}
-        bounds = pairwise(np.cumsum([0, *table["strokes"]]))
+        bounds = pairwise(accumulate(table["strokes"], initial=0))
         for image, (first, last) in zip(table["images"], bounds, strict=True):
             strokes[image] = lines[first:last]
             places[image] = turns[first:last]

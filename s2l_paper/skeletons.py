@@ -1,6 +1,4 @@
-"""S2L's rule for scribbles (D16, `skeleton`): pieces of the skeletons of foreground and
-background.
-"""
+"""S2L's rule for scribbles (D16, `skeleton`): pieces of skeletons of foreground and background."""
 
 import numpy as np
 import skimage  # whose parts are loaded when they are used

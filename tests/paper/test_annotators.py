@@ -7,13 +7,14 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 
+import nbformat
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from conftest import script
+from conftest import ROOT, script
 from s2l_core.config import IGNORE, S2LError, digest, seed_for
 from s2l_core.profiles import REAL
 from s2l_images.strokes import Stroke, check_scribbles, covered, read_strokes, render, write_strokes
@@ -674,3 +675,43 @@ def test_a_hash_follows_every_part_of_a_stroke():
     ]
     others += [("a", [replace(strokes[0], points=((1.0, 2.0), (3.25, 4.0))), strokes[1]])]
     assert len({maker.stroke_hash(*pair) for pair in [("a", strokes), *others]}) == 1 + len(others)
+
+
+# the predictions of notebook 02
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """Code of notebook 02 by cell, and the names that its exercise needs."""
+    cells = nbformat.read(ROOT / "notebooks" / "02_scribbles.ipynb", as_version=4).cells
+    code, names = {cell.id: cell.source for cell in cells if cell.cell_type == "code"}, {}
+    for cell in ("parameters", "setup", "helpers", "draw", "people", "attentive", "count"):
+        exec(code[cell], names)
+    exec(code["everything"], names)
+    return code, names
+
+
+def test_predictions_are_judged(lesson, capsys):
+    code, names = lesson
+    assert code["predict"].count(" = None  # ") == 3
+    exec(code["predict"] + "\n" + code["check-budget"] + "\n" + code["tally"], names)
+    assert capsys.readouterr().out.count("not tried yet") == 3 and not any(names["tally"])
+
+    truth = {name: value for name, (_, value, _) in names["truth"].items()}
+    patches = ("less", "more")[truth["patches"]]
+    for guess, right in (
+        ({"nuclei": truth["nuclei"], "pixels": truth["pixels"] + 0.04, "patches": patches}, 3),
+        ({"nuclei": truth["nuclei"] + 1, "pixels": 0.9, "patches": patches}, 1),
+        ({"nuclei": 0, "pixels": 0.5, "patches": ("more", "less")[truth["patches"]]}, 0),
+    ):
+        names |= guess
+        exec(code["check-budget"] + "\n" + code["tally"], names)
+        assert sum(names["tally"]) == right, guess
+        assert capsys.readouterr().out.count(": right\n") == right
+
+
+def test_windows_of_notebook_02_hold_strokes_of_the_smallest_budget(lesson):
+    _, names = lesson
+    for cell in names["cells"]:
+        seen = names["drawing"](names["first"], cell, names["smallest"])[names["drawn_first"](cell)]
+        assert {0, 1} <= set(np.unique(seen)), cell.id
