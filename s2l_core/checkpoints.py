@@ -114,9 +114,9 @@ def restore(trainer: "Trainer", folder: Path) -> None:
         S2LError: there is none, or it belongs to another configuration; each field that differs is
             named.
     """
-    state = read(folder)
+    state, mine = read(folder), trainer.config
     try:
-        saved, mine = RunConfig.from_dict(state.pop("config")), trainer.config
+        saved = _configuration(folder, state.pop("config"))
         from_warmup = saved == mine.warmup() and state["step"] == mine.warmup_steps
         if saved != mine and not from_warmup:
             differ = ", ".join(differences(saved, mine))
@@ -131,6 +131,20 @@ def restore(trainer: "Trainer", folder: Path) -> None:
             f"{folder}: the checkpoint is not ours ({error!r:.200}). Delete it, run again."
         ) from error
     print(f"{folder.name}: going on from step {trainer.step} of {mine.total_steps}", flush=True)
+
+
+def _configuration(folder: Path, values: dict[str, Any]) -> RunConfig:
+    """The configuration of a checkpoint.
+
+    Raises:
+        S2LError: it has fields or values that this version does not know.
+    """
+    try:
+        return RunConfig.from_dict(values)
+    except S2LError as error:
+        raise S2LError(
+            f"{folder}: the checkpoint is of another version ({error}) Delete it, run again."
+        ) from error
 
 
 def exist(folder: Path) -> bool:

@@ -47,8 +47,15 @@ missed by some only. IoU and mDice (official) are of the whole image."""
 
 @styled
 def test_image(result: "RunResult") -> Figure:
-    """Input, truth and prediction of the first test image whose probability the run kept."""
+    """Input, truth and prediction of the first test image whose probability the run kept.
+
+    A picture that says so where nothing was held out for a test.
+    """
     files = sorted((result.folder / "probability").glob("*.png"))
+    if not files and not split_of(result.config).test:
+        figure, ((ax,),) = plotting.panels(1, 1, 2.9)
+        plotting.write(ax, 0.5, 0.5, "no image was held out for a test", color=GREY)
+        return figure
     if not files:
         raise S2LError(
             f"{result.folder}/probability: no picture. Delete the run's folder and run it anew."

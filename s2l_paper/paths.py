@@ -54,6 +54,11 @@ def results(profile: str) -> Path:
     return home() / "results" / profile
 
 
+def profiles() -> list[str]:
+    """Names of the profiles that have a folder of results, whether they are known or not."""
+    return sorted(folder.name for folder in results("").glob("*/"))
+
+
 def run_folder(profile: str, run_id: str) -> Path:
     """Everything one run leaves behind."""
     return results(profile) / "runs" / run_id

@@ -69,10 +69,9 @@ def reproducibility(profiles: list[str]) -> str:
 
 def _facts(file: Path) -> dict:
     """One run: its record (`config.json`) and its machine (`env.json`)."""
+    record, config = results.recorded(file.parent)
     with results.reading(file.parent):
-        record = json.loads(file.read_text())
-        env = json.loads((file.parent / "env.json").read_text())
-        config, inputs = RunConfig.from_dict(record["config"]), record["inputs"]
+        env, inputs = json.loads((file.parent / "env.json").read_text()), record["inputs"]
         return {
             "run": record["run_id"],
             "data": results.data_label(config),

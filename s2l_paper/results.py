@@ -150,11 +150,20 @@ def write_run(
 
 
 def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`per_image.csv` and `steps.csv` of a run (the latter empty for a baseline)."""
+    """`per_image.csv` and `steps.csv` of a run (the latter empty for a baseline).
+
+    Raises:
+        S2LError: a file is damaged, or lacks a column that this version knows.
+    """
     with reading(folder):
         per_image = pd.read_csv(folder / "per_image.csv", dtype={"image": str, "annotator": str})
         steps = folder / "steps.csv"
-        return per_image, pd.read_csv(steps) if steps.stat().st_size > 2 else pd.DataFrame()
+        curves = pd.read_csv(steps) if steps.stat().st_size > 2 else pd.DataFrame()
+    lacking = [name for name in COLUMNS if name not in per_image]
+    if lacking:
+        found = f"per_image.csv lacks {', '.join(lacking)}: another version made it"
+        raise S2LError(f"{folder}: {found}. Delete the run and make it again.")
+    return per_image, curves
 
 
 @contextmanager
@@ -237,8 +246,7 @@ def finished(profile: str) -> list[RunConfig]:
     """
     found = []
     for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
-        with reading(file):
-            config = RunConfig.from_dict(json.loads(file.read_text())["config"])
+        _, config = recorded(file.parent)
         if config.profile != profile:
             home = paths.run_folder(config.profile, file.parent.name)
             raise S2LError(
@@ -248,6 +256,25 @@ def finished(profile: str) -> list[RunConfig]:
         if is_done(config) and run_id(config) == file.parent.name:
             found.append(config)
     return found
+
+
+def recorded(folder: Path) -> tuple[dict, RunConfig]:
+    """What a run wrote into `config.json`, and its configuration.
+
+    Fields that were added since have the value that they stand for when they are left out.
+
+    Raises:
+        S2LError: it is damaged, or names something that this version does not know.
+    """
+    with reading(folder):
+        record = json.loads((folder / "config.json").read_text())
+        values = record["config"]
+        values.items()  # a dict, or it is damaged
+    try:
+        return record, RunConfig.from_dict(values)
+    except (S2LError, TypeError) as error:
+        again = "Go on with that version, or delete the run and make it again"
+        raise S2LError(f"{folder}: made by another version ({error}) {again}.") from error
 
 
 def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError, digest
+from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
 from s2l_core.files import write_text
 from s2l_core.profiles import PROFILES
 from s2l_paper import paths, results, sensitivity
@@ -182,7 +182,7 @@ def write(found: list[str]) -> None:
 
 def faults(found: list[str]) -> list[str]:
     """Everything that does not hold in the profiles found, a line each."""
-    lines = []
+    lines = _unknown_profiles()
     for profile in found:
         for file in run_files(profile):
             lines += run_faults(file.parent)
@@ -194,6 +194,16 @@ def faults(found: list[str]) -> list[str]:
     for file, text in documents(found).items():
         lines += _text_faults(file, text)
     return lines
+
+
+def _unknown_profiles() -> list[str]:
+    """Folders of results whose profile this version does not know, such as one that was renamed."""
+    faults = []
+    for name in paths.profiles():
+        if name not in PROFILES and run_files(name):
+            meant = suggestion(name, PROFILES)
+            faults.append(f"results/{name}: no profile has this name.{meant} Rename or delete it.")
+    return faults
 
 
 def _text_faults(file: Path, expected: str) -> list[str]:

@@ -44,6 +44,23 @@ def refuse_braces(folder: Path) -> None:
         )
 
 
+def refuse_quotes(*folders: Path) -> None:
+    """Refuses folders whose names Snakemake does not pass on to a cluster as one word.
+
+    It writes a path as Python would, in quotes of the one kind or the other, and a shell reads it.
+
+    Raises:
+        S2LError: a shell would read another name.
+    """
+    for folder in folders:
+        name = str(folder)
+        if any(mark in name for mark in "'\\\n") and any(mark in name for mark in '$`"\\\n'):
+            raise S2LError(
+                f"{folder}: Snakemake cannot hand this name to a cluster as one word, so nothing "
+                "was begun. Leave out quotes, $, ` or \\ in it."
+            )
+
+
 def claim(file: Path, names: Iterable[str]) -> None:
     """Marks runs as being made until this process ends, however it ends:
     no lock is ever left behind.

@@ -309,6 +309,15 @@ def test_picture_of_a_run(runs, home):
         figure2.test_image(types.SimpleNamespace(config=config, folder=home))
 
 
+def test_picture_of_a_run_that_held_nothing_out(home, monkeypatch):
+    """As on a folder of one's own without splits.json."""
+    monkeypatch.setattr(figure2, "split_of", lambda _: types.SimpleNamespace(test=()))
+    figure = figure2.test_image(types.SimpleNamespace(config=None, folder=home))
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "no image was held out for a test"
+    ]
+
+
 # --- curves and scores
 # --------------------------------------------------------------------------------------------
 

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
+from s2l_core.config import S2LError
+
+sys.path.insert(0, str(ROOT / "workflow"))
+import guard  # noqa: E402
 
 # Spaces, quotes, what a shell would fill in, letters that ASCII lacks, a leading dash, a wildcard.
 NAMES = ["My Drive; echo & c > *", '-it\'s $HOME `id` "für Ärzte" 細胞 %j']
@@ -151,3 +155,56 @@ def test_home_and_data_may_have_any_name(files, tmp_path, name):
     assert f"found no stage1_train.zip in {data}/bbbc038" in failed.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"plain", home.name, data.name}
     assert not list(data.iterdir())
+
+
+# A Slurm of two commands: `sbatch` runs what it is given at once, `srun` runs it within the job.
+SBATCH = """#!/bin/bash
+script=$(cat) state=$FAKE/$$
+echo RUNNING > "$state"
+(
+    if bash -c "$script"; then echo COMPLETED > "$state"; else echo FAILED > "$state"; fi
+) > "$FAKE/log" 2>&1 &
+echo $$
+"""
+SRUN = '#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nexec "$@"\n'
+SQUEUE = '#!/bin/bash\ncd "$FAKE" && for job in [0-9]*; do echo "$job|$(cat "$job")"; done\n'
+
+
+@pytest.mark.slow
+def test_jobs_of_a_cluster_run_in_a_folder_of_any_name(files, tmp_path):
+    """The Slurm profile hands paths on as one word: to sbatch, to the job and to its step."""
+    folder = checkout(files, tmp_path / "My $HOME;x")
+    programs, fake = tmp_path / "programs", tmp_path / "fake"
+    fake.mkdir()
+    programs.mkdir()
+    commands = {"sbatch": SBATCH, "srun": SRUN, "squeue": SQUEUE}
+    commands |= dict.fromkeys(["sacct", "sacctmgr", "scancel"], "#!/bin/sh\necho account\n")
+    for name, text in commands.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    path = f"{folder}/.venv/bin:{programs}:{os.environ['PATH']}"
+    command = [".venv/bin/python", "-m", "snakemake", "-s", "workflow/Snakefile"]
+    command += ["--workflow-profile", "workflow/profiles/slurm", "--slurm-status-command", "squeue"]
+    command += ["--slurm-init-seconds-before-status-checks", "1", "--retries", "0"]
+    command += ["--latency-wait", "5"]
+    own = {"PYTHONPATH": str(folder), "PATH": path, "FAKE": str(fake), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--config", "profile=smoke", "methods=otsu", "cores=1"],
+        cwd=folder,
+        env={key: value for key, value in os.environ.items() if not key.startswith("S2L_")} | own,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + (fake / "log").read_text()
+    assert len(list((folder / "results" / "smoke" / "runs").glob("[!.]*"))) == 1
+
+
+@pytest.mark.parametrize("name", ["My Drive", "it's", 'a "b"', "$HOME", "für Ärzte", "-x;&>*"])
+def test_names_that_snakemake_quotes_well_go_to_a_cluster(name):
+    guard.refuse_quotes(Path("/data") / name)
+
+
+@pytest.mark.parametrize("name", ["it's $HOME", 'it\'s "b"', "it's `id`", "a\\b", "a\nb"])
+def test_names_that_a_cluster_would_read_otherwise_are_refused(name):
+    with pytest.raises(S2LError, match="Snakemake cannot hand this name to a cluster"):
+        guard.refuse_quotes(Path("/data") / name)

@@ -10,9 +10,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import write_run
 
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
-from s2l_core.files import write_atomically, write_csv, write_text
+from s2l_core.files import write_atomically, write_csv, write_json, write_text
 from s2l_core.profiles import DATASETS, REAL
 from s2l_paper import paths, results, table1
 
@@ -300,3 +301,41 @@ def test_rival_has_no_steps():
     per_image, steps = results.read_run(paths.run_folder("cpu", results.run_id(config)))
     assert steps.empty and len(per_image) == 3
     assert isinstance(per_image, pd.DataFrame)
+
+
+def one_run():
+    """The folder of a finished run."""
+    write_run("s2l")
+    return paths.run_folder("cpu", results.run_id(RunConfig("dsb-bf", "s2l", profile="cpu")))
+
+
+def test_a_run_of_another_version_is_refused_with_its_folder(home):
+    """Neither left out without a word nor read by half."""
+    folder = one_run()
+    record = json.loads((folder / "config.json").read_text())
+    record["config"]["pair_goal"] = "same"
+    write_json(folder / "config.json", record)
+    said = f"{folder}: made by another version .configuration field = 'pair_goal' is not known"
+    with pytest.raises(S2LError, match=said):
+        results.load_runs("cpu")
+    record["config"] = ["dataset", "dsb-bf"]
+    write_json(folder / "config.json", record)
+    with pytest.raises(S2LError, match=f"{folder}: damaged"):
+        results.load_runs("cpu")
+
+
+def test_a_table_that_lacks_a_column_is_refused(home):
+    folder = one_run()
+    table = pd.read_csv(folder / "per_image.csv").drop(columns=["merged", "aji"])
+    table.to_csv(folder / "per_image.csv", index=False)
+    with pytest.raises(S2LError, match="per_image.csv lacks aji, merged: another version made it"):
+        results.read_run(folder)
+
+
+def test_a_field_that_was_added_since_has_its_usual_value(home):
+    folder = one_run()
+    record = json.loads((folder / "config.json").read_text())
+    assert record["config"].pop("rotation") == 0
+    write_json(folder / "config.json", record)
+    _, config = results.recorded(folder)
+    assert config == RunConfig("dsb-bf", "s2l", profile="cpu")

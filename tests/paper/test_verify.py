@@ -271,3 +271,9 @@ def test_every_committed_number_follows_from_the_runs(monkeypatch):
     monkeypatch.delenv("S2L_HOME", raising=False)
     assert verify.profiles(), "no committed results"
     assert verify.faults(verify.profiles()) == []
+
+
+def test_a_profile_that_this_version_does_not_know_is_named(home):
+    (paths.home() / "results" / "cpu").rename(paths.home() / "results" / "cpu-old")
+    faults = verify.faults(verify.profiles())
+    assert "results/cpu-old: no profile has this name. Did you mean 'cpu'?" in faults[0]
