@@ -147,7 +147,11 @@ class Scribbler(anywidget.AnyWidget):
 
             # Another notebook may have drawn on the same folder: its strokes are read and kept.
             with SAVING, alone(self.file, across_machines=False):
-                on_disk = read_strokes(self.file) if self.file.exists() else {}
+                on_disk = {}
+                if self.file.exists():
+                    on_disk = read_strokes(self.file)
+                else:
+                    known = []  # who deleted the file erased no stroke of this page
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 merged = _merge(on_disk.get(image, []), known, drawn)
                 write_strokes(self.file, on_disk | {image: merged}, {"annotator": "hand"})

@@ -32,13 +32,15 @@ class Local(torch.nn.Module):
 
 @pytest.mark.parametrize("length", [1, 31, 64, 65, 200, 1000])
 def test_spans_keep_every_pixel_once(length):
-    kept = []
-    for start, stop, first, last in _spans(length, 64, 8):
+    pixels, places = list(range(length)), []
+    for tile, kept, kept_of_tile in _spans(length, 64, 8):
+        start, stop, first, last = tile.start, tile.stop, kept.start, kept.stop
         assert 0 <= start <= first < last <= stop <= length
         assert start == 0 or first - start >= 8
         assert last == length or stop - last >= 8
-        kept += range(first, last)
-    assert kept == list(range(length))
+        assert pixels[tile][kept_of_tile] == pixels[kept]
+        places += pixels[kept]
+    assert places == pixels
 
 
 def test_tiles_agree_with_the_whole():
