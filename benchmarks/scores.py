@@ -60,6 +60,8 @@ def plain_scores(truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         "false_positives": len(set(components) - touched),
         "missed": missed,
         "merged": merged,
+        "false_area": sum(mask[i, j] and truth[i, j] == 0 for i, j in np.ndindex(mask.shape))
+        / mask.size,
     }
 
 

@@ -271,7 +271,7 @@ def outlines(instances: np.ndarray) -> list[tuple[int, list[list[np.ndarray]]]]:
     every program takes it as valid.
 
     Every side of a pixel where its piece ends becomes an edge of length 1, which leads around the
-    pixel clockwise:
+    pixel clockwise::
 
             0 east             the edge above a pixel starts at its own corner (row, column),
           +------->+           that to the right at (row, column + 1), that below at

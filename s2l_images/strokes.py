@@ -70,7 +70,7 @@ def areas(line: Sequence, width: float, shape: tuple[int, int]) -> np.ndarray:
 
     A segment that falls dy rows and runs dx columns takes dy + width rows. In each it passes the
     columns that it runs through within the width of the brush, a share width / dy of dx, and a
-    brush to either side:
+    brush to either side::
 
             rows      .##.....       a steep segment: few columns a row
              dy       ..##....
@@ -96,7 +96,7 @@ def pieces(stroke: Stroke, shape: tuple[int, int]) -> Iterator[Stroke]:
 def covered(stroke: Stroke, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pixels under a stroke; a pixel near a joint appears once per segment.
 
-    Each segment covers the points within a radius of it, beside it or around one of its ends:
+    Each segment covers the points within a radius of it, beside it or around one of its ends::
 
           .  -----------------  .
          (  A ================= B  )     beside: the foot of the perpendicular lies between A and B

@@ -45,7 +45,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PL
     for cell, old, new in (
         (parameters, 'folder = ""', f"folder = {str(home)!r}"),
         (parameters, "steps = 72", f"steps = {STEPS}"),
-        (correct, "steps=steps", "steps=6000"),  # long enough to be interrupted, however late
+        (correct, "refine(steps,", "refine(6000,"),  # long enough to be interrupted, however late
     ):
         assert old in cell.source
         cell.source = cell.source.replace(old, new)
@@ -133,7 +133,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PL
     diary.note("The network learns, and what it makes of one image fills in", "08_training")
     book.finish("refine")
     assert outputs.locator("img").count() == 1, "one picture, in place"
-    assert outputs.count() <= 3, "a picture, a remark, a line of progress"
+    assert outputs.count() <= 4, "a picture, a remark, a line of progress, the round's worth"
     board.ready()
     network = board.overlay(unlike=forest)
     assert network[0] > 1000
@@ -179,7 +179,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PL
 
     # a second round is interrupted, and what it learned is used
     book.start("correct")
-    expect(book.cell("correct").locator("progress")).to_have_count(1, timeout=PATIENCE)
+    expect(book.cell("correct").locator(".progress-bar")).to_have_count(1, timeout=PATIENCE)
     book.cell("correct").locator(".jp-InputPrompt").click()
     board.press("Escape", "i", "i")
     book.finish("correct")

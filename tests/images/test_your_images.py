@@ -97,14 +97,14 @@ def test_three_pages_are_refused(folder):
     tifffile.imwrite(
         folder / "images" / "stack.tif", np.zeros((3, 64, 64), np.uint8), photometric="minisblack"
     )
-    refused(folder, "draw", "stack.tif", "holds 3 planes", "Save the one plane")
+    refused(folder, "draw", "stack.tif", "holds 3 planes", "Save the plane")
 
 
 def test_a_broken_tiff_is_refused(folder):
     file = folder / "images" / "broken.tif"
     tifffile.imwrite(file, np.zeros((64, 64), np.uint8))
     file.write_bytes(file.read_bytes()[:-1000])
-    refused(folder, "draw", "broken.tif", "cannot be read", "save it again")
+    refused(folder, "draw", "broken.tif", "lie behind its end", "save it again")
 
 
 def test_a_huge_image_is_refused(folder):

@@ -187,7 +187,7 @@ def test_a_batch_runs_once_and_never_again(tmp_path):
     assert (folder / "table1.md").exists() and (
         tmp_path / "figures" / "smoke" / "figure2.png"
     ).exists()
-    for run in folder.glob("runs/*"):
+    for run in folder.glob("runs/[!.]*"):
         assert (run / "notebook.ipynb").exists() and (run / "per_image.csv").exists()
     again = snakemake(tmp_path, **options)
     assert NOTHING in again.stdout + again.stderr
