@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from s2l_core.config import METHODS
 from s2l_paper import paths, plotting, results, table1
 from s2l_paper.plotting import BLUE, GREEN, GREY, ORANGE, PINK, RED, styled
+from s2l_paper.recipe import Choice
 from s2l_paper.sensitivity import BUDGETS, DEFAULT, DRAWN, SCORES
 from s2l_paper.statistics import ALPHA
 
@@ -182,4 +183,31 @@ def budget_picture(table: pd.DataFrame) -> Figure:
         ax.set(title=score, xlabel="nuclei with a stroke (%)")
         ax.set_xticks([100 * budget for budget in BUDGETS])
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+@styled
+def trials(kept: pd.DataFrame, choices: list[Choice]) -> Figure:
+    """Validation IoU of every trial of an experiment, a dot for each seed, and the mean as a bar.
+
+    Args:
+        kept: rows of `recipe.kept_trials` of one experiment and data set.
+        choices: of that experiment, from top to bottom; one without a trial stays an empty line.
+    """
+    height = 0.24 * len(choices) + 0.7
+    figure = plotting.Picture(figsize=(7, height), layout="constrained", dpi=110)
+    figure.run_ids = tuple(sorted(kept.run.unique()))
+    ax = figure.subplots()
+
+    for place, choice in enumerate(choices):
+        scores = kept.validation_iou[kept.choice == choice.label]
+        colour = COLOURS[choice.method]
+        ax.plot(scores, [place] * len(scores), "o", color=colour, ms=4, alpha=0.6, mew=0)
+        ax.plot(scores.mean(), place, "|", color=colour, ms=12, mew=2)
+
+    ax.set_yticks(range(len(choices)), [choice.label for choice in choices])
+    ax.set_ylim(len(choices) - 0.4, -0.6)
+    ax.set_xlabel("validation IoU: a dot for each seed, a bar at their mean")
+    ax.grid(axis="x", color="#E5E5E5")
+    ax.set_axisbelow(True)
     return figure

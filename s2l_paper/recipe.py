@@ -14,13 +14,14 @@ from typing import Any
 
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor
 
 from s2l_core import checkpoints
 from s2l_core.config import IGNORE, R1, R4, RunConfig, S2LError
 from s2l_core.files import alone, write_csv
 from s2l_core.objective import loss_terms
-from s2l_core.pseudo_labels import PseudoLabels
+from s2l_core.pseudo_labels import PseudoLabels, threshold
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, warm_up
 
@@ -49,6 +50,7 @@ class Choice:
         fields: what it sets otherwise than the profile.
         truth: the covered pixels are labelled by the masks: pseudo-labels that make no mistake.
         seeds: of its trials.
+        against: the choice of the same experiment that it is compared with; empty: with none.
     """
 
     label: str
@@ -56,65 +58,95 @@ class Choice:
     fields: dict[str, Any] = field(default_factory=dict)
     truth: bool = False
     seeds: tuple[int, ...] = SEEDS
+    against: str = ""
 
 
-def _coarse(weight: float) -> tuple:
-    return (R1, dataclasses.replace(R4, weight=weight))
+def experiments(profile: str = "pretrained", dataset: str = "dsb-bf") -> dict[str, list[Choice]]:
+    """The experiments, each an answer to one question of the docs.
+
+    Args:
+        profile: whose lengths and rates the choices are measured in.
+        dataset: likewise, for profiles whose settings depend on it.
+    """
+    usual = RunConfig(dataset, FULL, profile=profile)
+    return {
+        "labels": _labels(usual),
+        "coarse term": _coarse_term(usual),
+        "annotator and budget": _annotator_and_budget(),
+        "pretraining": _pretraining(),
+        "statistics": _statistics(),
+        "noise": [Choice(name, name, seeds=(0, 1, 2, 3)) for name in ("s2l", "scribble-only")],
+    }
 
 
-LABELS_OF = {
-    "blind, 30 %": {"annotator": 0, "budget": 0.3},
-    "blind, 100 %": {"annotator": 0, "budget": 1.0},
-}
-LABELS_OF |= {
-    "attentive, 30 %": {"annotator": "attentive-0", "budget": 0.3},
-    "attentive, 100 %": {"annotator": "attentive-0", "budget": 1.0},
-}
-
-COARSE_TERM = {  # ways to weigh R4x4 and to bring it in
-    "lambda 10 (paper)": {},
-    "lambda 1": {"scales": _coarse(1.0)},
-    "lambda 0.3": {"scales": _coarse(0.3)},
-    "balanced mean": {"pair_reduction": "balanced", "equalise": True},
-    "ramp over 100 steps": {"contrast_ramp": 100},
-    "heads alone for 50 steps": {"heads_alone": 50},
-    "heads three times as fast": {"rate_heads": 9e-3},
-}
-
-
-def experiments() -> dict[str, list[Choice]]:
-    """The five experiments, each an answer to one question of the docs."""
-    labels = [
+def _labels(usual: RunConfig) -> list[Choice]:
+    """What is learned where nothing is drawn: nothing, one prediction, several, the truth."""
+    snapshot = {"average_every": usual.warmup_steps, "averaging": 1.0}
+    return [
         Choice("scribbles alone", "scribble-only"),
-        Choice("one snapshot", "s2l", {"average_every": 150, "averaging": 1.0}),
-        Choice("six averaged", "s2l"),
-        Choice("truth where labelled", "s2l", truth=True),
+        Choice("one snapshot", "s2l", snapshot, against="scribbles alone"),
+        Choice("six averaged", "s2l", against="one snapshot"),
+        Choice("truth where labelled", "s2l", truth=True, against="six averaged"),
     ]
-    coarse = []
-    for budget, (label, change) in itertools.product((0.3, 1.0), COARSE_TERM.items()):
-        coarse.append(Choice(f"{label}, {budget:.0%}", FULL, {"budget": budget} | change))
-    coarse += [
-        Choice(f"without (S2L), {budget:.0%}", "s2l", {"budget": budget}) for budget in (0.3, 1.0)
-    ]
-    annotator = []
-    for (label, fields), method in itertools.product(
-        LABELS_OF.items(), ("scribble-only", "s2l", FULL)
+
+
+def _coarse_term(usual: RunConfig) -> list[Choice]:
+    """Ways to weigh R4x4 and to bring it in, with few strokes and with many."""
+    ramp, alone = usual.main_steps // 3, usual.main_steps // 6
+    ways = {
+        "lambda 10 (paper)": {},
+        "lambda 1": {"scales": (R1, dataclasses.replace(R4, weight=1.0))},
+        "lambda 0.3": {"scales": (R1, dataclasses.replace(R4, weight=0.3))},
+        "balanced mean": {"pair_reduction": "balanced", "equalise": True},
+        f"ramp over {ramp} steps": {"contrast_ramp": ramp},
+        f"heads alone for {alone} steps": {"heads_alone": alone},
+        "heads three times as fast": {"rate_heads": round(3 * usual.rate_heads, 6)},
+    }
+    choices = []
+    for budget, (label, change) in itertools.product((0.3, 1.0), ways.items()):
+        fields = {"budget": budget} | change
+        without = f"without (S2L), {budget:.0%}"
+        choices.append(Choice(f"{label}, {budget:.0%}", FULL, fields, against=without))
+    for budget in (0.3, 1.0):
+        choices.append(Choice(f"without (S2L), {budget:.0%}", "s2l", {"budget": budget}))
+    return choices
+
+
+def _annotator_and_budget() -> list[Choice]:
+    """Who draws, and how much of it is used."""
+    choices = []
+    for (way, annotator), (share, budget) in itertools.product(
+        (("blind", 0), ("attentive", "attentive-0")), (("30 %", 0.3), ("100 %", 1.0))
     ):
-        annotator.append(Choice(f"{label}: {method}", method, fields))
+        strokes = {"annotator": annotator, "budget": budget}
+        first = way == "blind" and share == "30 %"
+        for method in ("scribble-only", "s2l", FULL):
+            against = "" if first else f"blind, 30 %: {method}"
+            choices.append(Choice(f"{way}, {share}: {method}", method, strokes, against=against))
+    return choices
+
+
+def _pretraining() -> list[Choice]:
+    """The same network with ImageNet's weights and without, each at rates that suit it."""
     scratch = {"encoder_weights": None, "frozen_statistics": False}
     scratch |= {"rate_encoder": 3e-3, "rate_decoder": 9e-3}
-    pretraining = []
+    choices = []
     for method in ("supervised", "s2l", FULL):
-        pretraining.append(Choice(f"pretrained: {method}", method))
-        pretraining.append(Choice(f"from scratch: {method}", method, scratch))
-    noise = [Choice(method, method, seeds=(0, 1, 2, 3)) for method in ("s2l", "scribble-only")]
-    return {
-        "labels": labels,
-        "coarse term": coarse,
-        "annotator and budget": annotator,
-        "pretraining": pretraining,
-        "noise": noise,
-    }
+        label = f"from scratch: {method}"
+        choices.append(Choice(f"pretrained: {method}", method, against=label))
+        choices.append(Choice(label, method, scratch))
+    return choices
+
+
+def _statistics() -> list[Choice]:
+    """Batch normalisation with each batch's own statistics, or with those of ImageNet (D22)."""
+    choices = []
+    for method in ("supervised", "s2l"):
+        own = f"own: {method}"
+        choices.append(Choice(own, method, {"frozen_statistics": False}))
+        frozen = {"frozen_statistics": True}
+        choices.append(Choice(f"frozen: {method}", method, frozen, against=own))
+    return choices
 
 
 def configuration(choice: Choice, seed: int, *, profile: str, dataset: str) -> RunConfig:
@@ -134,14 +166,8 @@ class TruthfulLabels(PseudoLabels):
     def average(self, id: str, shape: tuple[int, int] | None = None):
         """0 or 1 as the mask says where the average is sure, one half elsewhere; (H, W) float32."""
         averaged = super().average(id, shape)
-        covered = super().labels(id, 1 - self.confidence, self.confidence, shape) != IGNORE
+        covered = threshold(averaged, 1 - self.confidence, self.confidence) != IGNORE
         return averaged.new_tensor(self.truth[id]).where(covered, averaged.new_tensor(0.5))
-
-    def labels(self, id: str, low: float, high: float, shape: tuple[int, int] | None = None):
-        """Pseudo-labels (H, W) uint8 of the truthful average."""
-        labels = super().labels(id, low, high, shape)
-        right = labels.new_tensor(self.truth[id])
-        return right.where(labels != IGNORE, labels)
 
 
 def table_file(profile: str) -> Path:
@@ -163,7 +189,7 @@ def trials(
     Raises:
         S2LError: an experiment that does not exist.
     """
-    known = experiments()
+    known = experiments(profile, dataset)
     for name in names or []:
         if name not in known:
             raise S2LError(
@@ -176,6 +202,43 @@ def trials(
         for seed in choice.seeds
     ]
     return sorted(plan, key=lambda trial: trial[2])
+
+
+def summary(kept: pd.DataFrame, choices: list[Choice]) -> pd.DataFrame:
+    """What the trials of one experiment say; choices without a trial are left out.
+
+    Args:
+        kept: rows of `kept_trials` of one experiment and data set.
+        choices: of that experiment, in the order of the rows returned.
+
+    Returns:
+        A row for each choice: runs, mean, lowest and highest validation IoU of its last weights,
+        and the mean paired difference from the choice it is compared with, seed by seed, between
+        the ends of its 95 % interval (Student's t); NaN where fewer than two seeds have both.
+    """
+    scores = kept.pivot_table(index="seed", columns="choice", values="validation_iou")
+    rows = []
+    for choice in choices:
+        if choice.label not in scores:
+            continue
+        own = scores[choice.label].dropna()
+        row = {"choice": choice.label, "runs": len(own), "IoU": own.mean()}
+        row |= {"lowest": own.min(), "highest": own.max(), "against": choice.against}
+        if choice.against in scores:
+            paired = (own - scores[choice.against]).dropna()
+            row |= {"difference": paired.mean(), **_interval(paired)}
+        rows.append(row)
+    columns = ["choice", "runs", "IoU", "lowest", "highest", "against", "difference", "from", "to"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _interval(differences: pd.Series) -> dict[str, float]:
+    """The ends of the 95 % interval of a mean difference."""
+    n = len(differences)
+    if n < 2:
+        return {"from": math.nan, "to": math.nan}
+    half = stats.t.ppf(0.975, n - 1) * differences.std() / math.sqrt(n)
+    return {"from": differences.mean() - half, "to": differences.mean() + half}
 
 
 def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, dataset: str) -> None:
