@@ -1,4 +1,4 @@
-"""What many runs came to, drawn: scores, training, readings of the paper, the effort of drawing."""
+"""What many runs came to, drawn: scores, differences, training, readings, the effort of drawing."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from s2l_paper import paths, plotting, results, table1
 from s2l_paper.plotting import BLUE, GREEN, GREY, ORANGE, PINK, RED, styled
 from s2l_paper.recipe import Choice
 from s2l_paper.sensitivity import BUDGETS, DEFAULT, DRAWN, SCORES
-from s2l_paper.statistics import ALPHA
+from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, compare, groups_of, repeated
 
 COLOURS = {
     "s2l": BLUE,
@@ -22,6 +22,8 @@ COLOURS = {
     "supervised": GREEN,
     "scribble-only": GREY,
 }
+BAND = "#EEEEEE"
+AGAINST_S2L = ("s2l-r1", "s2l-r4", "s2l-r1-r4", "supervised", "scribble-only")
 WHILE_TRAINING = {
     "validation_iou": "validation IoU (full masks)",
     "wrong": "wrong pseudo-labels (share)",
@@ -137,17 +139,95 @@ def _draw_validation(column: np.ndarray, steps: list[pd.DataFrame], method: str)
 
 
 @styled
+def difference_forest(runs: pd.DataFrame) -> Figure:
+    """Every method's difference to S2L: ours with its interval, each run, and the paper's value.
+
+    The band is the smallest effect of interest. A full mark differs significantly, after correction
+    over the rows of its data set. Titles count the groups of test images that are alike; fewer than
+    `MIN_GROUPS` have no interval.
+
+    Args:
+        runs: as given by `results.load_runs`; the checkpoint that Table 1 shows is drawn.
+    """
+    shown = runs[runs.shown]
+    sets = [name for name in dict.fromkeys(shown.dataset) if "s2l" in _methods(shown, name)]
+    pairs = [
+        (dataset, method, "s2l", score)
+        for dataset in sets
+        for method in AGAINST_S2L
+        for score in table1.TABLE1_SCORES
+    ]
+    tests = compare(shown, pairs, "shown")
+
+    figure = plotting.Picture(figsize=(9, 1.75 * max(len(sets), 1) + 0.5), layout="constrained")
+    figure.run_ids = tuple(sorted(set(" ".join(tests.run_ids).split())))
+    grid = figure.subplots(max(len(sets), 1), 2, squeeze=False, sharey="row", sharex="row")
+    for row, dataset in zip(grid, sets, strict=False):
+        own = shown[shown.dataset == dataset]
+        methods = [name for name in AGAINST_S2L if name in _methods(shown, dataset)]
+        for ax, (score, title) in zip(row, table1.TABLE1_SCORES.items(), strict=True):
+            label = f"± {SMALLEST_EFFECT:g}"
+            ax.axvspan(-SMALLEST_EFFECT, SMALLEST_EFFECT, color=BAND, lw=0, label=label)
+            ax.axvline(0, color=GREY, lw=0.8)
+            for place, method in enumerate(methods):
+                key = dataset, method, "s2l", score
+                if key in tests.index:
+                    dots = repeated(own, method, "s2l", score)
+                    _forest_row(ax, place, tests.loc[key], dots)
+                paper = table1.paper_value(method, dataset, score)
+                paper -= table1.paper_value("s2l", dataset, score)
+                ax.plot(paper, place, "D", mfc="none", mec=RED, ms=6, label="paper")
+            ax.set_title(f"{own.data.iloc[0]}: {title}, difference to S2L ({_tested(own)})")
+            ax.set_yticks(range(len(methods)), [METHODS[name].label for name in methods])
+            ax.set_ylim(len(methods) - 0.5, -0.5)
+    handles = {
+        label: handle
+        for ax in grid.flat
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=5)
+    return figure
+
+
+def _tested(runs: pd.DataFrame) -> str:
+    """How many images of a data set were tested, in how many groups."""
+    numbers = groups_of(runs.dataset.iloc[0])
+    images = runs.image.unique()
+    groups = len({numbers.get(image, image) for image in images})
+    counted = f"{len(images)} images" if groups == len(images) else f"{groups} groups of images"
+    return counted if groups >= MIN_GROUPS else f"{counted}: no interval"
+
+
+def _methods(runs: pd.DataFrame, dataset: str) -> set[str]:
+    return set(runs.method[runs.dataset == dataset])
+
+
+def _forest_row(ax: Axes, place: int, test: pd.Series, dots: pd.Series) -> None:
+    """One difference: its runs as dots below, its mean and interval."""
+    below = np.full(len(dots), place + 0.22)
+    ax.plot(dots, below, ".", color=BLUE, ms=4, alpha=0.6, label="a run")
+    ax.plot([test.low, test.high], [place, place], color="black", lw=1.5, label="95 % interval")
+    differs = test.p_holm < ALPHA
+    fill = "black" if differs else "white"
+    label = f"ours (filled: p < {ALPHA:g}, corrected)"
+    ax.plot(test.difference, place, "o", color="black", mfc=fill, ms=5, label=label)
+
+
+@styled
 def reading_picture(table: pd.DataFrame) -> Figure:
     """Difference of each reading to the default, with its interval where there is one.
 
-    A full red mark differs significantly.
+    The band is two standard deviations of what two single trainings differ by, by chance. A full
+    red mark differs significantly.
     """
     names = [name for name in dict.fromkeys(table.reading) if name != DEFAULT]
-    figure = plotting.Picture(figsize=(8, 0.24 * len(names) + 0.9), layout="constrained")
-    figure.run_ids = tuple(sorted(table.run_id.unique()))
+    figure = plotting.Picture(figsize=(8, 0.24 * len(names) + 1.1), layout="constrained")
+    figure.run_ids = tuple(sorted(set(" ".join(table.run_ids).split())))
     for ax, score in zip(figure.subplots(1, 2, sharey=True), SCORES.values(), strict=True):
         part = table[table.score == score].set_index("reading")
         ax.axvline(0, color=GREY, lw=0.8)
+        band = 2 * part.noise.iloc[0]
+        ax.axvspan(-band, band, color=BAND, lw=0)
         for place, name in enumerate(names):
             row = part.loc[name]
             differs = row.p_holm < ALPHA
@@ -157,6 +237,7 @@ def reading_picture(table: pd.DataFrame) -> Figure:
             ax.plot(row.difference, place, "o", color=colour, mfc=fill, ms=5)
         mean = f"{part.loc[DEFAULT, 'mean']:.3f}"
         ax.set_title(f"{score}: difference to the default ({mean})")
+        ax.set_xlabel("band: 2 s.d. of what two trainings differ by, by chance")
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
     return figure
@@ -166,7 +247,7 @@ def reading_picture(table: pd.DataFrame) -> Figure:
 def budget_picture(table: pd.DataFrame) -> Figure:
     """Score against the share of nuclei with a stroke; the supervised network as a line above."""
     figure = plotting.Picture(figsize=(8, 3.1), layout="constrained")
-    figure.run_ids = tuple(sorted(table.run_id.unique()))
+    figure.run_ids = tuple(sorted(set(" ".join(table.run_ids).split())))
     looks = dict(zip(DRAWN, ((BLUE, "o-"), (ORANGE, "s-"), (GREEN, "^-")), strict=True))
     full_masks = f"{METHODS['supervised'].label} (full masks)"
     for ax, score in zip(figure.subplots(1, 2), SCORES.values(), strict=True):
@@ -180,7 +261,8 @@ def budget_picture(table: pd.DataFrame) -> Figure:
             ax.vlines(place, part.low, part.high, color=colour, lw=0.8)
         for value in here["mean"][here.method == "supervised"]:
             ax.axhline(value, color=GREY, ls="--", label=full_masks)
-        ax.set(title=score, xlabel="nuclei with a stroke (%)")
+        by_chance = f"two trainings differ by ± {here.noise.iloc[0]:.3f} by chance"
+        ax.set(title=f"{score} ({by_chance})", xlabel="nuclei with a stroke (%)")
         ax.set_xticks([100 * budget for budget in BUDGETS])
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure

@@ -1,61 +1,84 @@
-"""The ledger of the paper's claims: differences and numbers of Table 1,
-sentences that can be tested, our verdicts.
+"""The ledger of the paper's claims: differences and numbers of Table 1, and sentences that can be
+tested, each with a verdict of ours.
 
 A claim is data: which method, greater than, less than or similar to which other, in which score,
 on which data set.
 """
 
+import functools
 import itertools
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 
 from s2l_core.config import METHODS, TABLE1_METHODS
-from s2l_core.profiles import DATASETS, REAL
-from s2l_paper.statistics import ALPHA, MIN_IMAGES, MIN_REPETITIONS, compare
-from s2l_paper.table1 import TABLE1_SCORES, against_s2l, paper_value, table1
+from s2l_core.profiles import DATASETS, PROFILES, REAL
+from s2l_paper.statistics import (
+    ALPHA,
+    DRAWS,
+    EXACT_GROUPS,
+    MIN_GROUPS,
+    MIN_REPETITIONS,
+    POWER,
+    SMALLEST_EFFECT,
+    compare,
+    missing_runs,
+    shortage,
+)
+from s2l_paper.table1 import TABLE1_SCORES, against_s2l, markdown, paper_value, table1
 
-REPRODUCED, CONTRADICTED, CANNOT_TELL = "reproduced", "contradicted", "cannot tell"
-NOT_COMPARABLE = "not comparable"
-VERDICTS = (REPRODUCED, CONTRADICTED, CANNOT_TELL, NOT_COMPARABLE)
-SIMILAR = 0.005  # our reading of "similar"; the paper's example are differences of .0001 and .0005
-STANDARD_ERRORS = 2
-NO_DIFFERENCE = 0.001  # smaller differences of the paper's are read as none
+DIFFERENCE, NUMBER, SENTENCE = "difference", "number", "sentence"
+KINDS = {
+    DIFFERENCE: "a difference between two rows of Table 1",
+    NUMBER: "a number of Table 1",
+    SENTENCE: "a sentence of the text",
+}
+REPRODUCED, CONTRADICTED = "reproduced", "contradicted"
+NO_DIFFERENCE = f"no difference larger than {SMALLEST_EFFECT:g}".replace("0.", ".")
+CANNOT_TELL, NOT_RUN = "cannot tell", "not run"
+VERDICTS = (REPRODUCED, CONTRADICTED, NO_DIFFERENCE, CANNOT_TELL, NOT_RUN)
+
+WIDEST = 0.05  # half of the widest interval that can be said to reproduce a number
+NONE_IN_PAPER = 0.001  # smaller differences between the paper's numbers are read as none
 GREATER, LESS, ALIKE = 1, -1, 0
 FULL, SINGLE = "s2l-r1-r4", ("s2l-r1", "s2l-r4")
+BESIDE = ("scribble-only", "random-forest")  # what scribbles give without pseudo-labels, or a net
 SCORES = TABLE1_SCORES | {
     "aji": "AJI",
     "false_positives": "false positives per image",
+    "false_area": "false area, share of the image",
     "missed_share": "share of nuclei missed",
     "merged_share": "share of nuclei merged",
     "lost": "IoU lost from best to last weights",
 }
 RULES = {
-    "order": (
-        f"images and repetitions have to agree: p < {ALPHA:g} in a paired permutation test on"
-        f" images, after Holm's correction, and a difference above {STANDARD_ERRORS} standard"
-        " errors over at least 2 folds, seeds or annotators, since one training cannot tell a"
-        f" method from luck; with fewer than {MIN_IMAGES} images there is no test: all of at least"
-        f" {MIN_REPETITIONS} folds, seeds and annotators have to agree in sign"
-    ),
-    "similar": (
-        f"the 95 % interval over images, of 2 or more repetitions, lies within ± {SIMILAR:g} or"
-        " wholly outside"
-    ),
-    "number": "the paper's number lies in our 95 % interval over images",
-    NOT_COMPARABLE: (
-        "a number from another recipe: shorter training from scratch, and scribbles of our own"
-    ),
+    "an order": f"reproduced or contradicted where p < {ALPHA:g} after Holm's correction. Signs "
+    "are exchanged by group of alike images, and the run noise of all methods is added, so that a "
+    "difference has to stand out from images and trainings together. Up to "
+    f"{EXACT_GROUPS} groups all exchanges are made, else {DRAWS:,} are drawn, and p counts with "
+    "twice its error. All comparisons of a sentence have to hold",
+    "families": "on each data set three are corrected apart: Table 1's methods against S2L in "
+    "mDice and IoU, its other pairs, and what else sentences ask, such as errors and AJI",
+    NO_DIFFERENCE: f"two one-sided tests find the difference within ± {SMALLEST_EFFECT:g}, "
+    f"p < {ALPHA:g} after Holm's correction; so can two methods be shown to be similar. For scores "
+    "that are shares only",
+    CANNOT_TELL: f"neither; or fewer than {MIN_GROUPS} groups of test images or {MIN_REPETITIONS} "
+    "trainings, then with the runs that are missing. Else beside it stands the smallest difference "
+    f"that these runs would have found with probability {POWER:g}",
+    "a number": "reproduced where the paper's number lies in our 95 % interval, if that is no "
+    f"wider than ± {WIDEST:g}; contradicted where it lies outside: this recipe, these scribbles "
+    "and these runs give another number",
 }
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper as comparisons (method, GREATER | LESS | ALIKE, other, score),
-    all of which must hold.
+    """What the paper says, as comparisons (method, GREATER | LESS | ALIKE, other, score).
+
+    All of them must hold.
     """
 
+    kind: str
     source: str
     text: str
     dataset: str
@@ -67,64 +90,53 @@ def _beats(method: str, *others: str, scores=tuple(TABLE1_SCORES), sign=GREATER)
 
 
 def _sentences() -> list[Claim]:
-    """Sec. 3.3 and the conclusion (Sec. 4). What Fig.
-    2 shows on one image is asked of all test images.
+    """The abstract, Sec. 3.3 and the conclusion (Sec. 4).
+
+    What Fig. 2 shows on one image is asked of all test images.
     """
-    text, figure, end = "Sec. 3.3", "Sec. 3.3, Fig. 2", "Sec. 4"
-    both = (
-        "multiscale contrastive regularization outperformed S2L and single-scale contrastive"
-        " regularization"
-    )
-    overfit = (
-        "the contrastive regularization avoids overfitting: less IoU is lost towards the last"
-        " weights"
-    )
-    claims = [
-        Claim(text, both, name, _beats(FULL, "s2l", *SINGLE)) for name in ("dsb-bf", "dsb-fluo")
-    ]
+    sentence = functools.partial(Claim, SENTENCE)
+    claims = []
+
+    # The thesis, for each data set.
+    for name in REAL:
+        source = "Abstract" if name == "monuseg" else "Abstract, Sec. 4"
+        text = "the multiscale contrastive loss (both terms) improves S2L"
+        claims.append(sentence(source, text, name, _beats(FULL, "s2l")))
+
+    text = "multiscale contrastive regularization outperformed S2L and single-scale regularization"
+    for name in ("dsb-bf", "dsb-fluo"):
+        claims.append(sentence("Sec. 3.3", text, name, _beats(FULL, "s2l", *SINGLE)))
+    text = "R4x4 has the second highest performance of the scribble methods"
     second = _beats("s2l-r4", "s2l", "s2l-r1") + _beats(FULL, "s2l-r4")
+    claims.append(sentence("Sec. 3.3", text, "dsb-bf", second))
+    text = "R1x1 outperformed R4x4"
+    claims.append(sentence("Sec. 3.3", text, "dsb-fluo", _beats("s2l-r1", "s2l-r4")))
+    text = "R1x1 is similar to R1x1 + R4x4"
+    claims.append(sentence("Sec. 3.3", text, "dsb-fluo", _beats("s2l-r1", FULL, sign=ALIKE)))
+    text = "R4x4 performed best of the scribble methods (in mDice)"
     best = _beats("s2l-r4", "s2l", "s2l-r1", FULL, scores=("mdice_official",))
-    alone = "{} improves S2L (a single-scale regularizer can boost the results)"
-    claims += [
-        Claim(
-            text,
-            "R4x4 has the second highest performance of the scribble methods",
-            "dsb-bf",
-            second,
-        ),
-        Claim(text, "R1x1 outperformed R4x4", "dsb-fluo", _beats("s2l-r1", "s2l-r4")),
-        Claim(
-            text, "R1x1 is similar to R1x1 + R4x4", "dsb-fluo", _beats("s2l-r1", FULL, sign=ALIKE)
-        ),
-        Claim(text, "R4x4 performed best of the scribble methods (in mDice)", "monuseg", best),
-        Claim(
-            end,
-            "two regularizers at different scales are superior to S2L",
-            "dsb-bf",
-            _beats(FULL, "s2l"),
-        ),
-        Claim(
-            end,
-            "two regularizers at different scales are superior to S2L",
-            "dsb-fluo",
-            _beats(FULL, "s2l"),
-        ),
-        *(Claim(end, alone.format(METHODS[m].label), "monuseg", _beats(m, "s2l")) for m in SINGLE),
-        *(
-            Claim(end, overfit, name, _beats(FULL, "s2l", scores=("lost",), sign=LESS))
-            for name in REAL
-        ),
-    ]
-    shape = "R1x1 + R4x4 finds cell shapes and boundaries that the other approaches do not"
-    claims.append(Claim(figure, shape, "dsb-fluo", _beats(FULL, "s2l", *SINGLE, scores=("aji",))))
-    for dataset, score, sentence in (
-        ("dsb-bf", "false_positives", "{} tells apart what is no nucleus and S2L takes for one"),
-        ("dsb-fluo", "missed_share", "{} detects cells that S2L misses"),
-        ("monuseg", "merged_share", "{} separates nearby cells that S2L does not"),
+    claims.append(sentence("Sec. 3.3", text, "monuseg", best))
+
+    for method in SINGLE:
+        text = f"{METHODS[method].label} improves S2L (a single scale can also boost the results)"
+        claims.append(sentence("Sec. 4", text, "monuseg", _beats(method, "s2l")))
+    text = "regularization avoids overfitting: less IoU is lost towards the last weights"
+    for name in REAL:
+        parts = _beats(FULL, "s2l", scores=("lost",), sign=LESS)
+        claims.append(sentence("Sec. 4", text, name, parts))
+
+    text = "R1x1 + R4x4 finds cell shapes and boundaries that the other approaches do not"
+    parts = _beats(FULL, "s2l", *SINGLE, scores=("aji",))
+    claims.append(sentence("Sec. 3.3, Fig. 2", text, "dsb-fluo", parts))
+    for dataset, scores, text in (
+        ("dsb-bf", ("false_positives", "false_area"), "tells apart what S2L falsely takes for one"),
+        ("dsb-fluo", ("missed_share",), "detects cells that S2L misses"),
+        ("monuseg", ("merged_share",), "separates nearby cells that S2L does not"),
     ):
         for method in (*SINGLE, FULL):
-            parts = _beats(method, "s2l", scores=(score,), sign=LESS)
-            claims.append(Claim(figure, sentence.format(METHODS[method].label), dataset, parts))
+            parts = _beats(method, "s2l", scores=scores, sign=LESS)
+            words = f"{METHODS[method].label} {text}"
+            claims.append(sentence("Sec. 3.3, Fig. 2", words, dataset, parts))
     return claims
 
 
@@ -134,73 +146,117 @@ def _differences() -> list[Claim]:
     pairs = itertools.combinations(TABLE1_METHODS, 2)
     for dataset, (other, method), score in itertools.product(REAL, pairs, TABLE1_SCORES):
         gap = paper_value(method, dataset, score) - paper_value(other, dataset, score)
-        sign = ALIKE if abs(gap) < NO_DIFFERENCE else GREATER if gap > 0 else LESS
+        sign = ALIKE
+        if abs(gap) >= NONE_IN_PAPER:
+            sign = GREATER if gap > 0 else LESS
         text = f"{METHODS[method].label} {words[sign]} {METHODS[other].label} in {SCORES[score]}"
-        claims.append(Claim("Table 1", text, dataset, ((method, sign, other, score),)))
+        parts = ((method, sign, other, score),)
+        claims.append(Claim(DIFFERENCE, "Table 1", text, dataset, parts))
     return claims
 
 
 def measured(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows that Table 1 shows, with the rates that sentences speak of, per image;
-    nan without nuclei.
+    """The rows that Table 1 shows, with the rates that sentences speak of.
+
+    Rates are per image, and nan in an image without nuclei. Scores that runs of before do not have
+    are nan as well.
     """
     keys, nuclei = ["run_id", "image"], runs.n_nuclei.where(runs.n_nuclei > 0)
     runs = runs.assign(missed_share=runs.missed / nuclei, merged_share=runs.merged / nuclei)
     last = runs[runs.checkpoint == "last"].set_index(keys).iou
     shown = runs[runs.shown].set_index(keys)
-    return shown.assign(lost=shown.iou - last).reset_index()
+    shown = shown.assign(lost=shown.iou - last).reset_index()
+    return shown if "false_area" in shown else shown.assign(false_area=float("nan"))
 
 
-def judge(test: pd.Series, sign: int) -> str:
-    """Verdict on one comparison by `RULES`; `test` is a row of `statistics.compare`,
-    in the claim's direction.
+def judge(test: pd.Series | None, sign: int) -> str:
+    """Verdict on one comparison by `RULES`.
+
+    Args:
+        test: a row of `statistics.compare`, in the claim's direction; None where it was not run.
+        sign: GREATER, LESS or ALIKE.
     """
-    if test.images >= MIN_IMAGES and test.repetitions < 2:
-        return CANNOT_TELL
+    if test is None:
+        return NOT_RUN
+    within = test.p_equal_holm < ALPHA
     if sign == ALIKE:
-        if test.low > SIMILAR or test.high < -SIMILAR:
-            return CONTRADICTED
-        return REPRODUCED if test.low > -SIMILAR and test.high < SIMILAR else CANNOT_TELL
-    decided = max(test.above, test.below) == test.repetitions >= MIN_REPETITIONS
-    if test.images >= MIN_IMAGES:
-        error = test.spread / math.sqrt(test.repetitions)
-        decided = test.p_holm < ALPHA and abs(test.difference) > STANDARD_ERRORS * error
-    if not decided:
-        return CANNOT_TELL
-    return REPRODUCED if test.difference * sign > 0 else CONTRADICTED
+        outside = test.low > SMALLEST_EFFECT or test.high < -SMALLEST_EFFECT
+        if within:
+            return REPRODUCED
+        return CONTRADICTED if outside and test.p_holm < ALPHA else CANNOT_TELL
+    if test.p_holm < ALPHA:
+        return REPRODUCED if test.difference * sign > 0 else CONTRADICTED
+    return NO_DIFFERENCE if within else CANNOT_TELL
+
+
+def judge_all(verdicts: list[str]) -> str:
+    """Verdict on a claim whose comparisons all have to hold.
+
+    One that is contradicted, or in which there is no difference, is enough to say so.
+    """
+    for verdict in (CONTRADICTED, NO_DIFFERENCE, NOT_RUN, CANNOT_TELL):
+        if verdict in verdicts:
+            return verdict
+    return REPRODUCED
 
 
 def ledger(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Every claim with the paper's figure, ours, the rule and the verdict;
-    what was not run cannot be judged.
+    """Every claim with the paper's figure, ours and the verdict.
 
     Args:
         runs: as given by `results.load_runs`, without variants.
-        profile: whose runs they are; only the paper's own recipes make its numbers comparable.
+        profile: whose runs they are.
+
+    Returns:
+        A row for each claim: its `kind`, `source`, text and `data` set; the figures of the `paper`
+        and `ours`; for a number, whether it lies `inside` our interval; the `verdict`; where that
+        is "cannot tell", the smallest difference that the runs `could_see`; which runs are
+        `missing`; what lies `beside`; `run_ids`.
     """
-    labels = {name: label for name, (label, _) in DATASETS.items()} | dict(
-        zip(runs.dataset, runs.data, strict=True)
-    )
+    labels = {name: label for name, (label, _) in DATASETS.items()}
+    labels |= dict(zip(runs.dataset, runs.data, strict=True))
     claims = _sentences() + _differences()
     tests = _tests(runs, claims)
-    rows = [_judged(claim, tests, labels[claim.dataset]) for claim in claims]
-    return pd.DataFrame(rows + _numbers(runs, labels, profile.startswith("paper")))
+    rates = measured(runs)
+
+    @functools.cache
+    def missing(dataset: str, methods: tuple[str, ...]) -> str:
+        planned = {*PROFILES[profile].datasets, *runs.dataset}
+        if dataset not in planned:
+            return ""
+        return shortage(missing_runs(runs, profile, dataset, methods))
+
+    rows = []
+    for claim in claims:
+        row = _judged(claim, tests, rates)
+        methods = dict.fromkeys(name for part in claim.parts for name in (part[0], part[2]))
+        row["missing"] = missing(claim.dataset, tuple(methods))
+        rows.append(row | {"data": labels[claim.dataset]})
+    for row, dataset, method in _numbers(runs, labels):
+        rows.append(row | {"missing": missing(dataset, (method,))})
+    columns = ["kind", "source", "claim", "data", "paper", "ours", "inside", "verdict"]
+    columns += ["could_see", "missing", "beside", "run_ids"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _tests(runs: pd.DataFrame, claims: list[Claim]) -> dict[tuple, pd.Series]:
-    """Comparisons in both directions; those of Table 1 against S2L are corrected apart from what
-    else is asked.
+    """Comparisons in both directions, in three families: Table 1 against S2L, the other pairs of
+    Table 1, and what else sentences ask for.
     """
-    tests, rest = _both_ways(against_s2l(runs)), {}
+    against = _both_ways(against_s2l(runs))
+    others, further = {}, {}
     for claim in claims:
         for method, _, other, score in claim.parts:
-            pair, reverse = (
+            pair, turned = (
                 (claim.dataset, method, other, score),
                 (claim.dataset, other, method, score),
             )
-            if pair not in tests and reverse not in rest:
-                rest[pair] = None
-    return tests | _both_ways(compare(measured(runs), rest))
+            family = others if score in TABLE1_SCORES else further
+            if pair not in against and turned not in family:
+                family[pair] = None
+    rates = measured(runs)
+    found = against | _both_ways(compare(rates, others, "among the others"))
+    return found | _both_ways(compare(rates, further, "what sentences ask"))
 
 
 def _both_ways(table: pd.DataFrame) -> dict[tuple, pd.Series]:
@@ -208,36 +264,59 @@ def _both_ways(table: pd.DataFrame) -> dict[tuple, pd.Series]:
     for (dataset, method, other, score), test in table.iterrows():
         turned = {"difference": -test.difference, "low": -test.high, "high": -test.low}
         turned |= {"above": test.below, "below": test.above}
+        turned |= {"kinds_above": test.kinds - test.kinds_above}
         tests[dataset, method, other, score] = test
         tests[dataset, other, method, score] = pd.Series({**test, **turned})
     return tests
 
 
-def _judged(claim: Claim, tests: dict, data: str) -> dict:
-    paper, ours, verdicts, ids = [], [], [], set()
-    for method, sign, other, score in claim.parts:
+def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
+    """A row of the ledger for a claim that compares methods."""
+    parts = [part for part in claim.parts if part[3] != "false_area" or _has_area(claim, tests)]
+    paper, ours, verdicts, seen, ids = [], [], [], [], set()
+    for method, sign, other, score in parts:
         name = f"{SCORES[score]}, {_short(method)} against {_short(other)}: "
         gap = paper_value(method, claim.dataset, score) - paper_value(other, claim.dataset, score)
-        paper += [f"{name}{gap:+.4f}"] if gap == gap else []
+        if gap == gap:
+            paper.append(f"{name}{gap:+.4f}")
         test = tests.get((claim.dataset, method, other, score))
-        ours.append(name + ("not run" if test is None else _figure(test)))
-        verdicts.append(CANNOT_TELL if test is None else judge(test, sign))
-        ids |= set() if test is None else set(test.run_ids.split())
-    verdict = REPRODUCED if set(verdicts) == {REPRODUCED} else CANNOT_TELL
-    verdict = CONTRADICTED if CONTRADICTED in verdicts else verdict
-    rule = RULES["similar" if claim.parts[0][1] == ALIKE else "order"]
-    row = {
+        ours.append(name + (NOT_RUN if test is None else _figure(test)))
+        verdicts.append(judge(test, sign))
+        if test is not None:
+            ids |= set(test.run_ids.split())
+            seen += [test.seen] if verdicts[-1] == CANNOT_TELL else []
+
+    verdict = judge_all(verdicts)
+    largest = max((value for value in seen if value == value), default=None)
+    return {
+        "kind": claim.kind,
         "source": claim.source,
         "claim": claim.text,
-        "data": data,
         "paper": "; ".join(paper) or "no number",
-    }
-    return row | {
         "ours": "; ".join(ours),
-        "rule": rule,
         "verdict": verdict,
+        "could_see": round(largest, 4) if largest and verdict == CANNOT_TELL else None,
+        "beside": _beside(claim, rates),
         "run_ids": " ".join(sorted(ids)),
     }
+
+
+def _has_area(claim: Claim, tests: dict) -> bool:
+    """True where the runs of a claim have measured the area of false positives."""
+    (method, _, other, _), *_ = claim.parts
+    return (claim.dataset, method, other, "false_area") in tests
+
+
+def _beside(claim: Claim, rates: pd.DataFrame) -> str:
+    """Mean rates of what a sentence on errors compares, with those of the simplest methods."""
+    score = claim.parts[0][3]
+    if score not in ("false_positives", "missed_share", "merged_share"):
+        return ""
+    here = rates[rates.dataset == claim.dataset]
+    means = here.groupby(["method", "image"])[score].mean().groupby("method").mean()
+    names = dict.fromkeys(["s2l", claim.parts[0][0], *BESIDE])
+    found = [f"{METHODS[name].label} {means[name]:.3g}" for name in names if name in means]
+    return f"{SCORES[score]}: {', '.join(found)}" if found else ""
 
 
 def _short(method: str) -> str:
@@ -245,65 +324,93 @@ def _short(method: str) -> str:
 
 
 def _figure(test: pd.Series) -> str:
-    repeated = f" ± {test.spread:.4f} over {test.repetitions} runs" if test.repetitions > 1 else ""
-    end = f", {test.images} images{'' if repeated else ', 1 run'}"
-    if test.images < MIN_IMAGES:
-        return f"{test.difference:+.4f}{repeated}, {test.above} above 0{end}"
-    return (
-        f"{test.difference:+.4f}{repeated} [{test.low:+.4f}, {test.high:+.4f}], p ="
-        f" {test.p_holm:.4f}{end}"
-    )
+    """A difference of ours in words."""
+    runs = "1 run" if test.repetitions == 1 else f"{test.repetitions} runs"
+    images = f"{test.images} images"
+    if test.groups < test.images:
+        images += f" in {test.groups} groups"
+    text = f"{test.difference:+.4f}"
+    if test.low == test.low:
+        text += f" [{test.low:+.4f}, {test.high:+.4f}], p = {test.p_holm:.4f}"
+        if 0 < test.p_holm < 1 and test.p_error > 0:
+            error = test.p_error * test.p_holm / (test.p + 2 * test.p_error)
+            text += f" ± {error:.4f}"
+    if test.kinds > 1:
+        images += f", above 0 in {test.kinds_above} of {test.kinds} kinds"
+    return f"{text}, {runs}, {images}"
 
 
-def _numbers(runs: pd.DataFrame, labels: dict[str, str], comparable: bool) -> list[dict]:
-    """The thirty numbers of Table 1."""
-    ours, rows = table1(runs).set_index(["data", "method", "score"]), []
-    for dataset, method, (column, score) in itertools.product(
-        REAL, TABLE1_METHODS, TABLE1_SCORES.items()
-    ):
-        paper, key = paper_value(method, dataset, column), (labels[dataset], method, score)
+def _numbers(runs: pd.DataFrame, labels: dict[str, str]) -> list[tuple[dict, str, str]]:
+    """The thirty numbers of Table 1, with data set and method."""
+    ours = table1(runs).set_index(["data", "method", "score"])
+    scores = TABLE1_SCORES.items()
+    rows = []
+    for dataset, method, (column, score) in itertools.product(REAL, TABLE1_METHODS, scores):
+        paper = paper_value(method, dataset, column)
         row = {
+            "kind": NUMBER,
             "source": "Table 1",
             "claim": f"{METHODS[method].label} has {score} {paper:.4f}",
-            "data": key[0],
-        }
-        row |= {
+            "data": labels[dataset],
             "paper": f"{paper:.4f}",
-            "ours": "not run",
-            "rule": RULES["number" if comparable else NOT_COMPARABLE],
+            "ours": NOT_RUN,
+            "inside": "",
+            "verdict": NOT_RUN,
+            "beside": "",
+            "run_ids": "",
         }
-        row |= {"verdict": CANNOT_TELL if comparable else NOT_COMPARABLE, "run_ids": ""}
+        key = (labels[dataset], method, score)
         if key in ours.index:
             own = ours.loc[key]
-            ends = f" [{own.low:.4f}, {own.high:.4f}]" if own.low == own.low else ""
-            row |= {"ours": f"{own.ours:.4f}{ends}", "run_ids": own.run_ids}
-            if comparable and ends:
-                row["verdict"] = REPRODUCED if own.low <= paper <= own.high else CONTRADICTED
-        rows.append(row)
+            row |= {"ours": f"{own.ours:.4f}", "run_ids": own.run_ids, "verdict": CANNOT_TELL}
+            if own.low == own.low:
+                row |= _placed(own, paper)
+        rows.append((row, dataset, method))
     return rows
 
 
+def _placed(own: pd.Series, paper: float) -> dict:
+    """Where the paper's number lies, seen from our interval."""
+    inside = own.low <= paper <= own.high
+    verdict = REPRODUCED if inside else CONTRADICTED
+    if inside and own.high - own.low > 2 * WIDEST:
+        verdict = CANNOT_TELL
+    text = f"{own.ours:.4f} [{own.low:.4f}, {own.high:.4f}]"
+    return {"ours": text, "inside": "yes" if inside else "no", "verdict": verdict}
+
+
+def counted(table: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each kind have each verdict."""
+    counts = pd.crosstab(table.kind, table.verdict)
+    counts = counts.reindex(index=list(KINDS), columns=list(VERDICTS), fill_value=0)
+    return counts.rename_axis(index="kind", columns=None).reset_index()
+
+
 def claims_markdown(table: pd.DataFrame) -> str:
-    """The ledger to be read: how many of each verdict, every sentence, and the rules;
-    the rest is in `claims.csv`.
+    """The ledger to be read: how many of each verdict, every sentence, whatever else is decided,
+    and the rules. The rest is in `claims.csv`.
     """
-    kinds = table.source.where(table.source != "Table 1", "a number of Table 1")
-    kinds = kinds.mask(
-        table.source.eq("Table 1") & table.paper.str.contains(":"), "a difference in Table 1"
-    )
-    kinds = kinds.where(kinds.str.contains("Table 1"), "a sentence of Sec. 3.3 or 4")
-    counts = pd.crosstab(kinds, table.verdict).reindex(columns=list(VERDICTS), fill_value=0)
-    sentences = table[table.source != "Table 1"]
-    lines = [
-        f"| the paper's claim is | {' | '.join(VERDICTS)} |",
-        "|---" * (len(VERDICTS) + 1) + "|",
-    ]
-    lines += [f"| {' | '.join(map(str, row))} |" for row in counts.itertuples()]
-    lines += ["", "| claim | data | paper | ours | verdict |", "|---" * 5 + "|"]
-    for _, row in sentences.iterrows():
-        paper, ours = (text.replace("; ", "<br>") for text in (row.paper, row.ours))
-        lines.append(
-            f"| {row.claim} ({row.source}) | {row.data} | {paper} | {ours} | **{row.verdict}** |"
+    decided = ~table.verdict.isin([CANNOT_TELL, NOT_RUN])
+    shown = table[(table.kind == SENTENCE) | decided]
+    rows = []
+    for _, row in shown.iterrows():
+        verdict = f"**{row.verdict}**"
+        if row.could_see == row.could_see and row.could_see is not None:
+            verdict += f" (could have seen {row.could_see:.3f})"
+        elif row.verdict in (CANNOT_TELL, NOT_RUN) and row.missing:
+            verdict += f" (missing: {row.missing})"
+        ours = row.ours.replace("; ", "<br>")
+        if row.beside:
+            ours += f"<br>beside: {row.beside}"
+        rows.append(
+            {
+                "kind": row.kind,
+                "claim": f"{row.claim} ({row.source})",
+                "data": row.data,
+                "paper": row.paper.replace("; ", "<br>"),
+                "ours": ours,
+                "verdict": verdict,
+            }
         )
-    lines += ["", f"The rule for an order: {RULES['order']}. For `similar`: {RULES['similar']}."]
-    return "\n".join(lines) + "\n"
+    rules = "\n".join(f"* **{name}**: {text}." for name, text in RULES.items())
+    return f"{markdown(counted(table))}\n{markdown(pd.DataFrame(rows))}\nThe rules:\n\n{rules}\n"

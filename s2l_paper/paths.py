@@ -26,6 +26,16 @@ def split_file(dataset: str) -> Path:
     return ROOT / "data" / "splits" / f"{dataset}.json"
 
 
+def group_file(dataset: str) -> Path:
+    """Committed groups of alike images of a data set."""
+    return ROOT / "data" / "groups" / f"{dataset}.json"
+
+
+def true_mask_file() -> Path:
+    """The committed scores of the true mask of each real image."""
+    return ROOT / "data" / "true_masks.csv"
+
+
 def scribble_file(dataset: str, annotator: int | str) -> Path:
     """Committed strokes of one annotator, which the hash of a run covers.
 

@@ -18,11 +18,20 @@ from s2l_core.profiles import PROFILES
 from s2l_paper import paths, results, sensitivity
 from s2l_paper.claims import claims_markdown, ledger
 from s2l_paper.provenance import reproducibility, run_files
-from s2l_paper.table1 import image_scores, summary, table1, table1_html, table1_markdown
+from s2l_paper.statistics import factorial
+from s2l_paper.table1 import (
+    TABLE1_SCORES,
+    image_scores,
+    summary,
+    table1,
+    table1_html,
+    table1_markdown,
+)
 
 MADE_ANEW = ("smoke", "demo")  # on each machine, never committed
 BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
-PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "claims.csv", "claims.md")
+PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "factorial.csv", "claims.csv")
+PRODUCTS += ("claims.md",)
 UNREADABLE = "cannot be read"
 IN_README = "cpu"  # profile of a block in the README that names none
 
@@ -40,6 +49,7 @@ def products(profile: str) -> dict[str, str]:
     """
     runs = results.load_runs(profile)
     table, claims = table1(runs), ledger(runs, profile)
+    effects = factorial(runs[runs.shown], list(TABLE1_SCORES))
     every = results.load_runs(profile, variants=True)
     texts = {
         "table1.csv": table.to_csv(index=False),
@@ -49,6 +59,8 @@ def products(profile: str) -> dict[str, str]:
         "claims.csv": claims.to_csv(index=False),
         "claims.md": claims_markdown(claims),
     }
+    if not effects.empty:
+        texts["factorial.csv"] = effects.round(4).to_csv()
     return texts | sensitivity.tables(profile, every)
 
 

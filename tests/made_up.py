@@ -7,17 +7,27 @@ from s2l_paper import results
 
 
 def write_run(
-    method, dataset="dsb-bf", *, images=3, iou=0.6, noise=0.0, lost=0.02, counts=(1, 2, 3), **fields
+    method,
+    dataset="dsb-bf",
+    *,
+    images=3,
+    first=0,
+    iou=0.6,
+    noise=0.0,
+    lost=0.02,
+    counts=(1, 2, 3),
+    false_area=None,
+    **fields,
 ):
-    """A finished run: `iou` with `noise` on every image, `lost` of it with the last weights,
-    and error counts.
+    """A finished run: `iou` with `noise` on every image, `lost` of it with the last weights, and
+    error counts.
 
-    `counts` are false positives, missed and merged nuclei of an image, of 10 nuclei.
-    All runs have the same images.
+    `counts` are false positives, missed and merged nuclei of an image, of 10 nuclei. Images are
+    numbered from `first`, so that all runs have the same ones unless they are told otherwise.
     """
     config = RunConfig(dataset, method, **{"profile": "cpu"} | fields)
     rng = np.random.default_rng(
-        seed_for("made up", method, config.fold, config.seed, config.annotator)
+        seed_for("made up", method, config.fold, config.seed, config.annotator, first)
     )
     scores = iou + 0.02 * (np.arange(images) % 5) + noise * rng.standard_normal(images)
     keys = {
@@ -33,9 +43,11 @@ def write_run(
         "n_nuclei": 10,
     }
     keys |= dict(zip(("false_positives", "missed", "merged"), counts, strict=True))
+    if false_area is not None:
+        keys["false_area"] = false_area
     rows = []
     for checkpoint, less in (("best", 0), ("last", lost)):
-        for number, value in enumerate(scores - less):
+        for number, value in enumerate(scores - less, first):
             here = dict.fromkeys(("iou", "mdice", "aji", "f1"), value) | {
                 "mdice_official": value + 0.01
             }

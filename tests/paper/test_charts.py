@@ -1,5 +1,7 @@
 """The charts show the numbers they are given: every image, every run, their means."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ def test_ablation_shows_every_image_the_mean_and_the_paper():
             "method": method,
             "run_id": f"{name}_{method}",
             "fold": 0,
+            "rotation": 0,
             "seed": 0,
         }
         | {
@@ -47,6 +50,37 @@ def test_ablation_shows_every_image_the_mean_and_the_paper():
     assert [label.get_text() for label in iou.get_yticklabels()] == [
         METHODS[n].label for n in ("s2l", "supervised")
     ]
+
+
+def test_the_forest_shows_every_run_the_interval_and_the_paper():
+    rng, rows = np.random.default_rng(0), []
+    gains = {"s2l": 0.0, "s2l-r1": 0.05, "scribble-only": -0.02}
+    for (method, gain), seed in itertools.product(gains.items(), range(3)):
+        run = {"data": "DSB-BF", "dataset": "dsb-bf", "method": method, "seed": seed}
+        run |= {"fold": 0, "rotation": 0, "annotator": "0", "shown": True, "variant": ""}
+        run["run_id"] = f"{method}_s{seed}"
+        for image in range(12):
+            score = 0.5 + 0.02 * image + gain + 0.002 * rng.standard_normal()
+            rows.append(run | {"image": str(image), "iou": score, "mdice_official": score})
+    runs = pd.DataFrame(rows)
+    figure = charts.difference_forest(runs)
+    mdice, iou = figure.axes
+    shown = [label.get_text() for label in mdice.get_yticklabels()]
+    assert shown == ["S2L + R1x1", "Scribbles only"]
+    assert mdice.get_title() == "DSB-BF: mDice, difference to S2L (12 images)"
+    lines = {}
+    for line in iou.lines:
+        lines.setdefault(line.get_label(), []).append(line)
+
+    # One dot for each run, at its difference; the interval around their mean; the paper's value.
+    means = runs.groupby(["method", "seed"]).iou.mean()
+    assert lines["a run"][0].get_xdata() == pytest.approx((means["s2l-r1"] - means["s2l"]).tolist())
+    ours = "ours (filled: p < 0.05, corrected)"
+    low, high = lines["95 % interval"][0].get_xdata()
+    assert low < lines[ours][0].get_xdata()[0] < high
+    assert lines["paper"][0].get_xdata()[0] == pytest.approx(0.8153 - 0.8108)
+    assert lines[ours][0].get_markerfacecolor() == "black"  # differs significantly
+    assert set(figure.run_ids) == set(runs.run_id)
 
 
 def test_validation_curves_show_every_run_and_the_mean(tmp_path, monkeypatch):

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from made_up import write_run
 
+from conftest import script
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
 from s2l_core.files import write_atomically, write_csv, write_json, write_text
 from s2l_core.profiles import DATASETS, REAL
 from s2l_paper import paths, results, table1
+from s2l_paper.datasets import load_dataset, splits
 
 
 @pytest.fixture(autouse=True)
@@ -118,10 +120,10 @@ def test_paper_table_holds_thirty_numbers():
     assert sum(values) == pytest.approx(23.0925)
 
 
-def test_table1_is_the_mean_over_folds_of_the_mean_over_images():
+def test_table1_is_the_mean_over_images_each_averaged_over_its_runs():
     fake_run("s2l", base=0.5)
     fake_run("s2l", fold=1, base=0.7)
-    fake_run("supervised", base=0.6)
+    fake_run("supervised", base=0.65)
     fake_run("otsu", base=0.1, checkpoints=("last",))
     table = table1.table1(results.load_runs("cpu")).set_index(["method", "score"])
     assert table.loc[("s2l", "IoU"), "ours"] == pytest.approx((0.6 + 0.8) / 2)
@@ -257,6 +259,43 @@ def test_table_as_text_marks_best_and_second_best():
         )
     ]
     assert seen == [{"0.710", "0.700"}, {"0.610", "0.600"}] and "S2L + R1x1" in page
+
+
+def test_the_true_mask_stands_below_the_methods(monkeypatch):
+    """On the images that the runs tested, and nowhere if they are made up."""
+    fake_run("s2l", base=0.5)
+    runs = results.load_runs("cpu")
+    assert table1.TRUE_MASK not in table1.table1_markdown(table1.table1(runs)).split("\n\n")[0]
+    masks = pd.DataFrame({"mdice_official": [0.7, 0.8, 0.9, 0.1], "iou": 1.0})
+    masks.index = [*sorted(set(runs.image)), "another image"]
+    monkeypatch.setattr(table1, "_true_masks", lambda dataset: masks)
+    table = table1.table1(runs)
+    row = table1.table1_markdown(table).split("\n\n")[0].splitlines()[-1]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["True mask", "0.800", "1.000"]
+    assert "True mask" in table1.table1_html(table)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_committed_true_masks_are_perfect_masks_of_every_image(name):
+    masks, split = table1._true_masks(name), splits(name, 0)
+    assert sorted(masks.index) == sorted(split.train + split.validation + split.test)
+    assert (masks.iou == 1).all() and masks.mdice_official.dropna().between(0.2, 1).all()
+
+
+@pytest.mark.real
+def test_true_masks_are_scored_anew():
+    made = script("data/make_true_masks.py").scores("dsb-bf", load_dataset("dsb-bf"))
+    committed = table1._true_masks("dsb-bf").mdice_official.to_dict()
+    assert made.set_index("image").mdice_official.to_dict() == pytest.approx(committed, nan_ok=True)
+
+
+def test_what_a_test_lacks_is_told_with_the_table():
+    fake_run("s2l", base=0.5)
+    fake_run("supervised", base=0.6)
+    fake_run("s2l", dataset="synthetic-bf", base=0.5)  # no evidence about the paper
+    (line,) = [line for line in table1.told("cpu").splitlines() if line.startswith("missing ")]
+    assert line.startswith("missing   for a test on DSB-BF: ") and "minutes on one core" in line
+    assert "s2l fold 0, seed 1; " in line
 
 
 def test_subset_is_labelled_everywhere():

@@ -96,6 +96,10 @@ def test_what_was_written_from_the_runs_passes(home, capsys):
 
 @pytest.mark.parametrize("name", verify.PRODUCTS)
 def test_any_altered_digit_is_found(home, name):
+    if name == "factorial.csv":  # which needs all four methods
+        for method in ("s2l-r1", "s2l-r4", "s2l-r1-r4"):
+            write_run(method, iou=0.61)
+        verify.write(["cpu"])
     file = paths.results("cpu") / name
     found = re.search(r"0\.\d*[1-8](?=\D)", file.read_text())  # a last digit
     at = found.end() - 1
