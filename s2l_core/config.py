@@ -11,7 +11,8 @@ from typing import Any
 
 from s2l_core.profiles import DATASETS, PROFILES, ROTATING, SYNTHETIC
 
-IGNORE = 255  # label of what takes no part in a loss; 0 is background, 1 is foreground
+CLASSES = ("background", "foreground")  # what the labels 0 and 1 mean
+IGNORE = 255  # label of what takes no part in a loss
 
 
 class S2LError(ValueError):
@@ -112,8 +113,9 @@ def _given(value: Any, within: tuple[float, float]) -> Any:
     return dataclasses.field(default=value, metadata={"within": within})
 
 
+# Limits of fields: a share, a number of steps, a number that may be 0.
 SHARE = (0.0, 1.0)
-STEPS = (1, 10**7)
+LENGTH = (1, 10**7)
 OR_NONE = (0, 10**7)
 
 
@@ -157,11 +159,11 @@ class RunConfig:
     schedule: str = _paper("constant", choices=("constant", "cosine", "warm-restarts"))  # D9
 
     # lengths, all in optimiser steps
-    warmup_steps: int = _paper(0, within=STEPS)
+    warmup_steps: int = _paper(0, within=LENGTH)
     main_steps: int = _paper(0, within=OR_NONE)
-    average_every: int = _paper(0, within=STEPS)  # between two updates of the averaged predictions
+    average_every: int = _paper(0, within=LENGTH)  # between two updates of the averaged predictions
     average_every_main: int = _paper(0, main=True, within=OR_NONE)  # in the main stage; 0: the same
-    validate_every: int = _paper(0, within=STEPS)
+    validate_every: int = _paper(0, within=LENGTH)
 
     # S2L
     pseudo_weight: float = _paper(0.5, main=True, within=(0.0, 1e6))  # alpha of Eq. 2

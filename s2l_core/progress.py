@@ -8,7 +8,7 @@ import time
 from tqdm.auto import tqdm
 
 PLAIN = "S2L_PLAIN"  # set by the notebook runner: plain lines, whatever the terminal
-LINES = 8  # plain lines for one stage
+LINES_OF_STAGE = 8  # plain lines for one stage
 NOT_A_TERM = {"step", "stage", "loss", "coverage", "accuracy", "predictions", "validation_iou"}
 
 
@@ -25,7 +25,7 @@ class Progress:
     def __init__(self, title: str, start: int, until: int):
         self.title, self.start, self.until = title, start, until
         self.began = time.monotonic()
-        self.every = max(1, (until - start) // LINES)
+        self.every = max(1, (until - start) // LINES_OF_STAGE)
         self.seen: dict = {}
 
         in_notebook = "ipykernel" in sys.modules

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from s2l_core.config import IGNORE, S2LError
 
-UNKNOWN = 0.5  # averaged probability of what was never predicted: on no side of any threshold
+UNDECIDED = 0.5  # averaged probability of what was never predicted: on no side of any threshold
 
 
 class PseudoLabels:
@@ -58,7 +58,7 @@ class PseudoLabels:
     def average(self, id: str, shape: tuple[int, int] | None = None) -> Tensor:
         """Averaged foreground probability (H, W), float32.
 
-        Before the first update it is UNKNOWN everywhere, of `shape`.
+        Before the first update it is UNDECIDED everywhere, of `shape`.
 
         Raises:
             S2LError: never updated, and no `shape` to answer with.
@@ -69,7 +69,7 @@ class PseudoLabels:
                     f"No averaged prediction of {id}: known are {list(self._sums)}. "
                     "Update it first."
                 )
-            return torch.full(shape, UNKNOWN)
+            return torch.full(shape, UNDECIDED)
         if self.start == "zero":
             return self._sums[id].clone()
         weight = 1 - (1 - self.averaging) ** self._counts[id]  # of all predictions so far

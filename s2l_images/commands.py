@@ -16,7 +16,7 @@ from pathlib import Path
 
 from s2l_core.config import S2LError, check_choice, suggestion
 
-SHOWN = 10  # images that the summary of a prediction names
+UNSURE_LISTED = 10  # images that the summary of a prediction names
 
 
 class UsageError(S2LError):
@@ -279,10 +279,10 @@ def _summary(target: Path, folder: Path) -> str:
     unsure = [(name, one) for name, one in found.items() if one.unsure > 0]
     if unsure:
         lines.append("Look at the least sure ones first, and draw where they are wrong:")
-        for name, one in unsure[:SHOWN]:
+        for name, one in unsure[:UNSURE_LISTED]:
             lines.append(f"  {one.unsure:6.1%} of the pixels unsure, {one.nuclei} nuclei: {name}")
-        if len(unsure) > SHOWN:
-            lines.append(f"  ... and {len(unsure) - SHOWN} that are surer")
+        if len(unsure) > UNSURE_LISTED:
+            lines.append(f"  ... and {len(unsure) - UNSURE_LISTED} that are surer")
     lines.append(f"{target}: label images (.tif), ImageJ (.zip), QuPath (.geojson), tables (.csv)")
     return "\n".join(lines)
 

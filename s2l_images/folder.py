@@ -35,7 +35,7 @@ from s2l_images.places import (
 from s2l_images.settings import USUAL, Settings, read_settings
 from s2l_images.strokes import Stroke, read_strokes, render
 
-KINDS = ("images", "scribbles", "masks")
+SUBFOLDERS = ("images", "scribbles", "masks")
 _VECTORS = (".roi", ".zip", ".geojson", ".json", ".xml")
 SUFFIXES = {
     "images": PICTURES,
@@ -47,7 +47,7 @@ ROLES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder: for each of `KINDS` the files of each stem, and the strokes drawn with the widget."""
+    """What lies in a folder: for each of `SUBFOLDERS` the files of each stem, and the strokes drawn with the widget."""
 
     root: Path
     files: dict[str, dict[str, list[Path]]]
@@ -92,11 +92,11 @@ def survey(folder: Path) -> Listing:
             root,
             "this is a file" if root.exists() else "there is nothing of that name",
         )
-    files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in KINDS}
+    files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in SUBFOLDERS}
     drawn = own_strokes(root)
     for finding in _outside(root, root / "scribbles", drawn):  # which is read at once
         raise Fault(finding.code, finding.file, finding.found)
-    for kind in KINDS:
+    for kind in SUBFOLDERS:
         for path in sorted((root / kind).iterdir() if (root / kind).is_dir() else ()):
             readable = (
                 path.suffix.lower() in SUFFIXES[kind]
@@ -126,13 +126,13 @@ def structure(listing: Listing) -> Iterator[Finding]:
     labels = [
         path for files in listing.files.values() for twins in files.values() for path in twins
     ]
-    yield from _outside(root, *map(root.joinpath, KINDS), *others, *labels)
+    yield from _outside(root, *map(root.joinpath, SUBFOLDERS), *others, *labels)
     for path in labels:
         if plain(path.name) != path.name:
             yield Finding("name-encoding", path, f"the name {plain(path.name)} is no UTF-8")
     if not listing.ids:
         yield _without_images(root)
-    for kind in KINDS:
+    for kind in SUBFOLDERS:
         for i, files in listing.files[kind].items():
             twins = [file.name for file in files]
             if kind == "scribbles" and i in listing.strokes:
@@ -366,7 +366,7 @@ def split_folder(folder: Path) -> dict[str, list[str]]:
 def fingerprint(folder: Path) -> str:
     """Hash of all files that are read from a folder, file times aside."""
     root = Path(folder)
-    files = [path for kind in KINDS for path in (root / kind).glob("[!.]*")]
+    files = [path for kind in SUBFOLDERS for path in (root / kind).glob("[!.]*")]
     files += [own_encoding(root), own_settings(root), own_splits(root)]
     stats = {path: path.stat() for path in sorted(files) if path.is_file()}
     hashes = {

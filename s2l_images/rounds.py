@@ -31,7 +31,7 @@ from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import PACKAGED
 from s2l_images import exports, image_checks
-from s2l_images.answers import LARGEST, absurd, agreement, hold_out
+from s2l_images.answers import LARGEST_SHARE, absurd, agreement, hold_out
 from s2l_images.faults import Fault, listed
 from s2l_images.folder import read_folder, sound, split_folder, tell
 from s2l_images.forest import RandomForest, predict_random_forest
@@ -82,7 +82,7 @@ def train_round(
     guess: Guess = None,
     start: Path | None = None,
     watch: Watch = None,
-    largest: float = LARGEST,
+    largest: float = LARGEST_SHARE,
     **settings,
 ) -> Round:
     """Trains on the images of a folder that carry scribbles, and keeps the model in `own_results`.
@@ -351,7 +351,7 @@ def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
 
 
 JOURNAL = "predicted.jsonl"
-KINDS = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
+EXPORTED_SUFFIXES = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
 
 
 @dataclass(frozen=True)
@@ -432,7 +432,7 @@ def predict_folder(
     with _journal(target / JOURNAL) as (done, note):
         for number, (name, image_file) in enumerate(images.items(), 1):
             key = digest([*settings, digest(image_file, 64)], 16)
-            whole = all((target / f"{name}{kind}").exists() for kind in KINDS)
+            whole = all((target / f"{name}{kind}").exists() for kind in EXPORTED_SUFFIXES)
             if not (whole and name in done and done[name].key == key):
                 try:
                     image, remarks = read_image(image_file, channel)
@@ -511,7 +511,9 @@ def write_nuclei(
         probability: (H, W); its mean over a nucleus goes into the GeoJSON.
         pixel_size: micrometres. None: what the image file tells, if anything.
     """
-    tiff, rois, geojson, table = (stem.with_name(f"{stem.name}{kind}") for kind in KINDS)
+    tiff, rois, geojson, table = (
+        stem.with_name(f"{stem.name}{kind}") for kind in EXPORTED_SUFFIXES
+    )
     size = exports.micrometres(measured) if pixel_size is None else pixel_size
     exports.write_label_tiff(tiff, found, size)
     exports.write_rois(rois, found)

@@ -17,9 +17,9 @@ from s2l_core.config import IGNORE, S2LError
 from s2l_core.files import write_text
 from s2l_images.items import plainly
 
-CHUNK = 500_000  # pixels looked at in one go
-MAX_WORK = 10**8  # and by the strokes of an image
-MAX_BYTES = 2**26  # of a file of strokes
+WORK_AT_ONCE = 500_000  # pixels looked at in one go
+MAX_STROKE_WORK = 10**8  # and by the strokes of an image
+MAX_STROKE_BYTES = 2**26  # of a file of strokes
 UNIT = (
     0.25  # pixels: strokes are drawn and stored on this grid, where rendering is free of rounding
 )
@@ -55,7 +55,7 @@ def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
     labels, work = np.full(shape, IGNORE, np.uint8), 0.0
     for stroke in strokes:
         work += areas(stroke.points, stroke.width, shape).sum()
-        if work > MAX_WORK:
+        if work > MAX_STROKE_WORK:
             raise S2LError(
                 "the strokes cover the image too many times over. Draw fewer, or with fewer points."
             )
@@ -88,7 +88,7 @@ def areas(line: Sequence, width: float, shape: tuple[int, int]) -> np.ndarray:
 def pieces(stroke: Stroke, shape: tuple[int, int]) -> Iterator[Stroke]:
     """A stroke in pieces that overlap in a point; to draw one of them takes little memory."""
     work = np.cumsum(areas(stroke.points, stroke.width, shape))
-    cuts = np.flatnonzero(np.diff(work // CHUNK)) + 1
+    cuts = np.flatnonzero(np.diff(work // WORK_AT_ONCE)) + 1
     for first, last in pairwise([0, *cuts.tolist(), len(stroke.points) - 1]):
         yield replace(stroke, points=stroke.points[first : last + 1])
 
@@ -227,8 +227,8 @@ def read_strokes(path: Path) -> dict[str, list[Stroke]]:
     where, strokes = "", {}
     try:
         size = Path(path).stat().st_size
-        if size > MAX_BYTES:
-            raise ValueError(f"{size} bytes, of {MAX_BYTES} at most")
+        if size > MAX_STROKE_BYTES:
+            raise ValueError(f"{size} bytes, of {MAX_STROKE_BYTES} at most")
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         unit = content["unit"]
         for image, rows in content["strokes"].items():

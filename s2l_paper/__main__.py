@@ -152,7 +152,7 @@ def _verify(given: Namespace) -> int:
     return verify.report(write_first=given.write)
 
 
-PAPER = {
+PAPER_COMMANDS = {
     "data": Command(
         summary="fetch the data sets of the paper",
         about="""\
@@ -207,7 +207,7 @@ compares each digit with what is committed. Needs neither images nor weights."""
         extra="paper",
     ),
 }
-GROUPS = {"Your own images:": commands.COMMANDS, "The paper:": PAPER}
+GROUPS = {"Your own images:": commands.COMMANDS, "The paper:": PAPER_COMMANDS}
 
 
 def main(words: list[str] | None = None) -> int:

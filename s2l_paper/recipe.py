@@ -26,8 +26,8 @@ from s2l_paper.runs import new_trainer, warm_up
 
 FULL = "s2l-r1-r4"
 SEEDS = (0, 1, 2)
-COLUMNS = ["experiment", "choice", "dataset", "method", "annotator", "budget", "seed"]
-COLUMNS += [
+TRIAL_COLUMNS = ["experiment", "choice", "dataset", "method", "annotator", "budget", "seed"]
+TRIAL_COLUMNS += [
     "validation_iou",
     "best_iou",
     "coverage",
@@ -152,7 +152,7 @@ def table_file(profile: str) -> Path:
 def kept_trials(profile: str) -> pd.DataFrame:
     """The trials made so far; empty before the first."""
     file = table_file(profile)
-    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=TRIAL_COLUMNS)
 
 
 def trials(
@@ -201,7 +201,7 @@ def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, datas
                 "run": trial,
             }
         with alone(table_file(profile)):
-            table = pd.concat([kept_trials(profile), pd.DataFrame([row], columns=COLUMNS)])
+            table = pd.concat([kept_trials(profile), pd.DataFrame([row], columns=TRIAL_COLUMNS)])
             write_csv(table_file(profile), table)
 
 

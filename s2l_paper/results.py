@@ -44,10 +44,8 @@ PACKAGES = (
     "scikit-image",
     "scikit-learn",
 )
-SHOWN = (
-    4  # Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps
-)
-
+# Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps.
+PICTURED = 4
 
 # Raised whenever the same configuration may give other numbers. One for each family of methods, so
 # that a change of a baseline does not make the networks' runs stale; part of every run's hash.

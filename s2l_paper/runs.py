@@ -190,7 +190,7 @@ def score_test(
 
     Returns:
         The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1
-        shows, for the first `SHOWN` images and the `extremes`.
+        shows, for the first `PICTURED` images and the `extremes`.
     """
     fields = ("dataset", "method", "fold", "seed", "annotator", "budget")
     shared = {"run_id": results.run_id(config)} | {name: getattr(config, name) for name in fields}
@@ -206,7 +206,5 @@ def score_test(
                 scores = score(image.instances, probability)
                 rows.append(shared | {"checkpoint": checkpoint, "image": image.id} | scores)
                 iou |= {image.id: scores["iou"]} if chosen else {}
-    return rows, {
-        name: maps[name]
-        for name in dict.fromkeys([*list(maps)[: results.SHOWN], *results.extremes(iou).values()])
-    }
+    pictured = [*list(maps)[: results.PICTURED], *results.extremes(iou).values()]
+    return rows, {name: maps[name] for name in dict.fromkeys(pictured)}

@@ -42,7 +42,7 @@ READINGS = {  # what differs from the default reading
 LAST = "D10: last weights"  # another checkpoint of the default's run
 BUDGETS = (0.1, 0.3, 0.5, 1.0)  # D16: share of nuclei that carry a stroke
 DRAWN = ("s2l", FULL, "random-forest")
-PRODUCTS = ("readings.csv", "budget.csv")
+READINGS_FILES = ("readings.csv", "budget.csv")
 SCORES = {"iou": "IoU", "mdice_official": "mDice"}
 
 
@@ -153,7 +153,6 @@ def budget_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
 
 def tables(profile: str, runs: pd.DataFrame) -> dict[str, str]:
     """File name -> CSV of the tables that have a row; nothing where no such run is finished."""
-    made = dict(
-        zip(PRODUCTS, (reading_table(profile, runs), budget_table(profile, runs)), strict=True)
-    )
+    contents = reading_table(profile, runs), budget_table(profile, runs)
+    made = dict(zip(READINGS_FILES, contents, strict=True))
     return {name: table.to_csv(index=False) for name, table in made.items() if not table.empty}

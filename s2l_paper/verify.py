@@ -243,7 +243,7 @@ def report(*, write_first: bool = False) -> int:
 
     for profile in found:
         files = {file.name for file in paths.results(profile).glob("*.*")}
-        by_hand = files - {*PRODUCTS, *sensitivity.PRODUCTS}
+        by_hand = files - {*PRODUCTS, *sensitivity.READINGS_FILES}
         print(f"{profile}: {len(run_files(profile))} runs, {len(files - by_hand)} tables")
         for name in sorted(by_hand):
             print(f"  not made from runs, not checked: {name}")

@@ -7,7 +7,7 @@ from math import nan
 import pytest
 
 from s2l_core import progress
-from s2l_core.progress import LINES, PLAIN, Progress
+from s2l_core.progress import LINES_OF_STAGE, PLAIN, Progress
 
 WARM = {"stage": "warm-up", "loss": 0.5, "labels": 0.5}
 MAIN = {"stage": "main", "loss": 1.5, "labels": 0.25, "pseudo": 0.25, "r4": 1.0}
@@ -27,7 +27,7 @@ def test_plain_lines_are_few_and_say_all(monkeypatch, capsys, accuracy, said):
         )
     bar.close()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == LINES
+    assert len(lines) == LINES_OF_STAGE
     assert lines[0].startswith("cells s2l: step 10/80, ")
     assert lines[0].endswith(" s left, loss 1.50 = labels 0.25 + pseudo 0.25 + r4 1.00")
     assert "pseudo-labels" not in lines[1] and lines[-1].endswith(said), "coverage stays in sight"
@@ -84,7 +84,7 @@ def test_never_more_lines_than_a_page_can_bear(monkeypatch, capsys, until):
     for step in range(1, until + 1):
         bar.show({"step": step} | WARM)
     lines = capsys.readouterr().out.splitlines()
-    assert 1 <= len(lines) < 2 * LINES and lines[-1].startswith(f"x: step {until}/{until}")
+    assert 1 <= len(lines) < 2 * LINES_OF_STAGE and lines[-1].startswith(f"x: step {until}/{until}")
 
 
 def test_a_notebook_gets_a_bar_without_a_terminal(monkeypatch, capsys):

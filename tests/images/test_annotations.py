@@ -697,7 +697,7 @@ def test_long_lines_are_drawn_in_pieces(tmp_path, monkeypatch):
     strokes = [Stroke(1, 5.25, tuple(map(tuple, (rng.integers(0, 76, (200, 2)) / 4).tolist())))]
     path, whole = drawn_here(strokes, tmp_path, "qupath"), render(strokes, SHAPE)
     read = read_scribbles(path, SHAPE)
-    monkeypatch.setattr(strokes_room, "CHUNK", 300)
+    monkeypatch.setattr(strokes_room, "WORK_AT_ONCE", 300)
     assert len(list(strokes_room.pieces(strokes[0], SHAPE))) > 10
     np.testing.assert_array_equal(read_scribbles(path, SHAPE), read)
     np.testing.assert_array_equal(render(strokes, SHAPE), whole)

@@ -152,7 +152,7 @@ def test_the_profiles_of_the_workflow_are_those_of_the_makefile():
 
 def test_the_page_about_clusters_holds_what_the_cost_model_says():
     page = campaign.PAGE.read_text()
-    assert campaign.BLOCK.search(page).group() == campaign.text(), (
+    assert campaign.PLAN.search(page).group() == campaign.text(), (
         "run `python -m benchmarks.campaign`"
     )
     rows = [line.split("|") for line in page.splitlines() if line.startswith("| all |")]

@@ -105,7 +105,7 @@ def once(target: Path, images: int) -> bool:
     """
     names = [json.loads(line)[0] for line in (target / JOURNAL).read_text().splitlines()]
     ids = {f"{number:05d}" for number in range(images)}
-    files = {f"{name}{kind}" for name in ids for kind in rounds.KINDS}
+    files = {f"{name}{kind}" for name in ids for kind in rounds.EXPORTED_SUFFIXES}
     return len(names) == images and set(names) == ids and set(left(target)) == files
 
 
@@ -140,7 +140,7 @@ More memory than {GROWTH} times that after the first tenth would be an error.
 | most memory after {len(peaks) * every:,} images | {peaks[-1]:.0f} MiB |
 | killed and resumed | {kills} times |
 | images predicted exactly once | {images:,} of {images:,} |
-| files the same, bit for bit | {"all" if same else "not all"} of {images * len(rounds.KINDS):,} |
+| files the same, bit for bit | {"all" if same else "not all"} of {images * len(rounds.EXPORTED_SUFFIXES):,} |
 """
 
 
