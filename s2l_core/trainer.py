@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from s2l_core.batches import Prefetcher, TrainingSet
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
@@ -18,7 +19,6 @@ from s2l_core.inference import pick_device, predict
 from s2l_core.metrics import iou
 from s2l_core.model import ScribbleUNet
 from s2l_core.objective import learning_rate, loss_terms, scale_labels
-from s2l_core.progress import Progress
 from s2l_core.pseudo_labels import PseudoLabels
 
 
@@ -34,7 +34,7 @@ class Trainer:
         validation: images with `instances`: the best weights are chosen on them (D10). May be
             empty.
         device: None or "auto", or the name of a device.
-        progress: show a bar, or plain lines where nobody watches.
+        progress: show a bar.
 
     Attributes:
         model, pseudo: the network, and the averaged predictions.
@@ -152,21 +152,19 @@ class Trainer:
             self.device,
             partial(scale_labels, config=self.config),
         )
-        bar = None
-        if self.progress:
-            finished = self.step - 1 if self.row else self.step
-            name = PurePath(self.config.dataset).name  # which may be a folder
-            bar = Progress(f"{name} {self.config.method}", finished, until)
-        try:
+        finished = self.step - 1 if self.row else self.step
+        bar = tqdm(
+            total=until, initial=finished, desc=self.stage, unit="step", disable=not self.progress
+        )
+        with closing(loader), bar:
             if self.row:
-                self._finish_step(bar)
+                self._finish_step()
+                bar.update()
             while self.step < until:
                 self._take_step(loader, until)
-                self._finish_step(bar)
-        finally:
-            loader.close()
-            if bar:
-                bar.close()
+                bar.set_postfix(loss=self.row["loss"], refresh=False)
+                self._finish_step()
+                bar.update()
 
     def _take_step(self, loader: Prefetcher, until: int) -> None:
         """First phase: the optimiser's step."""
@@ -177,7 +175,7 @@ class Trainer:
         losses = self._optimise(batch)
         self.step, self.row = step, {"step": step, "stage": stage} | losses
 
-    def _finish_step(self, bar: Progress | None) -> None:
+    def _finish_step(self) -> None:
         """Second phase: averaged predictions and validation, where they are due."""
         config, stage = self.config, self.stage
         if self._averages_are_due(self.step, stage):
@@ -186,8 +184,6 @@ class Trainer:
             self.step % config.validate_every == 0 or self.step == config.total_steps
         ):
             self.row |= self._validate()
-        if bar:
-            bar.show(self.row)
 
         self.tick()
         self.history.append(self.row)

@@ -22,7 +22,7 @@ from scipy.ndimage import mean
 from skimage.measure import label, regionprops_table
 
 from s2l_core.config import CLASSES, S2LError
-from s2l_core.files import write_atomically
+from s2l_images.files import write_atomically
 from s2l_images.items import INSTANCE, MAX_BYTES, MAX_PARTS, MAX_POINTS, STROKE_WIDTH
 from s2l_images.places import own_strokes
 from s2l_images.strokes import Stroke, read_strokes

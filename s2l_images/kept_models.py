@@ -14,9 +14,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, digest
-from s2l_core.files import alone, write_atomically, write_json
+from s2l_images.checkpoints import save_model
+from s2l_images.files import alone, write_atomically, write_json
 from s2l_images.places import own_results
 
 MODEL = "model.safetensors"

@@ -19,10 +19,7 @@ import torch
 from filelock import lock_descriptor
 from safetensors import safe_open
 
-from s2l_core import checkpoints
-from s2l_core.checkpoints import kept
 from s2l_core.config import RunConfig, S2LError, digest
-from s2l_core.files import write_json
 from s2l_core.images import CellImage
 from s2l_core.inference import pick_device, predict, uncertainty
 from s2l_core.model import ScribbleUNet
@@ -30,15 +27,18 @@ from s2l_core.profiles import PROFILES
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import PACKAGED
-from s2l_images import exports, image_checks
+from s2l_images import checkpoints, exports, image_checks
 from s2l_images.answers import LARGEST_SHARE, absurd, agreement, hold_out
+from s2l_images.checkpoints import kept
 from s2l_images.faults import Fault, listed
+from s2l_images.files import write_json
 from s2l_images.folder import read_folder, sound, split_folder, tell
 from s2l_images.forest import RandomForest, predict_random_forest
 from s2l_images.kept_models import keep_model, model_in_use, rounds_folder
 from s2l_images.measured import Measured
 from s2l_images.pictures import raw_channels, read_image
 from s2l_images.places import own_results
+from s2l_images.progress import Progress
 from s2l_images.settings import read_settings
 from s2l_images.sizes import chosen_min_size, nuclei
 from s2l_images.split import SplitExploded, diameter_at_strokes, divided, usual_diameter
@@ -122,7 +122,7 @@ def train_round(
     # What judges the result must not be learned from.
     cells = _drawn_on(folder)
     parts = hold_out({cell.id: cell.scribbles for cell in cells})
-    trainer = Trainer(config, cells, parts.kept, progress=guess is None)
+    trainer = Trainer(config, cells, parts.kept, progress=False)
     if before:
         weights = before[0].state_dict()
         trainer.model.load_state_dict({name: weights[name] for name in trainer.model.state_dict()})
@@ -135,9 +135,11 @@ def train_round(
         for image in trainer.data.images:
             _hold(trainer, image, guess.get(image.id))
 
-    every = steps // UPDATES
+    every, progress = steps // UPDATES, Progress(config)
 
     def show(row: dict) -> None:
+        if guess is None or row["stage"] == "main":  # a warm-up of one step needs no bar
+            progress(row)
         if watch and row["step"] % every == 0 and row["step"] < steps:
             watch(trainer.model)
 
@@ -146,7 +148,6 @@ def train_round(
     try:
         with kept(trainer, interrupted):
             trainer.advance(config.warmup_steps)
-            trainer.progress = True  # a warm-up of one step needs no bar
             trainer.fit()
     except KeyboardInterrupt:
         stopped = True

@@ -15,8 +15,8 @@ from PIL import Image
 
 from s2l_core.augment import intensity_range
 from s2l_core.config import IGNORE, S2LError, digest
-from s2l_core.files import alone
 from s2l_core.images import CellImage
+from s2l_images.files import alone
 from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes, render, write_strokes
 
 LARGEST_SHOWN = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably

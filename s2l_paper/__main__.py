@@ -97,7 +97,7 @@ def _warm_up(config: RunConfig, threads: int) -> int:
     """The warm-up alone; it loads torch, which planning a batch never needs."""
     import os
 
-    from s2l_core.progress import PLAIN
+    from s2l_images.progress import PLAIN
     from s2l_paper.runs import set_threads, warm_up
 
     os.environ[PLAIN] = "1"

@@ -18,10 +18,10 @@ from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
 from s2l_core.config import METHODS, RunConfig, S2LError, check_choice, digest
-from s2l_core.files import write_atomically
 from s2l_core.images import CellImage
 from s2l_core.profiles import DATASETS
 from s2l_images.faults import Fault
+from s2l_images.files import write_atomically
 from s2l_images.pictures import read_values
 from s2l_paper import figure1, paths, plotting, results, table1
 from s2l_paper.datasets import images_of, split_of

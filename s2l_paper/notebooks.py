@@ -24,10 +24,10 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
 from s2l_core.config import ANNOTATORS, METHODS, RunConfig, S2LError, check_choice, suggestion
-from s2l_core.files import write_atomically
 from s2l_core.profiles import DATASETS, PROFILES
-from s2l_core.progress import PLAIN
-from s2l_core.signals import Signals
+from s2l_images.files import write_atomically
+from s2l_images.progress import PLAIN
+from s2l_images.signals import Signals
 from s2l_paper import paths, results
 
 MAX_EXECUTED_BYTES = 1_000_000

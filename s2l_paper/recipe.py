@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from s2l_core import checkpoints
 from s2l_core.config import IGNORE, R1, R4, RunConfig, S2LError
-from s2l_core.files import alone, write_csv
 from s2l_core.objective import loss_terms
 from s2l_core.pseudo_labels import PseudoLabels
+from s2l_images import checkpoints
+from s2l_images.files import alone, write_csv
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, warm_up
 

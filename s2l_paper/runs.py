@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from s2l_core import checkpoints
 from s2l_core.config import METHODS, RunConfig, S2LError
-from s2l_core.files import alone, write_text
 from s2l_core.metrics import score
 from s2l_core.trainer import Trainer
+from s2l_images import checkpoints
+from s2l_images.files import alone, write_text
+from s2l_images.progress import Progress
 from s2l_paper import paths, results
 from s2l_paper.annotators import scribbles_of
 from s2l_paper.baselines import fit_baseline
@@ -146,14 +147,17 @@ def new_trainer(config: RunConfig, *, progress=True, device=None) -> Trainer:
     """A Trainer with the training images, strokes and validation images of a configuration."""
     split = split_of(config)
     training = images_of(config, split.train)
-    return Trainer(
+    trainer = Trainer(
         config,
         training,
         scribbles_of(config, training),
         images_of(config, split.validation),
         device=device,
-        progress=progress,
+        progress=False,
     )
+    if progress:
+        trainer.on_step = Progress(config)
+    return trainer
 
 
 def set_threads(threads: int) -> None:

@@ -13,8 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
-from s2l_core.files import write_text
 from s2l_core.profiles import PROFILES
+from s2l_images.files import write_text
 from s2l_paper import paths, results, sensitivity
 from s2l_paper.claims import claims_markdown, ledger
 from s2l_paper.provenance import reproducibility, run_files

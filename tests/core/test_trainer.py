@@ -13,11 +13,12 @@ import torch
 from tiny import cell, cells, config
 from tiny import trainer as new_trainer
 
-from s2l_core import checkpoints, objective, trainer
+from s2l_core import objective, trainer
 from s2l_core.batches import Prefetcher
 from s2l_core.config import IGNORE, S2LError
 from s2l_core.objective import loss_terms, rate_factor, scale_labels
 from s2l_core.trainer import Trainer
+from s2l_images import checkpoints
 
 WARM, ALL = 4, 8  # steps of the warm-up, and of the whole training
 

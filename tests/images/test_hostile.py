@@ -23,9 +23,8 @@ from hypothesis import strategies as st
 from torture import files
 
 from conftest import ROOT
-from s2l_core import checkpoints
 from s2l_core.config import RunConfig, S2LError
-from s2l_images import annotations, aperio, pictures, rounds
+from s2l_images import annotations, aperio, checkpoints, pictures, rounds
 from s2l_images.faults import Fault
 from s2l_images.folder import sound
 from s2l_images.input_checks import check_folder

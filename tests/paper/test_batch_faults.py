@@ -15,8 +15,8 @@ from torture import batch
 
 from benchmarks import campaign
 from conftest import ROOT
-from s2l_core import files
 from s2l_core.config import S2LError
+from s2l_images import files
 
 sys.path.insert(0, str(ROOT / "workflow"))
 import guard  # noqa: E402
@@ -53,7 +53,7 @@ else:
 LOCKING = """
 import sys
 from pathlib import Path
-from s2l_core.files import alone
+from s2l_images.files import alone
 with alone(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -13,8 +13,8 @@ import pytest
 from made_up import write_run
 
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
-from s2l_core.files import write_atomically, write_csv, write_json, write_text
 from s2l_core.profiles import DATASETS, REAL
+from s2l_images.files import write_atomically, write_csv, write_json, write_text
 from s2l_paper import paths, results, table1
 
 

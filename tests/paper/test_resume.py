@@ -18,9 +18,9 @@ import torch
 from torture.kills import Hit, cramped, digest, left, moments, process, tiny
 
 from conftest import ROOT
-from s2l_core import checkpoints
 from s2l_core.config import S2LError
-from s2l_core.signals import Signals, Stopped
+from s2l_images import checkpoints
+from s2l_images.signals import Signals, Stopped
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, train, warm_up
 

@@ -13,9 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torture.kills import tiny
 
-from s2l_core import checkpoints, objective
+from s2l_core import objective
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
 from s2l_core.profiles import DATASETS, PAPER_LENGTHS
+from s2l_images import checkpoints
 from s2l_paper import annotators, datasets, paths, results, runs
 from s2l_paper.annotators import scribbles_of
 from s2l_paper.datasets import images_of, split_of

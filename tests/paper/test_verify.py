@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, digest
-from s2l_core.files import write_json
+from s2l_images.files import write_json
 from s2l_paper import paths, provenance, results, verify
 from s2l_paper.__main__ import main, settings
 from s2l_paper.table1 import image_scores

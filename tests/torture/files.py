@@ -32,14 +32,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from s2l_core import checkpoints
-from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, S2LError, seed_for
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import _file_state
-from s2l_images import annotations, exports, pictures, rounds
+from s2l_images import annotations, checkpoints, exports, pictures, rounds
+from s2l_images.checkpoints import save_model
 from s2l_images.folder import read_mask
 from s2l_images.input_checks import check_folder
 from s2l_images.strokes import Stroke, read_strokes, write_strokes

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, seed_for
 from s2l_core.model import ScribbleUNet
 from s2l_images import rounds
+from s2l_images.checkpoints import save_model
 from s2l_paper.synthetic import generate
 
 IMAGES, SIDE, KILLS = 10_000, 64, 2

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from s2l_core.config import RunConfig, S2LError, differences
-from s2l_core.files import write_atomically, write_text
-from s2l_core.signals import Signals, Stopped
+from s2l_images.files import write_atomically, write_text
+from s2l_images.signals import Signals, Stopped
 
 if TYPE_CHECKING:
     from s2l_core.trainer import Trainer
