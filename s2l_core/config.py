@@ -24,9 +24,7 @@ class S2LError(ValueError):
 
 @dataclass(frozen=True)
 class ScaleTerm:
-    """One contrastive term of Eq. 6: decoder block 1 (deepest) to 5 (full resolution), lambda and
-    tau.
-    """
+    """One contrastive term of Eq. 6: a decoder block from 1 (deepest) to 5, lambda and tau."""
 
     block: int
     weight: float
@@ -38,9 +36,7 @@ class ScaleTerm:
 
     @property
     def factor(self) -> int:
-        """Pixels per region side, delta of Eq. 5 (D17: blocks are paired with factors by
-        resolution).
-        """
+        """Pixels per region side: delta of Eq. 5, by the block's resolution (D17)."""
         return 2 ** (5 - self.block)
 
     @property
@@ -121,8 +117,9 @@ OR_NONE = (0, 10**7)
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's numbers. Fields left out come from the profile, then from the
-    paper.
+    """Everything that decides a run's numbers.
+
+    Fields left out come from the profile, then from the paper.
 
     Raises:
         S2LError: a value that is not allowed, with the field, what is allowed and the nearest right
@@ -212,9 +209,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Rebuilds a configuration from `to_dict` or from notebook parameters; an unknown name is
-        an S2LError.
-        """
+        """Builds a configuration from `to_dict`, or from parameters of a notebook."""
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             check_choice("configuration field", name, names)
@@ -230,9 +225,7 @@ class RunConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def choices(self) -> dict[str, Any]:
-        """What differs from the paper: a run's identity, which a switch added later leaves as it
-        is.
-        """
+        """What differs from the paper: a run's identity, which later switches leave as it is."""
         usual = {}
         for field in dataclasses.fields(self):
             usual[field.name] = getattr(field.default, "value", field.default)
@@ -244,9 +237,7 @@ class RunConfig:
         return {name: value for name, value in self.to_dict().items() if value != usual[name]}
 
     def warmup(self) -> "RunConfig":
-        """The configuration of the warm-up this run shares: whatever acts only in the main stage is
-        reset.
-        """
+        """The configuration of the warm-up this run shares: without what acts in the main stage."""
         main = {}
         for field in dataclasses.fields(self):
             if field.metadata.get("main"):
@@ -257,16 +248,6 @@ class RunConfig:
     def total_steps(self) -> int:
         """Warm-up and main stage together."""
         return self.warmup_steps + self.main_steps
-
-
-def differences(theirs: RunConfig, ours: RunConfig) -> list[str]:
-    """`field (theirs there, ours here)` for each field in which two configurations differ."""
-    there, here = theirs.to_dict(), ours.to_dict()
-    return [
-        f"{name} ({there[name]} there, {here[name]} here)"
-        for name in here
-        if here[name] != there[name]
-    ]
 
 
 def _check_field(field: dataclasses.Field, value: Any) -> None:
@@ -331,8 +312,7 @@ def suggestion(value: Any, choices: Iterable[Any]) -> str:
 
 
 def seed_for(*purpose: Any) -> int:
-    """Seed of one random draw from (seed, purpose, step): a 63-bit number that depends on nothing
-    else.
+    """Seed of one random draw, 63 bits that depend on (seed, purpose, step) alone.
 
     Every draw has a generator of its own, so resuming needs no generator state and methods see the
     same crops.
@@ -342,9 +322,7 @@ def seed_for(*purpose: Any) -> int:
 
 
 def digest(value: Any, length: int = 8) -> str:
-    """The first hexadecimal digits of the SHA-256 of a JSON-ready value, of bytes, or of a file's
-    content.
-    """
+    """First hexadecimal digits of the SHA-256 of a JSON-ready value, of bytes, or of a file."""
     if isinstance(value, Path):
         with value.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:length]

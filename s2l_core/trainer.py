@@ -83,22 +83,9 @@ class Trainer:
             seed=config.seed,
             frozen_statistics=config.frozen_statistics,
         ).to(self.device)
-        groups = self.model.parameter_groups()
-        self.optimiser = torch.optim.RAdam(
-            [
-                {
-                    "params": groups["encoder"],
-                    "rate": config.rate_encoder,
-                    "lr": config.rate_encoder,
-                },
-                {
-                    "params": groups["decoder"],
-                    "rate": config.rate_decoder,
-                    "lr": config.rate_decoder,
-                },
-            ],
-            weight_decay=config.weight_decay,
-        )
+        parts = [self._group("encoder", config.rate_encoder)]
+        parts.append(self._group("decoder", config.rate_decoder))
+        self.optimiser = torch.optim.RAdam(parts, weight_decay=config.weight_decay)
         self.pseudo = PseudoLabels(config.averaging, config.average_start)
 
         self.step = 0
@@ -109,26 +96,23 @@ class Trainer:
         self._ticked = time.monotonic()
 
     def fit(self) -> ScribbleUNet:
-        """Trains through warm-up and main stage; returns the network with the weights of the last
-        step.
-        """
+        """Trains through both stages; returns the network with the weights of the last step."""
         self.advance(self.config.warmup_steps)
         self.fork()
         self.advance(self.config.total_steps)
         return self.model
 
     def fork(self) -> None:
-        """Creates the projection heads at the start of the main stage; before it they have no state
-        of any kind.
-        """
+        """Creates the projection heads as the main stage begins; before it they do not exist."""
         if not self.config.scales or len(self.model.heads):
             return
         self.model.add_heads(self.config.scales, self.config.seed)
         self.model.to(self.device)
-        rate = self.config.rate_heads
-        self.optimiser.add_param_group(
-            {"params": self.model.parameter_groups()["heads"], "rate": rate, "lr": rate}
-        )
+        self.optimiser.add_param_group(self._group("heads", self.config.rate_heads))
+
+    def _group(self, part: str, rate: float) -> dict[str, Any]:
+        """A part of the network for the optimiser; its schedule starts from `rate`."""
+        return {"params": self.model.parameter_groups()[part], "rate": rate, "lr": rate}
 
     @property
     def stage(self) -> str:
@@ -212,9 +196,7 @@ class Trainer:
         return warmup // self.config.average_every + in_main
 
     def _optimise(self, batch: dict[str, Any]) -> dict[str, float]:
-        """One step of the optimiser, the same for every method and stage; returns the loss and its
-        terms.
-        """
+        """One step, the same for every method and stage; returns the loss and its terms."""
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, group["rate"], self.step)
@@ -246,19 +228,17 @@ class Trainer:
         return self.pseudo_labelled()
 
     def pseudo_labelled(self) -> dict[str, float]:
-        """How much of the training images is pseudo-labelled, on how many predictions, and how
-        well.
+        """How much of the training images is pseudo-labelled, on what, and how well.
 
         Returns:
             `coverage` (share of pixels), `accuracy` (share of the covered pixels that agree with
             the masks; NaN without masks) and `predictions` (the fewest that the label of an image
             rests on).
         """
+        low, high = 1 - self.config.confidence, self.config.confidence
         covered = total = labelled = right = 0
         for image in self.data.images:
-            labels = self.pseudo.labels(
-                image.id, 1 - self.config.confidence, self.config.confidence
-            ).numpy()
+            labels = self.pseudo.labels(image.id, low, high).numpy()  # (H, W)
             known = labels != IGNORE
             covered += int(known.sum())
             total += known.size
@@ -277,14 +257,12 @@ class Trainer:
             return {}
         scores = []
         for image in self.validation:
-            if image.instances is not None:  # which `__init__` saw to
-                scores.append(iou(image.instances, self.predict(image.image) >= 0.5))
+            assert image.instances is not None  # which `__init__` saw to
+            scores.append(iou(image.instances, self.predict(image.image) >= 0.5))
         value = float(np.mean(scores))
         if value > self.best["iou"]:
-            weights = {
-                name: tensor.detach().cpu().clone()
-                for name, tensor in self.model.state_dict().items()
-            }
+            state = self.model.state_dict()
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             self.best = {"iou": value, "step": self.step, "weights": weights}
         return {"validation_iou": value}
 
@@ -311,9 +289,7 @@ class Trainer:
         return self.model.state_dict()
 
     def seconds(self) -> dict[str, float]:
-        """Wall time of the run over all its resumes, and apart from it that of the warm-up it
-        shares.
-        """
+        """Wall time over all resumes, and apart from it that of the warm-up the run shares."""
         self.tick()
         shared = self.spent["warm-up"] if self.method.forks else 0.0
         return {"seconds": sum(self.spent.values()) - shared, "warmup_seconds": shared}
@@ -325,9 +301,7 @@ class Trainer:
         self._ticked = now
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the training goes on, for `torch.load(weights_only=True)`; not a
-        copy.
-        """
+        """All that decides how it goes on, for `torch.load(weights_only=True)`; not a copy."""
         self.tick()
         return {
             "step": self.step,

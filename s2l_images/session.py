@@ -11,17 +11,18 @@ import numpy as np
 
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
-from s2l_core.inference import pick_device, predict, uncertainty
+from s2l_core.inference import pick_device, predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
 from s2l_images.answers import LARGEST_SHARE, Choice, HeldOut, absurd, choose, hold_out
 from s2l_images.folder import read_folder
 from s2l_images.forest import RandomForest, fit_random_forest, predict_random_forest
-from s2l_images.kept_models import model_in_use
+from s2l_images.kept_models import load_model, model_in_use
 from s2l_images.pictures import PICTURES
 from s2l_images.places import own_strokes
-from s2l_images.proposals import where_to_draw
-from s2l_images.rounds import Round, load_model, predict_folder, train_round, usual_nucleus
+from s2l_images.prediction import predict_folder, usual_nucleus
+from s2l_images.proposals import uncertainty, where_to_draw
+from s2l_images.rounds import Round, train_round
 from s2l_images.sizes import chosen_min_size, nuclei
 from s2l_images.split import divided
 from s2l_images.strokes import Stroke, write_strokes
@@ -232,7 +233,7 @@ class Session:
     def export(
         self, choice: Choice, *, diameter: float | None = None, pixel_size: float | None = None
     ) -> Path:
-        """Predicts the whole folder with what was chosen; see `rounds.predict_folder`.
+        """Predicts the whole folder with what was chosen; see `prediction.predict_folder`.
 
         Raises:
             S2LError: the answer is absurd on an image that is drawn on; or as `predict_folder`.

@@ -146,28 +146,6 @@ def _ranges(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, n
     return owner, np.arange(len(owner)) - (np.cumsum(count) - count - low)[owner]
 
 
-def check_scribbles(
-    scribbles: np.ndarray, image_shape: Sequence[int], name: str = "scribbles"
-) -> None:
-    """Raises S2LError unless `scribbles` fits the image, holds 0, 1 and IGNORE only, and both
-    classes are drawn.
-    """
-    found, fault = set(np.unique(scribbles).tolist()), None
-    if scribbles.shape != (shape := tuple(image_shape[:2])):
-        fault = (
-            f"shape {scribbles.shape}; expected {shape} like the image. "
-            "Save them at its size, with one channel"
-        )
-    elif unknown := sorted(found - {0, 1, IGNORE}):
-        shown = ", ".join(map(str, unknown[:5]))
-        fault = f"values {shown} found; expected 0, 1 and {IGNORE} (not drawn). Recode them"
-    elif missing := sorted({0, 1} - found):
-        kinds = " and no ".join(("background", "foreground")[label] for label in missing)
-        fault = f"no {kinds} scribble found; expected both classes (0 and 1). Draw strokes of each"
-    if fault:
-        raise S2LError(f"{name}: {fault}.")
-
-
 def encode(stroke: Stroke, unit: float = UNIT) -> list[int]:
     """A stroke as [width, row, column, row step, column step, ...] in whole units, its width
     negative for background.

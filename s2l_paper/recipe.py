@@ -131,15 +131,15 @@ class TruthfulLabels(PseudoLabels):
         super().__init__(like.averaging, like.start)
         self.truth, self.confidence = truth, confidence
 
-    def average(self, id: str, shape: tuple[int, int] | None = None):
+    def average(self, id: str):
         """0 or 1 as the mask says where the average is sure, one half elsewhere; (H, W) float32."""
-        averaged = super().average(id, shape)
-        covered = super().labels(id, 1 - self.confidence, self.confidence, shape) != IGNORE
+        averaged = super().average(id)
+        covered = super().labels(id, 1 - self.confidence, self.confidence) != IGNORE
         return averaged.new_tensor(self.truth[id]).where(covered, averaged.new_tensor(0.5))
 
-    def labels(self, id: str, low: float, high: float, shape: tuple[int, int] | None = None):
+    def labels(self, id: str, low: float, high: float):
         """Pseudo-labels (H, W) uint8 of the truthful average."""
-        labels = super().labels(id, low, high, shape)
+        labels = super().labels(id, low, high)
         right = labels.new_tensor(self.truth[id])
         return right.where(labels != IGNORE, labels)
 
