@@ -15,13 +15,14 @@ from PIL import Image
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
 from s2l_core.profiles import PROFILES
 from s2l_images.files import write_text
-from s2l_paper import paths, results, sensitivity
+from s2l_paper import measured_texts, paths, results, sensitivity
 from s2l_paper.claims import claims_markdown, ledger
 from s2l_paper.provenance import reproducibility, run_files
 from s2l_paper.table1 import image_scores, summary, table1, table1_html, table1_markdown
 
 MADE_ANEW = ("smoke", "demo")  # on each machine, never committed
 BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+GENERATED = re.compile(r"(<!-- generated:([\w-]+) -->\n?)(.*?)(<!-- /generated:\2 -->)", re.DOTALL)
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "claims.csv", "claims.md")
 UNREADABLE = "cannot be read"
 IN_README = "cpu"  # profile of a block in the README that names none
@@ -152,17 +153,22 @@ def _figure_faults(file: Path, runs: pd.DataFrame) -> list[str]:
 
 
 def documents(found: list[str]) -> dict[Path, str]:
-    """REPRODUCIBILITY.md, and README.md (where it is) with its blocks filled from the tables."""
+    """REPRODUCIBILITY.md, and the pages that are there with their blocks filled anew."""
     texts = {paths.home() / "REPRODUCIBILITY.md": reproducibility(found)}
+    measured = measured_texts.texts()
 
     def fill(block: re.Match) -> str:
         begin, name, profile, text, end = block.groups()
         file = paths.results(profile or IN_README) / f"{name}.md"
         return begin + (file.read_text() if file.exists() else text) + end
 
-    readme = paths.home() / "README.md"
-    if readme.exists():
-        texts[readme] = BLOCK.sub(fill, readme.read_text())
+    def renew(block: re.Match) -> str:
+        begin, name, text, end = block.groups()
+        return begin + measured.get(name, text) + end
+
+    for page in map(paths.home().joinpath, measured_texts.PAGES):
+        if page.exists():
+            texts[page] = GENERATED.sub(renew, BLOCK.sub(fill, page.read_text()))
     return texts
 
 
