@@ -273,6 +273,8 @@ def _check_together(config: RunConfig) -> None:
                 f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. "
                 "Choose one of them."
             )
+
+    # Which images test can be chosen only where the data set comes with no test part of its own.
     if config.rotation and config.dataset not in ROTATING:
         raise S2LError(
             f"rotation = {config.rotation}: the test part of {config.dataset} is given from "
@@ -284,6 +286,7 @@ def _check_together(config: RunConfig) -> None:
             f"rotation = {config.rotation}: the subset of {config.dataset} has one committed "
             "test part. Set rotation to 0 or subset to False."
         )
+
     if config.crop % 32:
         raise S2LError(
             f"crop = {config.crop}: the network halves it five times. Choose a multiple of 32."

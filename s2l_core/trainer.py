@@ -129,6 +129,8 @@ class Trainer:
         """
         if self.step > until or (self.step == until and not self.row):
             return
+
+        # Region labels are made beside the crops, so that no step waits for them.
         learns_averages = self.method.pseudo and self.stage == "main"
         loader = Prefetcher(
             self.data,
@@ -136,14 +138,17 @@ class Trainer:
             self.device,
             partial(scale_labels, config=self.config),
         )
+
         finished = self.step - 1 if self.row else self.step
         bar = tqdm(
             total=until, initial=finished, desc=self.stage, unit="step", disable=not self.progress
         )
         with closing(loader), bar:
+            # A step whose second phase was cut off is finished first.
             if self.row:
                 self._finish_step()
                 bar.update()
+
             while self.step < until:
                 self._take_step(loader, until)
                 bar.set_postfix(loss=self.row["loss"], refresh=False)

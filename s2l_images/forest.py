@@ -116,17 +116,19 @@ def _features(image: np.ndarray, colour: bool, pixels=slice(None)) -> np.ndarray
     """
     low, high = np.percentile(image.mean(axis=2), PERCENTILES)
     image = (image.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1.0))
-    grey = image.mean(axis=2)
-    layers = []
+    grey = image.mean(axis=2)  # (H, W)
+
+    layers = []  # of (H, W) each
     for sigma in FILTER_SIGMAS:
         smooth = ndimage.gaussian_filter(grey, sigma)
         rows, columns = np.gradient(smooth)
-        layers += (
-            [ndimage.gaussian_filter(image[..., c], sigma) for c in range(3)]
-            if colour
-            else [smooth]
-        )
+        if colour:
+            layers += [ndimage.gaussian_filter(image[..., c], sigma) for c in range(3)]
+        else:
+            layers.append(smooth)
         layers.append(np.sqrt(rows * rows + columns * columns))
+
+        # How curved: the second derivatives. How aligned: the products of the first, smoothed.
         hessian = np.gradient(rows, axis=0), np.gradient(rows, axis=1), np.gradient(columns, axis=1)
         layers += _eigenvalues(*hessian)
         tensor = (

@@ -145,6 +145,7 @@ def _names(listing: Listing) -> Iterator[Finding]:
         for names in alike.values():
             if len(names) > 1:
                 yield Finding("case-twins", listing.root / kind, f"{', '.join(names)}")
+
     for i in listing.ids:
         file = listing.files["images"][i][0]
         if i in listing.scribbled:
@@ -153,6 +154,7 @@ def _names(listing: Listing) -> Iterator[Finding]:
             yield Finding("mask-only", file, "a mask, no scribbles")
         else:
             yield Finding("unlabelled-image", file, "no label")
+
     for i in sorted({*listing.strokes} - {*listing.ids}):
         yield Finding(
             "strokes-astray", own_strokes(listing.root), f"strokes on {i!r}, which is no image here"

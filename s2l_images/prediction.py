@@ -93,6 +93,8 @@ def predict_folder(
     """
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
+
+    # What is left open follows from the folder, and is said.
     if min_size is None:
         file = model_in_use(folder) if isinstance(source, RandomForest) else source
         min_size, reason = chosen_min_size(folder, file)
@@ -101,6 +103,7 @@ def predict_folder(
         split = usual_nucleus(folder, ask, threshold=threshold, min_size=min_size)
         width = f"a usual nucleus is {split:g} px wide, which tells touching ones apart"
         print(f"{folder.name}: {width}", flush=True)
+
     channel = read_settings(folder).channel
     settings = [key_of_source, min_size, pixel_size, channel, threshold, split]
     target = _writable(target or own_results(folder) / "export")
@@ -112,20 +115,25 @@ def predict_folder(
             whole = all((target / f"{name}{kind}").exists() for kind in EXPORTED_SUFFIXES)
             if not (whole and name in done and done[name].key == key):
                 try:
+                    # An image that only warns is predicted; a fault leaves it out, and only it.
                     image, remarks = read_image(image_file, channel)
                     measured = raw_channels(image_file)
                     warnings += [*remarks, *image_checks.image_findings(image_file, image)]
                     looked.append(image_checks.seen(image_file, image, remarks, None))
-                    probability = ask(image)
+
+                    probability = ask(image)  # (H, W)
                     kept = nuclei(probability, min_size, threshold=threshold)
                     found = _apart(name, kept.instances, split)
                 except (Fault, SplitExploded) as fault:
                     faults.append(fault)
                     continue
+
+                # The line is written last: an image that has one has its four files, too.
                 stem = target / name
                 write_nuclei(stem, found, measured, probability=probability, pixel_size=pixel_size)
                 count = int(found.max(initial=0))
                 note(name, Predicted(key, count, kept.dropped, kept.holes, _unsure(probability)))
+
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
         found_here = [done[name] for name in images if name in done]

@@ -116,11 +116,12 @@ class Scribbler(anywidget.AnyWidget):
                 )
             if values is not None:
                 layers[name] = PAINTS[name](values)
-        self._layers[image] = (
-            self._layers[image] | layers
-        )  # a new dict: another thread may be reading the old one
+
+        # A new dict, since another thread may be reading the old one.
+        self._layers[image] = self._layers[image] | layers
         if regions is not None:
             self._regions[image] = [list(map(float, region)) for region in regions]
+
         content = {
             "kind": "layers",
             "id": image,

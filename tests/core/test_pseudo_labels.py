@@ -146,7 +146,5 @@ def test_errors_name_what_is_wrong():
     pseudo = always(0.9, 1)
     with pytest.raises(S2LError, match=r"Prediction of a is \(2, 3\), earlier ones \(2, 2\)"):
         pseudo.update("a", torch.ones(2, 3))
-    with pytest.raises(
-        S2LError, match="averaging = 0.1, but the saved averages were made with 0.2"
-    ):
+    with pytest.raises(S2LError, match="averaging = 0.1, .*0.2"):
         PseudoLabels(0.1).load_state_dict(pseudo.state_dict())

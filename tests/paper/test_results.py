@@ -197,7 +197,7 @@ def test_a_run_of_another_profile_is_refused():
     results.write_run(config, [], [], {}, seconds=1.0)
     stray = paths.run_folder("pretrained", results.run_id(config))
     stray.rename(paths.run_folder("cpu", stray.name))
-    with pytest.raises(S2LError, match="a run of profile pretrained among those of cpu"):
+    with pytest.raises(S2LError, match="profile pretrained .*cpu"):
         results.load_runs("cpu")
 
 
@@ -328,7 +328,7 @@ def test_a_table_that_lacks_a_column_is_refused(home):
     folder = one_run()
     table = pd.read_csv(folder / "per_image.csv").drop(columns=["merged", "aji"])
     table.to_csv(folder / "per_image.csv", index=False)
-    with pytest.raises(S2LError, match="per_image.csv lacks aji, merged: another version made it"):
+    with pytest.raises(S2LError, match="per_image.csv lacks aji, merged"):
         results.read_run(folder)
 
 

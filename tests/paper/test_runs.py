@@ -167,7 +167,7 @@ def test_more_budget_adds_strokes_and_takes_none():
 
 def test_an_image_without_a_scribble_is_named(monkeypatch):
     monkeypatch.setattr(annotators, "strokes_of", lambda *_: [])
-    with pytest.raises(S2LError, match="synthetic-fluo-.*no pixel carries a scribble"):
+    with pytest.raises(S2LError, match="synthetic-fluo-"):
         train(tiny("s2l"), progress=False)
 
 
