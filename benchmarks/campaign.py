@@ -17,11 +17,11 @@ from s2l_paper import costs
 from s2l_paper.datasets import split_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
-BLOCK = re.compile(r"(?<=<!-- computed -->\n).*(?=<!-- end of what is computed -->)", re.S)
-PROFILES = ("cpu", "paper")
-SEEDS = 5
+PLAN = re.compile(r"(?<=<!-- computed -->\n).*(?=<!-- end of what is computed -->)", re.S)
+PLANNED = ("cpu", "paper")
+REPEATS = 5
 RECORD = 1e6  # bytes of a run that git keeps: tables, pictures, notebook
-HEAD = (
+PLAN_HEAD = (
     "| data set | folds | jobs | hours on a core | hours on a GPU | longest job, core / GPU | kept"
     " | a job at work |"
 )
@@ -57,12 +57,12 @@ def share(dataset: str, profile: str) -> Share:
             hours = [
                 costs.estimate_seconds(run, device, warmup=shared) / 3600 for run, shared in jobs
             ]
-            found.hours[device] += SEEDS * sum(hours)
+            found.hours[device] += REPEATS * sum(hours)
             found.longest[device] = max(found.longest[device], *hours)
-        found.jobs += SEEDS * len(jobs)
+        found.jobs += REPEATS * len(jobs)
         # weights and the two moments of the optimiser;
         # a run in its main stage also holds its best weights
-        found.kept += SEEDS * (len(runs) * (model + RECORD) + 3 * model + averages)
+        found.kept += REPEATS * (len(runs) * (model + RECORD) + 3 * model + averages)
         found.working = max(found.working, 2 * (4 * model + averages))
     return found
 
@@ -82,7 +82,7 @@ def table(profile: str) -> str:
             Share(*sums, max(s.working for s in shares)),
         )
     )
-    return "\n".join([HEAD, "|---" * 8 + "|", *rows, ""])
+    return "\n".join([PLAN_HEAD, "|---" * 8 + "|", *rows, ""])
 
 
 def row(name: str, folds: int, found: Share) -> str:
@@ -98,8 +98,8 @@ def row(name: str, folds: int, found: Share) -> str:
 
 def text() -> str:
     """What stands between the marks of the page."""
-    return "\n".join(f"Profile `{profile}`:\n\n{table(profile)}" for profile in PROFILES)
+    return "\n".join(f"Profile `{profile}`:\n\n{table(profile)}" for profile in PLANNED)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(BLOCK.sub(lambda _: text(), PAGE.read_text()))
+    PAGE.write_text(PLAN.sub(lambda _: text(), PAGE.read_text()))

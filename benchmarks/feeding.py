@@ -7,7 +7,9 @@ from benchmarks import inputs
 from benchmarks.harness import Row, Scale, ratio
 from s2l_core.batches import Prefetcher
 
-STEPS = 2  # of a block: as long as no averaged prediction is due, the loader is one batch ahead
+BLOCK_STEPS = (
+    2  # of a block: as long as no averaged prediction is due, the loader is one batch ahead
+)
 
 
 def measure(scale: Scale) -> list[Row]:
@@ -30,7 +32,7 @@ def measure(scale: Scale) -> list[Row]:
     )
     for loader in (*loaders.values(), *cutting.values()):
         loader.close()
-    name = f"{STEPS} steps of {grey.data.size} crops"
+    name = f"{BLOCK_STEPS} steps of {grey.data.size} crops"
     return [
         ratio(
             f"{name}, {grey.config.dataset}", times["fed"], "fixed batch", times["fixed"], "<= 1.05"
@@ -48,12 +50,12 @@ def measure(scale: Scale) -> list[Row]:
 
 def blocked(run, batch) -> None:
     """Steps on one batch."""
-    for _ in range(STEPS):
+    for _ in range(BLOCK_STEPS):
         run._optimise(batch)
 
 
 def fed(run, loader: Prefetcher) -> None:
     """As many steps and as many batches: the first was prepared at the end of the block before."""
-    for step in range(STEPS):
+    for step in range(BLOCK_STEPS):
         run._optimise(loader.batch(step, prefetch_next=True))
     loader._waiting.result()

@@ -19,7 +19,7 @@ from s2l_paper.archives import Source, read_bbbc038
 from s2l_paper.datasets import load_dataset
 from s2l_paper.sources import locate
 
-GROUPS = ("dsb-bf", "dsb-fluo")
+ARCHIVED = ("dsb-bf", "dsb-fluo")
 
 
 def measure(scale: Scale) -> list[Row]:
@@ -42,7 +42,7 @@ def whole() -> list[Row]:
     and three later ones.
     """
     with contextlib.closing(Source(locate("dsb-fluo", paths.raw_data()))) as source:
-        read = seconds(lambda: [list(read_bbbc038(source, name)) for name in GROUPS])
+        read = seconds(lambda: [list(read_bbbc038(source, name)) for name in ARCHIVED])
     raw, home = (
         str(paths.raw_data().resolve()),
         {name: os.environ.get(name) for name in ("S2L_DATA", "S2L_HOME")},
@@ -56,7 +56,7 @@ def whole() -> list[Row]:
                 os.environ.pop(name)
                 os.environ |= {name: value} if value else {}
     return [
-        absolute(f"{' and '.join(GROUPS)} from the archive", [read], "<= 60"),
+        absolute(f"{' and '.join(ARCHIVED)} from the archive", [read], "<= 60"),
         ratio("dsb-fluo, later load", later, "first load", [first] * len(later), ">= 10"),
     ]
 

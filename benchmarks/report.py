@@ -19,10 +19,15 @@ from matplotlib.lines import Line2D
 from benchmarks.harness import FOLDER, TOPICS, Row, Scale
 from s2l_paper.plotting import BLUE, GREY, RED, Picture, styled
 
-COLUMNS = (
+MEASURED = (
     "scale topic case unit ours against theirs value low high rounds bar met others seconds machine"
 ).split()
-UNITS = {"s": "seconds", "h": "hours", "of pixels": "share of pixels", "times": "how many times"}
+UNIT_NAMES = {
+    "s": "seconds",
+    "h": "hours",
+    "of pixels": "share of pixels",
+    "times": "how many times",
+}
 HEAD = (
     "| | ours | beside it | value | min to max (rounds) | bar | met"
     " |\n|---|---|---|---|---|---|---|"
@@ -47,7 +52,7 @@ REASONS = {  # why a topic's bar is missed where it is, in short
     ),
     "imports": "pandas, and SciPy's image functions, come on top of the libraries.",
 }
-BLOCK = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S)
+RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S)
 
 
 def record(
@@ -60,7 +65,7 @@ def record(
     its rows there stay.
     """
     file = scale.out / "results.csv"
-    new = pd.DataFrame([{name: getattr(row, name, None) for name in COLUMNS} for row in rows])
+    new = pd.DataFrame([{name: getattr(row, name, None) for name in MEASURED} for row in rows])
     new = new.assign(
         scale=scale.name, topic=topic, others=others, seconds=seconds, machine=machine()
     )
@@ -104,7 +109,7 @@ def write(rows: pd.DataFrame, out: Path) -> None:
         ] * bool(missed)
         parts += [f"\n![{topic}]({picture})\n"]
     text = (FOLDER / "README.md").read_text()
-    (out / "README.md").write_text(BLOCK.sub(lambda match: "\n" + "\n".join(parts), text))
+    (out / "README.md").write_text(RESULTS.sub(lambda match: "\n" + "\n".join(parts), text))
 
 
 def _line(row) -> str:
@@ -190,7 +195,7 @@ def draw(rows: pd.DataFrame) -> Picture:
 def _kind(row) -> str:
     """What the value of a row is, in words."""
     if not row.against:
-        return UNITS.get(row.unit, row.unit)
+        return UNIT_NAMES.get(row.unit, row.unit)
     if row.bar.startswith(">="):
         return "times as fast as what stands beside it"
     what = {"s": "time", "MiB": "memory"}.get(row.unit, "value")

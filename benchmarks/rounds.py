@@ -20,18 +20,18 @@ from benchmarks.harness import Row, Scale, absolute
 from s2l_core.inference import predict
 from s2l_core.metrics import iou
 from s2l_images.forest import fit_random_forest, predict_random_forest
-from s2l_images.kept_models import round_file
-from s2l_images.rounds import load_model, train_round
+from s2l_images.kept_models import load_model, round_file
+from s2l_images.rounds import train_round
 from s2l_paper.datasets import load_dataset, splits
 
-STEPS = 72  # of notebook 08
+ROUND_STEPS = 72  # of notebook 08
 
 
 def measure(scale: Scale) -> list[Row]:
     """IoU of the forest, and of the network after one round and after two,
     by what its pseudo-labels are.
     """
-    name, trials, steps = scale.pick(("synthetic-fluo", 1, 12), ("dsb-bf", 3, STEPS))
+    name, trials, steps = scale.pick(("synthetic-fluo", 1, 12), ("dsb-bf", 3, ROUND_STEPS))
     settings = scale.pick({"crop": 64, "max_regions": 100}, {})
     found: dict[str, list[float]] = {}
     for trial in range(trials):

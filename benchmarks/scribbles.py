@@ -11,11 +11,12 @@ from skimage.morphology import skeletonize
 from benchmarks import inputs
 from benchmarks.harness import Case, Row, Scale, absolute, ratio, seconds
 from s2l_core.config import IGNORE, seed_for
+from s2l_core.metrics import EIGHT
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset
-from s2l_paper.skeletons import EIGHT, skeleton_scribbles
+from s2l_paper.skeletons import skeleton_scribbles
 
-SHARE = 0.3
+BUDGET = 0.3
 
 
 def measure(scale: Scale) -> list[Row]:
@@ -33,7 +34,7 @@ def measure(scale: Scale) -> list[Row]:
     times, instances = scale.turns(drawings(side, count)), inputs.nuclei(side, count, (10, 25))
     for relabel, how in {True: "relabelled for each stroke", False: "labelled once"}.items():
         slow = [
-            seconds(partial(plain_skeletons, instances, SHARE, 0, relabel=relabel))
+            seconds(partial(plain_skeletons, instances, BUDGET, 0, relabel=relabel))
         ]  # once, the first call
         for name in times:
             middle = [float(np.median(times[name]))]
@@ -54,8 +55,8 @@ def drawings(side: int, count: int) -> dict[str, Case]:
     """Both ways to draw on made-up nuclei."""
     instances = inputs.nuclei(side, count, (10, 25))
     return {
-        "simulated annotator": partial(SimulatedAnnotator(0, SHARE).draw, instances),
-        "skeleton rule": partial(skeleton_scribbles, instances, SHARE, 0),
+        "simulated annotator": partial(SimulatedAnnotator(0, BUDGET).draw, instances),
+        "skeleton rule": partial(skeleton_scribbles, instances, BUDGET, 0),
     }
 
 
@@ -63,7 +64,7 @@ def whole_set(scale: Scale) -> Row:
     """Scribbles of every image of a data set, on one core."""
     name = scale.pick("synthetic-fluo", inputs.fluorescence())
     images = load_dataset(name, **scale.pick({"images": 2}, {}))
-    annotator = SimulatedAnnotator(0, SHARE)
+    annotator = SimulatedAnnotator(0, BUDGET)
     time = seconds(lambda: [annotator.draw(image.instances, key=image.id) for image in images])
     return absolute(f"simulated annotator, all {len(images)} images of {name}", [time], "<= 60")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from s2l_core.augment import intensity_range, random_crop
-from s2l_core.config import RunConfig, S2LError, seed_for
+from s2l_core.config import CLASSES, RunConfig, S2LError, seed_for
 from s2l_core.images import CellImage
 from s2l_core.profiles import STAINED
 from s2l_core.pseudo_labels import PseudoLabels
@@ -110,7 +110,7 @@ class TrainingSet:
 
 def _check_both_classes(name: str, scribbles: Sequence[np.ndarray]) -> None:
     """Raises an S2LError unless both classes are drawn, in one image or in several."""
-    for label, kind in enumerate(("background", "foreground")):
+    for label, kind in enumerate(CLASSES):
         if not any((drawn == label).any() for drawn in scribbles):
             raise S2LError(
                 f"{name}: no {kind} scribble in any training image; expected both classes. "

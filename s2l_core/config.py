@@ -11,7 +11,8 @@ from typing import Any
 
 from s2l_core.profiles import DATASETS, PROFILES, ROTATING, SYNTHETIC
 
-IGNORE = 255  # label of what takes no part in a loss; 0 is background, 1 is foreground
+CLASSES = ("background", "foreground")  # what the labels 0 and 1 mean
+IGNORE = 255  # label of what takes no part in a loss
 
 
 class S2LError(ValueError):
@@ -23,9 +24,7 @@ class S2LError(ValueError):
 
 @dataclass(frozen=True)
 class ScaleTerm:
-    """One contrastive term of Eq. 6: decoder block 1 (deepest) to 5 (full resolution), lambda and
-    tau.
-    """
+    """One contrastive term of Eq. 6: a decoder block from 1 (deepest) to 5, lambda and tau."""
 
     block: int
     weight: float
@@ -37,9 +36,7 @@ class ScaleTerm:
 
     @property
     def factor(self) -> int:
-        """Pixels per region side, delta of Eq. 5 (D17: blocks are paired with factors by
-        resolution).
-        """
+        """Pixels per region side: delta of Eq. 5, by the block's resolution (D17)."""
         return 2 ** (5 - self.block)
 
     @property
@@ -112,15 +109,17 @@ def _given(value: Any, within: tuple[float, float]) -> Any:
     return dataclasses.field(default=value, metadata={"within": within})
 
 
+# Limits of fields: a share, a number of steps, a number that may be 0.
 SHARE = (0.0, 1.0)
-STEPS = (1, 10**7)
+LENGTH = (1, 10**7)
 OR_NONE = (0, 10**7)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's numbers. Fields left out come from the profile, then from the
-    paper.
+    """Everything that decides a run's numbers.
+
+    Fields left out come from the profile, then from the paper.
 
     Raises:
         S2LError: a value that is not allowed, with the field, what is allowed and the nearest right
@@ -157,11 +156,11 @@ class RunConfig:
     schedule: str = _paper("constant", choices=("constant", "cosine", "warm-restarts"))  # D9
 
     # lengths, all in optimiser steps
-    warmup_steps: int = _paper(0, within=STEPS)
+    warmup_steps: int = _paper(0, within=LENGTH)
     main_steps: int = _paper(0, within=OR_NONE)
-    average_every: int = _paper(0, within=STEPS)  # between two updates of the averaged predictions
+    average_every: int = _paper(0, within=LENGTH)  # between two updates of the averaged predictions
     average_every_main: int = _paper(0, main=True, within=OR_NONE)  # in the main stage; 0: the same
-    validate_every: int = _paper(0, within=STEPS)
+    validate_every: int = _paper(0, within=LENGTH)
 
     # S2L
     pseudo_weight: float = _paper(0.5, main=True, within=(0.0, 1e6))  # alpha of Eq. 2
@@ -210,9 +209,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Rebuilds a configuration from `to_dict` or from notebook parameters; an unknown name is
-        an S2LError.
-        """
+        """Builds a configuration from `to_dict`, or from parameters of a notebook."""
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             check_choice("configuration field", name, names)
@@ -228,9 +225,7 @@ class RunConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def choices(self) -> dict[str, Any]:
-        """What differs from the paper: a run's identity, which a switch added later leaves as it
-        is.
-        """
+        """What differs from the paper: a run's identity, which later switches leave as it is."""
         usual = {}
         for field in dataclasses.fields(self):
             usual[field.name] = getattr(field.default, "value", field.default)
@@ -242,9 +237,7 @@ class RunConfig:
         return {name: value for name, value in self.to_dict().items() if value != usual[name]}
 
     def warmup(self) -> "RunConfig":
-        """The configuration of the warm-up this run shares: whatever acts only in the main stage is
-        reset.
-        """
+        """The configuration of the warm-up this run shares: without what acts in the main stage."""
         main = {}
         for field in dataclasses.fields(self):
             if field.metadata.get("main"):
@@ -255,16 +248,6 @@ class RunConfig:
     def total_steps(self) -> int:
         """Warm-up and main stage together."""
         return self.warmup_steps + self.main_steps
-
-
-def differences(theirs: RunConfig, ours: RunConfig) -> list[str]:
-    """`field (theirs there, ours here)` for each field in which two configurations differ."""
-    there, here = theirs.to_dict(), ours.to_dict()
-    return [
-        f"{name} ({there[name]} there, {here[name]} here)"
-        for name in here
-        if here[name] != there[name]
-    ]
 
 
 def _check_field(field: dataclasses.Field, value: Any) -> None:
@@ -290,6 +273,8 @@ def _check_together(config: RunConfig) -> None:
                 f"fold = {config.fold}: {config.dataset} has folds 0 to {folds - 1}. "
                 "Choose one of them."
             )
+
+    # Which images test can be chosen only where the data set comes with no test part of its own.
     if config.rotation and config.dataset not in ROTATING:
         raise S2LError(
             f"rotation = {config.rotation}: the test part of {config.dataset} is given from "
@@ -301,6 +286,7 @@ def _check_together(config: RunConfig) -> None:
             f"rotation = {config.rotation}: the subset of {config.dataset} has one committed "
             "test part. Set rotation to 0 or subset to False."
         )
+
     if config.crop % 32:
         raise S2LError(
             f"crop = {config.crop}: the network halves it five times. Choose a multiple of 32."
@@ -329,8 +315,7 @@ def suggestion(value: Any, choices: Iterable[Any]) -> str:
 
 
 def seed_for(*purpose: Any) -> int:
-    """Seed of one random draw from (seed, purpose, step): a 63-bit number that depends on nothing
-    else.
+    """Seed of one random draw, 63 bits that depend on (seed, purpose, step) alone.
 
     Every draw has a generator of its own, so resuming needs no generator state and methods see the
     same crops.
@@ -340,9 +325,7 @@ def seed_for(*purpose: Any) -> int:
 
 
 def digest(value: Any, length: int = 8) -> str:
-    """The first hexadecimal digits of the SHA-256 of a JSON-ready value, of bytes, or of a file's
-    content.
-    """
+    """First hexadecimal digits of the SHA-256 of a JSON-ready value, of bytes, or of a file."""
     if isinstance(value, Path):
         with value.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:length]

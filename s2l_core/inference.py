@@ -22,9 +22,7 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 
 
 @torch.inference_mode()
-def predict(
-    model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64, device=None
-) -> np.ndarray:
+def predict(model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64) -> np.ndarray:
     """Predicts every pixel of an image (D14).
 
     The image is padded by reflection to a multiple of 32 and cut back. One larger than `tile` goes
@@ -32,11 +30,10 @@ def predict(
     border.
 
     Args:
-        model: a ScribbleUNet; put into evaluation mode, and back as it was.
+        model: a ScribbleUNet, on any device; put into evaluation mode, and back as it was.
         image: (H, W, 3) uint8.
         tile: side of a tile in pixels, a multiple of 32.
         overlap: pixels of context around what is kept of a tile.
-        device: where to compute; None is where the model is.
 
     Returns:
         (H, W) float32 in [0, 1].
@@ -50,9 +47,9 @@ def predict(
             f"tile = {tile}, overlap = {overlap}: expected a multiple of 32 larger than "
             "2 x overlap. Change one of them."
         )
-    device = next(model.parameters()).device if device is None else pick_device(device)
+    device = next(model.parameters()).device
     training = model.training
-    model.to(device).eval()
+    model.eval()
 
     limits = intensity_range(image, model.intensity)
     height, width = image.shape[:2]
@@ -103,8 +100,3 @@ def _spans(length: int, tile: int, overlap: int) -> list[_Span]:
         spans.append(_Span(slice(start, min(start + tile, length)), slice(kept, end), inner))
         kept = end
     return spans
-
-
-def uncertainty(probability: np.ndarray) -> np.ndarray:
-    """1 where the probability (H, W) is one half, 0 where it is 0 or 1."""
-    return 1 - np.abs(2 * probability - 1)

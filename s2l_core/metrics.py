@@ -102,7 +102,7 @@ def mdice(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> float
     A component serves one nucleus, the one it overlaps most; a nucleus is scored with the component
     that covers most of it among those that serve it (ties: smallest label), and with 0 where there
     is none. Nuclei of fewer than 20 pixels are left out of the mean. Components on no nucleus do
-    not count: see `false_positives`.
+    not count: `score` has their number.
 
     Returns:
         Value in [0, 1]; nan where no nucleus of 20 pixels exists.
@@ -154,11 +154,6 @@ def f1(
         S2LError: a threshold below 0.5.
     """
     return _f1(overlaps(truth_instances, predicted_instances), threshold)
-
-
-def false_positives(truth_instances: np.ndarray, predicted_instances: np.ndarray) -> int:
-    """Number of predicted components that share no pixel with any nucleus."""
-    return _false_positives(overlaps(truth_instances, predicted_instances))
 
 
 def score(
@@ -265,6 +260,7 @@ def _f1(table: Overlaps, threshold: float) -> float:
 
 
 def _false_positives(table: Overlaps) -> int:
+    """Number of predicted components that share no pixel with any nucleus."""
     return table.predicted_sizes.size - np.unique(table.columns).size
 
 

@@ -64,11 +64,9 @@ def loss_terms(
 
 
 def scale_labels(batch: dict[str, Tensor], config: RunConfig, step: int) -> list[Tensor]:
-    """Region labels (B, h, w) of each scale, on the CPU: regions are drawn there, the same ones on
-    any device.
+    """Region labels (B, h, w) of each scale, on the CPU, where regions are drawn for any device.
 
-    The loader makes them of a batch that is still on the CPU, so that no step waits for an
-    accelerator.
+    The loader makes them of a batch that is still there, so that no step waits for an accelerator.
     """
     if not _learns_pseudo(config, step):
         return []
@@ -106,9 +104,7 @@ def learning_rate(config: RunConfig, base: float, step: int) -> float:
 
 
 def rate_factor(config: RunConfig, step: int) -> float:
-    """Share of the base learning rate at a step (D9): a function of the step alone, so a resume
-    needs no state.
-    """
+    """Share of the base rate at a step (D9), which alone decides it: a resume needs no state."""
     if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * step / config.total_steps))
     if config.schedule == "warm-restarts":  # T_0 = 2, T_mult = 2: cycles of 2, 4, 8 ... steps

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from s2l_core.config import IGNORE, S2LError
 
-UNKNOWN = 0.5  # averaged probability of what was never predicted: on no side of any threshold
-
 
 class PseudoLabels:
     """Exponential moving averages of whole-image predictions: a float32 map an image, and a count.
@@ -55,31 +53,24 @@ class PseudoLabels:
         average.mul_(1 - self.averaging).add_(new, alpha=self.averaging)
         self._counts[id] = self.count(id) + 1
 
-    def average(self, id: str, shape: tuple[int, int] | None = None) -> Tensor:
+    def average(self, id: str) -> Tensor:
         """Averaged foreground probability (H, W), float32.
 
-        Before the first update it is UNKNOWN everywhere, of `shape`.
-
         Raises:
-            S2LError: never updated, and no `shape` to answer with.
+            S2LError: the image was never predicted.
         """
         if id not in self._sums:
-            if shape is None:
-                raise S2LError(
-                    f"No averaged prediction of {id}: known are {list(self._sums)}. "
-                    "Update it first."
-                )
-            return torch.full(shape, UNKNOWN)
+            raise S2LError(
+                f"No averaged prediction of {id}: known are {list(self._sums)}. Update it first."
+            )
         if self.start == "zero":
             return self._sums[id].clone()
         weight = 1 - (1 - self.averaging) ** self._counts[id]  # of all predictions so far
         return self._sums[id] / weight
 
-    def labels(
-        self, id: str, low: float, high: float, shape: tuple[int, int] | None = None
-    ) -> Tensor:
+    def labels(self, id: str, low: float, high: float) -> Tensor:
         """Pseudo-labels (H, W) uint8: see `threshold`. Scribbled pixels are not taken out here."""
-        return threshold(self.average(id, shape), low, high)
+        return threshold(self.average(id), low, high)
 
     def state_dict(self) -> dict:
         """All of it, in tensors and plain values for `torch.load(weights_only=True)`; no copy."""

@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from s2l_core.batches import Prefetcher, TrainingSet
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
@@ -18,7 +19,6 @@ from s2l_core.inference import pick_device, predict
 from s2l_core.metrics import iou
 from s2l_core.model import ScribbleUNet
 from s2l_core.objective import learning_rate, loss_terms, scale_labels
-from s2l_core.progress import Progress
 from s2l_core.pseudo_labels import PseudoLabels
 
 
@@ -34,7 +34,7 @@ class Trainer:
         validation: images with `instances`: the best weights are chosen on them (D10). May be
             empty.
         device: None or "auto", or the name of a device.
-        progress: show a bar, or plain lines where nobody watches.
+        progress: show a bar.
 
     Attributes:
         model, pseudo: the network, and the averaged predictions.
@@ -83,22 +83,9 @@ class Trainer:
             seed=config.seed,
             frozen_statistics=config.frozen_statistics,
         ).to(self.device)
-        groups = self.model.parameter_groups()
-        self.optimiser = torch.optim.RAdam(
-            [
-                {
-                    "params": groups["encoder"],
-                    "rate": config.rate_encoder,
-                    "lr": config.rate_encoder,
-                },
-                {
-                    "params": groups["decoder"],
-                    "rate": config.rate_decoder,
-                    "lr": config.rate_decoder,
-                },
-            ],
-            weight_decay=config.weight_decay,
-        )
+        parts = [self._group("encoder", config.rate_encoder)]
+        parts.append(self._group("decoder", config.rate_decoder))
+        self.optimiser = torch.optim.RAdam(parts, weight_decay=config.weight_decay)
         self.pseudo = PseudoLabels(config.averaging, config.average_start)
 
         self.step = 0
@@ -109,26 +96,23 @@ class Trainer:
         self._ticked = time.monotonic()
 
     def fit(self) -> ScribbleUNet:
-        """Trains through warm-up and main stage; returns the network with the weights of the last
-        step.
-        """
+        """Trains through both stages; returns the network with the weights of the last step."""
         self.advance(self.config.warmup_steps)
         self.fork()
         self.advance(self.config.total_steps)
         return self.model
 
     def fork(self) -> None:
-        """Creates the projection heads at the start of the main stage; before it they have no state
-        of any kind.
-        """
+        """Creates the projection heads as the main stage begins; before it they do not exist."""
         if not self.config.scales or len(self.model.heads):
             return
         self.model.add_heads(self.config.scales, self.config.seed)
         self.model.to(self.device)
-        rate = self.config.rate_heads
-        self.optimiser.add_param_group(
-            {"params": self.model.parameter_groups()["heads"], "rate": rate, "lr": rate}
-        )
+        self.optimiser.add_param_group(self._group("heads", self.config.rate_heads))
+
+    def _group(self, part: str, rate: float) -> dict[str, Any]:
+        """A part of the network for the optimiser; its schedule starts from `rate`."""
+        return {"params": self.model.parameter_groups()[part], "rate": rate, "lr": rate}
 
     @property
     def stage(self) -> str:
@@ -145,6 +129,8 @@ class Trainer:
         """
         if self.step > until or (self.step == until and not self.row):
             return
+
+        # Region labels are made beside the crops, so that no step waits for them.
         learns_averages = self.method.pseudo and self.stage == "main"
         loader = Prefetcher(
             self.data,
@@ -152,21 +138,22 @@ class Trainer:
             self.device,
             partial(scale_labels, config=self.config),
         )
-        bar = None
-        if self.progress:
-            finished = self.step - 1 if self.row else self.step
-            name = PurePath(self.config.dataset).name  # which may be a folder
-            bar = Progress(f"{name} {self.config.method}", finished, until)
-        try:
+
+        finished = self.step - 1 if self.row else self.step
+        bar = tqdm(
+            total=until, initial=finished, desc=self.stage, unit="step", disable=not self.progress
+        )
+        with closing(loader), bar:
+            # A step whose second phase was cut off is finished first.
             if self.row:
-                self._finish_step(bar)
+                self._finish_step()
+                bar.update()
+
             while self.step < until:
                 self._take_step(loader, until)
-                self._finish_step(bar)
-        finally:
-            loader.close()
-            if bar:
-                bar.close()
+                bar.set_postfix(loss=self.row["loss"], refresh=False)
+                self._finish_step()
+                bar.update()
 
     def _take_step(self, loader: Prefetcher, until: int) -> None:
         """First phase: the optimiser's step."""
@@ -177,7 +164,7 @@ class Trainer:
         losses = self._optimise(batch)
         self.step, self.row = step, {"step": step, "stage": stage} | losses
 
-    def _finish_step(self, bar: Progress | None) -> None:
+    def _finish_step(self) -> None:
         """Second phase: averaged predictions and validation, where they are due."""
         config, stage = self.config, self.stage
         if self._averages_are_due(self.step, stage):
@@ -186,8 +173,6 @@ class Trainer:
             self.step % config.validate_every == 0 or self.step == config.total_steps
         ):
             self.row |= self._validate()
-        if bar:
-            bar.show(self.row)
 
         self.tick()
         self.history.append(self.row)
@@ -216,9 +201,7 @@ class Trainer:
         return warmup // self.config.average_every + in_main
 
     def _optimise(self, batch: dict[str, Any]) -> dict[str, float]:
-        """One step of the optimiser, the same for every method and stage; returns the loss and its
-        terms.
-        """
+        """One step, the same for every method and stage; returns the loss and its terms."""
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, group["rate"], self.step)
@@ -250,19 +233,17 @@ class Trainer:
         return self.pseudo_labelled()
 
     def pseudo_labelled(self) -> dict[str, float]:
-        """How much of the training images is pseudo-labelled, on how many predictions, and how
-        well.
+        """How much of the training images is pseudo-labelled, on what, and how well.
 
         Returns:
             `coverage` (share of pixels), `accuracy` (share of the covered pixels that agree with
             the masks; NaN without masks) and `predictions` (the fewest that the label of an image
             rests on).
         """
+        low, high = 1 - self.config.confidence, self.config.confidence
         covered = total = labelled = right = 0
         for image in self.data.images:
-            labels = self.pseudo.labels(
-                image.id, 1 - self.config.confidence, self.config.confidence
-            ).numpy()
+            labels = self.pseudo.labels(image.id, low, high).numpy()  # (H, W)
             known = labels != IGNORE
             covered += int(known.sum())
             total += known.size
@@ -281,14 +262,12 @@ class Trainer:
             return {}
         scores = []
         for image in self.validation:
-            if image.instances is not None:  # which `__init__` saw to
-                scores.append(iou(image.instances, self.predict(image.image) >= 0.5))
+            assert image.instances is not None  # which `__init__` saw to
+            scores.append(iou(image.instances, self.predict(image.image) >= 0.5))
         value = float(np.mean(scores))
         if value > self.best["iou"]:
-            weights = {
-                name: tensor.detach().cpu().clone()
-                for name, tensor in self.model.state_dict().items()
-            }
+            state = self.model.state_dict()
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             self.best = {"iou": value, "step": self.step, "weights": weights}
         return {"validation_iou": value}
 
@@ -315,9 +294,7 @@ class Trainer:
         return self.model.state_dict()
 
     def seconds(self) -> dict[str, float]:
-        """Wall time of the run over all its resumes, and apart from it that of the warm-up it
-        shares.
-        """
+        """Wall time over all resumes, and apart from it that of the warm-up the run shares."""
         self.tick()
         shared = self.spent["warm-up"] if self.method.forks else 0.0
         return {"seconds": sum(self.spent.values()) - shared, "warmup_seconds": shared}
@@ -329,9 +306,7 @@ class Trainer:
         self._ticked = now
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the training goes on, for `torch.load(weights_only=True)`; not a
-        copy.
-        """
+        """All that decides how it goes on, for `torch.load(weights_only=True)`; not a copy."""
         self.tick()
         return {
             "step": self.step,

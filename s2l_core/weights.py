@@ -5,7 +5,6 @@ through ImageNet's mean and deviation. Both are therefore looked up here, by the
 docs/encoders.md has the table for readers.
 """
 
-import hashlib
 import importlib.metadata
 import io
 import os
@@ -18,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from s2l_core.config import S2LError, suggestion
+from s2l_core.config import S2LError, digest, suggestion
 
 # mean and standard deviation of red, green and blue in [0, 1]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -149,7 +148,7 @@ def packaged_state(encoder: str) -> dict[str, Tensor]:
             f"cannot be read ({type(error).__name__}). {reinstall}"
         ) from error
 
-    found = hashlib.sha256(content).hexdigest()
+    found = digest(content, 64)
     if found != source.sha256:
         raise S2LError(
             f"{path}: its SHA-256 begins with {found[:16]}, expected {source.sha256[:16]}. These "

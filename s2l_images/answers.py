@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from s2l_core.config import IGNORE, S2LError, check_choice, digest
+from s2l_core.config import CLASSES, IGNORE, S2LError, check_choice, digest
+from s2l_core.metrics import EIGHT
 
-SHARE = 0.2  # of the strokes of a class that are held out
-LARGEST = 0.2  # share of an image that one object may cover
+HELD_OUT_SHARE = 0.2  # of the strokes of a class that are held out
+LARGEST_SHARE = 0.2  # share of an image that one object may cover
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(4, 17))  # 0.2 to 0.8
 ANSWERS = ("auto", "forest", "network")
-CLASSES = ("background", "foreground")
-EIGHT = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
 
 Maps = Mapping[str, np.ndarray]  # image id -> (H, W)
 
@@ -36,7 +35,7 @@ class HeldOut:
     held: dict[str, np.ndarray]
 
 
-def hold_out(scribbles: Maps, share: float = SHARE) -> HeldOut:
+def hold_out(scribbles: Maps, share: float = HELD_OUT_SHARE) -> HeldOut:
     """Puts a share of the strokes of each class aside.
 
     A stroke is an 8-connected piece of one class. Which ones are held out depends on their image
@@ -142,7 +141,7 @@ def absurd(
     scribbles: np.ndarray | None = None,
     *,
     threshold: float = 0.5,
-    largest: float = LARGEST,
+    largest: float = LARGEST_SHARE,
 ) -> str | None:
     """Why nobody would call this a segmentation, as a sentence; None where nothing speaks against
     it.

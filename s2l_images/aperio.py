@@ -21,9 +21,9 @@ from s2l_images.items import (
 )
 
 # Points times pixels of the box around them, summed over the outlines of an XML: seconds.
-MAX_WORK = 10**9
+MAX_OUTLINE_WORK = 10**9
 _MASKS = "save its masks as label images, PNG or TIFF, instead"
-_OTHERS = {  # root element -> program, and what to do instead
+_OTHER_ROOTS = {  # root element -> program, and what to do instead
     "ASAP_Annotations": ("ASAP", _MASKS),
     "annotations": ("CVAT or NDP.view", "in CVAT export `Segmentation mask` instead"),
     "annotation": ("Pascal VOC or LabelMe", f"boxes outline no nucleus; {_MASKS}"),
@@ -109,7 +109,7 @@ def fill(outlines: Sequence[np.ndarray | None], shape: tuple[int, int]) -> np.nd
         if points is None:
             continue
         work += len(points) * np.prod(np.clip(np.ptp(points, 0) + 1, 1, shape))
-        if work > MAX_WORK:  # scikit-image looks at every point for every pixel
+        if work > MAX_OUTLINE_WORK:  # scikit-image looks at every point for every pixel
             raise S2LError(
                 "its regions are too large for so many points. Export fewer or smaller ones."
             )
@@ -164,5 +164,5 @@ class _Handler(ContentHandler):
 def _refuse_others(root: str) -> None:
     """Only `Annotations` is Aperio's."""
     if root != "Annotations":
-        program, remedy = _OTHERS.get(root, ("an unknown program", _MASKS))
+        program, remedy = _OTHER_ROOTS.get(root, ("an unknown program", _MASKS))
         raise OtherProgram(f"an XML of {program} (<{root[:40]}>)", remedy)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from s2l_core.config import S2LError, check_choice, suggestion
 
-SHOWN = 10  # images that the summary of a prediction names
+UNSURE_LISTED = 10  # images that the summary of a prediction names
 
 
 class UsageError(S2LError):
@@ -244,7 +244,7 @@ def _width(text: str) -> float | str:
 
 def _predict(given: Namespace) -> int:
     """Predicts a folder, and says what was found in it."""
-    from s2l_images import rounds
+    from s2l_images import prediction
     from s2l_images.places import own_results
 
     target = given.to or own_results(given.folder) / "export"
@@ -255,8 +255,8 @@ def _predict(given: Namespace) -> int:
         "split": given.split,
     }
     try:
-        rounds.predict_folder(given.model, given.folder, given.to, **choices)
-    except rounds.ImagesLeftOut:
+        prediction.predict_folder(given.model, given.folder, given.to, **choices)
+    except prediction.ImagesLeftOut:
         print(_summary(target, given.folder))
         raise
     print(_summary(target, given.folder))
@@ -265,13 +265,15 @@ def _predict(given: Namespace) -> int:
 
 def _summary(target: Path, folder: Path) -> str:
     """What a prediction came to, and the images that deserve a look first."""
-    from s2l_images import rounds
+    from s2l_images import prediction
     from s2l_images.folder import survey
 
     # The notes may name images that were taken out of the folder since.
     there = survey(folder).files["images"]
     found = {
-        name: one for name, one in rounds.predictions(target).items() if name in there and one.key
+        name: one
+        for name, one in prediction.predictions(target).items()
+        if name in there and one.key
     }
     nuclei = sum(one.nuclei for one in found.values())
     lines = [f"{len(found):,} images, {nuclei:,} nuclei"]
@@ -279,10 +281,10 @@ def _summary(target: Path, folder: Path) -> str:
     unsure = [(name, one) for name, one in found.items() if one.unsure > 0]
     if unsure:
         lines.append("Look at the least sure ones first, and draw where they are wrong:")
-        for name, one in unsure[:SHOWN]:
+        for name, one in unsure[:UNSURE_LISTED]:
             lines.append(f"  {one.unsure:6.1%} of the pixels unsure, {one.nuclei} nuclei: {name}")
-        if len(unsure) > SHOWN:
-            lines.append(f"  ... and {len(unsure) - SHOWN} that are surer")
+        if len(unsure) > UNSURE_LISTED:
+            lines.append(f"  ... and {len(unsure) - UNSURE_LISTED} that are surer")
     lines.append(f"{target}: label images (.tif), ImageJ (.zip), QuPath (.geojson), tables (.csv)")
     return "\n".join(lines)
 
@@ -313,7 +315,7 @@ def _export_arguments(parser: Parser) -> None:
 
 def _export(given: Namespace) -> int:
     """Writes the strokes and the nuclei of a folder for other programs."""
-    from s2l_images import exports, rounds
+    from s2l_images import exports, prediction
     from s2l_images.folder import read_folder, sound
     from s2l_images.pictures import raw_channels
 
@@ -332,7 +334,7 @@ def _export(given: Namespace) -> int:
     for name in listing.masked:
         (cell,) = read_folder(given.folder, [name])
         measured = raw_channels(listing.files["images"][name][0])
-        rounds.write_nuclei(
+        prediction.write_nuclei(
             _made(nuclei) / name, cell.instances, measured, pixel_size=given.pixel_size
         )
 

@@ -21,8 +21,8 @@ from roifile import ROI_TYPE, ImagejRoi
 from scipy.ndimage import mean
 from skimage.measure import label, regionprops_table
 
-from s2l_core.config import S2LError
-from s2l_core.files import write_atomically
+from s2l_core.config import CLASSES, S2LError
+from s2l_images.files import write_atomically
 from s2l_images.items import INSTANCE, MAX_BYTES, MAX_PARTS, MAX_POINTS, STROKE_WIDTH
 from s2l_images.places import own_strokes
 from s2l_images.strokes import Stroke, read_strokes
@@ -30,8 +30,10 @@ from s2l_images.strokes import Stroke, read_strokes
 if TYPE_CHECKING:
     from s2l_images.measured import Measured
 
-CLASSES = ("background", "foreground")
-COLOURS = ((0, 114, 178), (230, 159, 0))  # of the classes; colour-blind readers tell them apart
+CLASS_COLOURS = (
+    (0, 114, 178),
+    (230, 159, 0),
+)  # of the classes; colour-blind readers tell them apart
 LAST_LABEL = 2**31 - 1  # that a label TIFF holds
 SHAPE = {  # columns of `write_cells` -> scikit-image's names
     "area": "area", "centroid_row": "centroid-0", "centroid_column": "centroid-1",
@@ -44,7 +46,7 @@ MICRONS = {  # those that have a size, and its power of the pixel's
     "minor_axis": 1,
 }  # fmt: skip
 # Micrometres in a unit, as ImageJ and OME spell it; what is none of these is no length.
-UNITS = {
+MICRONS_PER_UNIT = {
     "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
     "micrometre": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4,
     "m": 1e6, "inch": 25400.0,
@@ -55,7 +57,7 @@ def micrometres(measured: "Measured | None") -> float | None:
     """The size of a pixel in micrometres, where the image file tells it."""
     if measured is None or not measured.pixel_size:
         return None
-    unit = UNITS.get((measured.unit or "").strip().casefold())
+    unit = MICRONS_PER_UNIT.get((measured.unit or "").strip().casefold())
     return measured.pixel_size * unit if unit else None
 
 
@@ -146,7 +148,7 @@ def write_geojson(path: Path, instances: np.ndarray, probability: np.ndarray | N
         about = {
             "objectType": "detection",
             "name": INSTANCE.format(k),
-            "classification": {"name": "Nucleus", "color": COLOURS[1]},
+            "classification": {"name": "Nucleus", "color": CLASS_COLOURS[1]},
         }
         if value is not None:
             about["measurements"] = {"Probability": round(float(value), 6)}
@@ -371,7 +373,7 @@ def _stroke_rois(strokes: Sequence[Stroke]) -> bytes:
         roi = ImagejRoi.frompoints(np.array(stroke.points, float)[:, ::-1], name=name)
         roi.roitype = ROI_TYPE.POLYLINE if len(stroke.points) > 1 else ROI_TYPE.POINT
         roi.stroke_width, roi.float_stroke_width = max(round(stroke.width), 1), stroke.width
-        roi.group, roi.stroke_color = 2 - stroke.label, bytes((255, *COLOURS[stroke.label]))
+        roi.group, roi.stroke_color = 2 - stroke.label, bytes((255, *CLASS_COLOURS[stroke.label]))
         rois.append(roi)
     return _zipped(rois)
 
@@ -381,7 +383,7 @@ def _stroke_features(strokes: Sequence[Stroke]) -> bytes:
     features = []
     for stroke in strokes:
         points = (np.array(stroke.points, float)[:, ::-1] + 0.5).tolist()
-        name, colour = CLASSES[stroke.label].capitalize(), COLOURS[stroke.label]
+        name, colour = CLASSES[stroke.label].capitalize(), CLASS_COLOURS[stroke.label]
         about = {
             "objectType": "annotation",
             "classification": {"name": name, "color": colour},

@@ -8,7 +8,7 @@ from s2l_core.config import S2LError
 
 MAX_CROSSINGS = 2_000_000  # rows that one outline crosses
 # By so much ImageJ moves an edge to the right, so that rounding errors do not decide.
-_ROUNDING = 1e-8
+_EDGE_SLACK = 1e-8
 _WITHIN = 0.95  # share of an area's pixels that makes it lie within another
 _LARGER = 4  # times the usual area within it: what makes an area a region
 _SPECK = 0.25  # of the usual area: what lies within an area and is smaller makes no region of it
@@ -54,7 +54,7 @@ def inside(
     first = np.cumsum(count) - count  # of an edge's crossings, among all
     row = np.arange(crossings) - first[edge] + low[edge]
     (y, x), (dy, dx) = start[edge].T, (end - start)[edge].T
-    column = np.floor(x + (row - y) * (dx / dy) + _ROUNDING) + 1
+    column = np.floor(x + (row - y) * (dx / dy) + _EDGE_SLACK) + 1
     column = np.clip(column, 0, shape[1]).astype(np.int64)
 
     # Closed rings cross a row an even number of times, so pairs never straddle two rows. With a

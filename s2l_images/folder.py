@@ -35,7 +35,7 @@ from s2l_images.places import (
 from s2l_images.settings import USUAL, Settings, read_settings
 from s2l_images.strokes import Stroke, read_strokes, render
 
-KINDS = ("images", "scribbles", "masks")
+SUBFOLDERS = ("images", "scribbles", "masks")
 _VECTORS = (".roi", ".zip", ".geojson", ".json", ".xml")
 SUFFIXES = {
     "images": PICTURES,
@@ -47,7 +47,7 @@ ROLES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder: for each of `KINDS` the files of each stem, and the strokes drawn with the widget."""
+    """What lies in a folder: for each of `SUBFOLDERS` the files of each stem, and the strokes drawn with the widget."""
 
     root: Path
     files: dict[str, dict[str, list[Path]]]
@@ -92,11 +92,14 @@ def survey(folder: Path) -> Listing:
             root,
             "this is a file" if root.exists() else "there is nothing of that name",
         )
-    files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in KINDS}
+
     drawn = own_strokes(root)
     for finding in _outside(root, root / "scribbles", drawn):  # which is read at once
         raise Fault(finding.code, finding.file, finding.found)
-    for kind in KINDS:
+
+    # The readable files of each kind, by stem; accents are written in two ways.
+    files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in SUBFOLDERS}
+    for kind in SUBFOLDERS:
         for path in sorted((root / kind).iterdir() if (root / kind).is_dir() else ()):
             readable = (
                 path.suffix.lower() in SUFFIXES[kind]
@@ -105,6 +108,7 @@ def survey(folder: Path) -> Listing:
             )
             if readable and not path.is_dir():
                 files[kind].setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+
     with reading(drawn):
         strokes = read_strokes(drawn) if drawn.exists() else {}
     return Listing(root, files, {i: lines for i, lines in strokes.items() if lines})
@@ -126,19 +130,23 @@ def structure(listing: Listing) -> Iterator[Finding]:
     labels = [
         path for files in listing.files.values() for twins in files.values() for path in twins
     ]
-    yield from _outside(root, *map(root.joinpath, KINDS), *others, *labels)
+    yield from _outside(root, *map(root.joinpath, SUBFOLDERS), *others, *labels)
+
     for path in labels:
         if plain(path.name) != path.name:
             yield Finding("name-encoding", path, f"the name {plain(path.name)} is no UTF-8")
     if not listing.ids:
         yield _without_images(root)
-    for kind in KINDS:
+
+    # Twins are files of one image in one folder; its strokes count among its scribbles.
+    for kind in SUBFOLDERS:
         for i, files in listing.files[kind].items():
             twins = [file.name for file in files]
             if kind == "scribbles" and i in listing.strokes:
                 twins.append(own_strokes(root).name)
             if len(twins) > 1:
                 yield Finding("same-stem", files[0], f"{', '.join(twins)} are of one image")
+
             if listing.ids and i not in listing.files["images"]:
                 near = difflib.get_close_matches(i, listing.ids, 3, 0.5) or listing.ids
                 yield Finding(
@@ -329,6 +337,8 @@ def split_folder(folder: Path) -> dict[str, list[str]]:
             listing.root,
             f"none of {len(listing.ids)} images has scribbles or a mask",
         )
+
+    # A role holds a list of names, whichever way their accents are written.
     path = own_splits(listing.root)
     content = read_json(path, "bad-splits")
     for role, names in content.items():
@@ -342,9 +352,13 @@ def split_folder(folder: Path) -> dict[str, list[str]]:
         role: [unicodedata.normalize("NFC", name) for name in content.get(role, [])]
         for role in ROLES
     }
+
+    # Whatever is labelled and not named trains, unless the training images are named themselves.
     named = sum(lists.values(), [])
     if "train" not in content:
         lists["train"] = [i for i in labelled if i not in named]
+
+    # Each fault with the names that have it.
     for fault, names in {
         "is no image": sorted({*named} - {*listing.ids}),
         "is named twice": [name for name, count in Counter(named).items() if count > 1],
@@ -366,7 +380,7 @@ def split_folder(folder: Path) -> dict[str, list[str]]:
 def fingerprint(folder: Path) -> str:
     """Hash of all files that are read from a folder, file times aside."""
     root = Path(folder)
-    files = [path for kind in KINDS for path in (root / kind).glob("[!.]*")]
+    files = [path for kind in SUBFOLDERS for path in (root / kind).glob("[!.]*")]
     files += [own_encoding(root), own_settings(root), own_splits(root)]
     stats = {path: path.stat() for path in sorted(files) if path.is_file()}
     hashes = {

@@ -11,10 +11,10 @@ from scipy import ndimage
 
 from s2l_core.config import IGNORE, S2LError, digest, seed_for
 
-SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
+FILTER_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
 PERCENTILES = (0.5, 99.5)  # of an image's grey values, mapped to 0 and 1
 COLOURED = 1.0  # mean of (largest - smallest channel) from which an image counts as stained
-CHUNK = 2**16  # pixels classified at a time, in threads
+PIXELS_AT_ONCE = 2**16  # pixels classified at a time, in threads
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
     """Foreground probability (H, W) float32 of an image (H, W, 3) uint8."""
     check_image(image, "image")
     features = _features(image, model.colour)
-    chunks = [features[k : k + CHUNK] for k in range(0, len(features), CHUNK)]
+    chunks = [features[k : k + PIXELS_AT_ONCE] for k in range(0, len(features), PIXELS_AT_ONCE)]
     with ThreadPoolExecutor() as pool:
         parts = list(pool.map(lambda chunk: model.trees.predict_proba(chunk)[:, 1], chunks))
     return np.concatenate(parts).astype(np.float32).reshape(image.shape[:2])
@@ -107,7 +107,7 @@ def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
 
 def _count(colour: bool) -> int:
     """Number of features of a pixel."""
-    return (8 if colour else 6) * len(SIGMAS)
+    return (8 if colour else 6) * len(FILTER_SIGMAS)
 
 
 def _features(image: np.ndarray, colour: bool, pixels=slice(None)) -> np.ndarray:
@@ -116,17 +116,19 @@ def _features(image: np.ndarray, colour: bool, pixels=slice(None)) -> np.ndarray
     """
     low, high = np.percentile(image.mean(axis=2), PERCENTILES)
     image = (image.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1.0))
-    grey = image.mean(axis=2)
-    layers = []
-    for sigma in SIGMAS:
+    grey = image.mean(axis=2)  # (H, W)
+
+    layers = []  # of (H, W) each
+    for sigma in FILTER_SIGMAS:
         smooth = ndimage.gaussian_filter(grey, sigma)
         rows, columns = np.gradient(smooth)
-        layers += (
-            [ndimage.gaussian_filter(image[..., c], sigma) for c in range(3)]
-            if colour
-            else [smooth]
-        )
+        if colour:
+            layers += [ndimage.gaussian_filter(image[..., c], sigma) for c in range(3)]
+        else:
+            layers.append(smooth)
         layers.append(np.sqrt(rows * rows + columns * columns))
+
+        # How curved: the second derivatives. How aligned: the products of the first, smoothed.
         hessian = np.gradient(rows, axis=0), np.gradient(rows, axis=1), np.gradient(columns, axis=1)
         layers += _eigenvalues(*hessian)
         tensor = (

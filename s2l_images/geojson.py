@@ -29,7 +29,7 @@ _KINDS = {  # what QuPath calls an object, since version 0.3 and before -> `Item
     "TMACoreObject": "tma core", "root": "tile", "PathRootObject": "tile",
 }  # fmt: skip
 _MASKS = "save its masks as label images, PNG or TIFF, instead"
-_OTHERS = (  # keys that tell another program's JSON; the program; what to do instead
+_OTHER_KEYS = (  # keys that tell another program's JSON; the program; what to do instead
     ({"images", "annotations"}, "COCO", f"{_MASKS}, one for each image"),
     ({"image_id", "segmentation"}, "COCO", f"{_MASKS}, one for each image"),
     ({"shapes"}, "LabelMe", "labelme_export_json makes label images of it"),
@@ -76,7 +76,7 @@ def _features(content: object) -> list:
         if isinstance(feature, dict) and "geometry" in feature:
             continue
         keys = set(feature) if isinstance(feature, dict) else set()
-        for known, program, remedy in _OTHERS:
+        for known, program, remedy in _OTHER_KEYS:
             if known <= keys:
                 raise OtherProgram(f"a JSON of {program}", remedy)
         found = (

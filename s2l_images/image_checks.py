@@ -4,7 +4,6 @@ The check and the reading of a folder call the same functions, so that whoever t
 told what the check would have said.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import label
 
+from s2l_core.config import digest
 from s2l_images.faults import Finding, listed
 from s2l_images.strokes import Stroke, covered, pieces
 
@@ -36,7 +36,7 @@ class Seen:
     pixels: int
     colour: bool
     deep: bool
-    key: bytes
+    key: str
     drawn: np.ndarray | None
 
 
@@ -49,7 +49,7 @@ def seen(
         pixels=image.shape[0] * image.shape[1],
         colour=bool((image != image[..., :1]).any()),
         deep=any(remark.code == "image-deep" for remark in remarks),
-        key=hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest(),
+        key=digest(str(image.shape).encode() + image.tobytes(), 64),
         drawn=drawn,
     )
 

@@ -26,7 +26,9 @@ from s2l_images.items import (
 _LINES = (ROI_TYPE.LINE, ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.ANGLE)
 _AUTOMATIC = re.compile(r"(\d{4})-\d{4,}-\d{4,}(-\d+)?")  # ImageJ's names: slice, row, column
 _PULL = 4 / 3 * (math.sqrt(2) - 1)  # of the Bézier curve that is nearest to a quarter of a circle
-_ROUNDING = np.array([(1, 0), (1, _PULL), (_PULL, 1), (0, 1)])  # that curve, by which Java rounds
+_CORNER_CURVE = np.array(
+    [(1, 0), (1, _PULL), (_PULL, 1), (0, 1)]
+)  # that curve, by which Java rounds
 _FLATNESS = 0.01  # pixels: how near to a curve Java's polygon is
 _QUARTER = 90  # points of a quarter of an oval: within 1/100 px up to 500 px across
 _WRAP = 7  # control points by which ImageJ continues a closed spline at both ends
@@ -128,7 +130,7 @@ def _box(roi: ImagejRoi) -> np.ndarray:
         quarter = corner * np.hstack([np.cos(turn), np.sin(turn)])
     elif roi.rounded_rect_arc_size > 0:
         corner = np.minimum(roi.rounded_rect_arc_size, [width, height]) / 2
-        quarter = np.array([corner * (1, 0), *_curve(corner * _ROUNDING)])
+        quarter = np.array([corner * (1, 0), *_curve(corner * _CORNER_CURVE)])
     if not corner.any():
         return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
 

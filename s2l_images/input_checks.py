@@ -19,7 +19,7 @@ from s2l_images.annotations import WORDS, understood
 from s2l_images.decoding import read_pixels
 from s2l_images.faults import LEVELS, Fault, Finding, printable
 from s2l_images.folder import (
-    KINDS,
+    SUBFOLDERS,
     SUFFIXES,
     Listing,
     count_items,
@@ -35,8 +35,18 @@ from s2l_images.pictures import PICTURES, read_image
 from s2l_images.places import own_results, own_strokes
 from s2l_images.settings import Settings, read_settings
 
-SHOWN = 3  # findings of a kind that are printed in full
-_MISNOMERS = (*KINDS, "image", "imgs", "scribble", "mask", "labels", "annotations", "truth", "gt")
+FINDINGS_LISTED = 3  # findings of a kind that are printed in full
+_MISNOMERS = (
+    *SUBFOLDERS,
+    "image",
+    "imgs",
+    "scribble",
+    "mask",
+    "labels",
+    "annotations",
+    "truth",
+    "gt",
+)
 _DUBIOUS = re.compile(r'[\x00-\x1f\\/:*?"<>|]|^[\s-]|[\s.]$|.{101}')  # in a file's stem
 
 
@@ -106,13 +116,13 @@ def _places(listing: Listing) -> Iterator[Finding]:
     """What is not read, and what leads elsewhere."""
     for path in sorted(listing.root.iterdir()):
         name = path.name.lower()
-        if path.name in KINDS or path == own_results(listing.root):
+        if path.name in SUBFOLDERS or path == own_results(listing.root):
             continue
         if path.is_dir() and difflib.get_close_matches(name, _MISNOMERS, 1, 0.8):
             yield Finding("wrong-folder-name", path, f"a folder {path.name}/")
         elif listing.ids and name.endswith(PICTURES):
             yield Finding("wrong-place", path, "an image beside images/")
-    for kind in KINDS:
+    for kind in SUBFOLDERS:
         for path in sorted((listing.root / kind).glob("*")):
             if path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini"):
                 yield Finding("hidden-file", path, "a file of the system")
@@ -126,7 +136,7 @@ def _places(listing: Listing) -> Iterator[Finding]:
 
 def _names(listing: Listing) -> Iterator[Finding]:
     """Names that other systems refuse or confuse, and images without labels."""
-    for kind in KINDS:
+    for kind in SUBFOLDERS:
         alike = defaultdict(list)
         for i, (path, *_) in listing.files[kind].items():
             alike[i.casefold()].append(i)
@@ -135,6 +145,7 @@ def _names(listing: Listing) -> Iterator[Finding]:
         for names in alike.values():
             if len(names) > 1:
                 yield Finding("case-twins", listing.root / kind, f"{', '.join(names)}")
+
     for i in listing.ids:
         file = listing.files["images"][i][0]
         if i in listing.scribbled:
@@ -143,6 +154,7 @@ def _names(listing: Listing) -> Iterator[Finding]:
             yield Finding("mask-only", file, "a mask, no scribbles")
         else:
             yield Finding("unlabelled-image", file, "no label")
+
     for i in sorted({*listing.strokes} - {*listing.ids}):
         yield Finding(
             "strokes-astray", own_strokes(listing.root), f"strokes on {i!r}, which is no image here"
@@ -213,12 +225,12 @@ def report(folder: Path, found: Sequence[Finding]) -> str:
     lines = []
     for code, group in kinds.items():
         lines.append(f"{group[0].level}: {code}")
-        for finding in group[:SHOWN]:
+        for finding in group[:FINDINGS_LISTED]:
             inside = finding.file != folder and finding.file.is_relative_to(folder)
             where = finding.file.relative_to(folder) if inside else finding.file
             lines.append(f"  {where}: {finding.found}")
-        if len(group) > SHOWN:
-            lines.append(f"  ... and {len(group) - SHOWN} more")
+        if len(group) > FINDINGS_LISTED:
+            lines.append(f"  ... and {len(group) - FINDINGS_LISTED} more")
         expected = f"expected {group[0].expected}. " if group[0].expected else ""
         lines.append(f"  {expected}{group[0].remedy}")
 

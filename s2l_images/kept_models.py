@@ -12,11 +12,13 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import safe_open
 from torch import Tensor
 
-from s2l_core.checkpoints import save_model
-from s2l_core.config import RunConfig, digest
-from s2l_core.files import alone, write_atomically, write_json
+from s2l_core.config import RunConfig, S2LError, digest
+from s2l_core.model import ScribbleUNet
+from s2l_images.checkpoints import save_model
+from s2l_images.files import alone, write_atomically, write_json
 from s2l_images.places import own_results
 
 MODEL = "model.safetensors"
@@ -138,3 +140,26 @@ def _numbers(folder: Path) -> list[int]:
         if named:
             numbers.append(int(named[1]))
     return numbers
+
+
+def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
+    """A model that a run or a round saved, and the configuration it was trained with.
+
+    Raises:
+        S2LError: no such file, or not one of ours.
+    """
+    try:
+        with safe_open(file, "pt") as stored:
+            config = RunConfig.from_dict(json.loads(stored.metadata()["config"]))
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}
+        if not re.fullmatch(r"[\w.-]+", config.encoder):  # timm would take an address for a name
+            raise ValueError(f"encoder = {config.encoder!r:.50}")
+        scales = config.scales if any(name.startswith("heads") for name in weights) else ()
+        model = ScribbleUNet(config.encoder, scales, intensity=config.intensity)
+        model.load_state_dict(weights)
+    except Exception as error:  # of the file, of what it says, of what does not fit
+        reason = " ".join(str(error).split())[:200]
+        raise S2LError(
+            f"{file}: no model that was saved here ({reason}). Choose another, or start anew."
+        ) from error
+    return model, config

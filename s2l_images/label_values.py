@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageColor
 
-from s2l_core.config import IGNORE
+from s2l_core.config import CLASSES, IGNORE
 from s2l_images.annotations import WORDS
 from s2l_images.faults import Fault, listed
 from s2l_images.pictures import COLOUR, TRANSPARENT, read_values, reading
 from s2l_images.places import own_encoding
 
-CLASSES = {0: "background", 1: "foreground", IGNORE: "not drawn"}
+MEANINGS = dict(enumerate(CLASSES)) | {IGNORE: "not drawn"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _values(counts: Mapping[int, int], classes: Mapping[int, int] | None = None)
             else str(value)
         )
         names.append(
-            f"{name}{f' = {CLASSES[classes[value]]}' if classes else ''} ({counts[value]:,} px)"
+            f"{name}{f' = {MEANINGS[classes[value]]}' if classes else ''} ({counts[value]:,} px)"
         )
     return listed(names, 8)
 

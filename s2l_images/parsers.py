@@ -34,11 +34,14 @@ def items(path: Path) -> list[Item]:
         raise S2LError(
             f"unknown format; expected one of {', '.join(ITEMS)}. Export it as one of these."
         )
+
+    # Limits hold while a file is read, so that none can fill the memory.
     size = size_of(path)
     if size > MAX_BYTES:
         raise S2LError(
             f"{size} bytes; at most {MAX_BYTES} are read. Export fewer objects, or set S2L_LIMITS."
         )
+
     found, points, parts = [], 0, 0
     try:
         for item in reader(path.read_bytes(), path):

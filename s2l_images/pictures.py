@@ -24,7 +24,7 @@ PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 LABELS = (".tif", ".tiff", ".png", ".npy", ".npz")
 # Values of label images beside numbers: no paint, and COLOUR + 0xRRGGBB.
 TRANSPARENT, COLOUR = -1, 1 << 32
-LARGEST = 2**24  # a label of a mask above is renumbered: tables so long would cost memory
+LARGEST_LABEL = 2**24  # a label of a mask above is renumbered: tables so long would cost memory
 
 
 def read_image(path: Path, channel: str | int | None = None) -> tuple[np.ndarray, list[Finding]]:
@@ -217,7 +217,7 @@ def _whole(path: Path, values: np.ndarray) -> np.ndarray:
 
 
 def numbered(
-    path: Path, values: np.ndarray, most: int = LARGEST
+    path: Path, values: np.ndarray, most: int = LARGEST_LABEL
 ) -> tuple[np.ndarray, list[Finding]]:
     """Labels (H, W) int32; where one is above `most` they are numbered 1, 2, ... in their order."""
     largest = int(values.max(initial=0))

@@ -4,7 +4,11 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from s2l_core.config import IGNORE
-from s2l_core.inference import uncertainty
+
+
+def uncertainty(probability: np.ndarray) -> np.ndarray:
+    """1 where the probability (H, W) is one half, 0 where it is 0 or 1."""
+    return 1 - np.abs(2 * probability - 1)
 
 
 def where_to_draw(

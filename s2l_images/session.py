@@ -11,23 +11,24 @@ import numpy as np
 
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
-from s2l_core.inference import pick_device, predict, uncertainty
+from s2l_core.inference import pick_device, predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
-from s2l_images.answers import LARGEST, Choice, HeldOut, absurd, choose, hold_out
+from s2l_images.answers import LARGEST_SHARE, Choice, HeldOut, absurd, choose, hold_out
 from s2l_images.folder import read_folder
 from s2l_images.forest import RandomForest, fit_random_forest, predict_random_forest
-from s2l_images.kept_models import model_in_use
+from s2l_images.kept_models import load_model, model_in_use
 from s2l_images.pictures import PICTURES
 from s2l_images.places import own_strokes
-from s2l_images.proposals import where_to_draw
-from s2l_images.rounds import Round, load_model, predict_folder, train_round, usual_nucleus
+from s2l_images.prediction import predict_folder, usual_nucleus
+from s2l_images.proposals import uncertainty, where_to_draw
+from s2l_images.rounds import Round, train_round
 from s2l_images.sizes import chosen_min_size, nuclei
 from s2l_images.split import divided
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_images.widget import Scribbler
 
-SHOWN = 8  # names that are listed beside a folder that is not there
+NEIGHBOURS_LISTED = 8  # names that are listed beside a folder that is not there
 
 
 class Session:
@@ -50,7 +51,7 @@ class Session:
         S2LError: a fault of the folder or of one of its files.
     """
 
-    def __init__(self, folder: Path, *, seed: int = 0, largest: float = LARGEST):
+    def __init__(self, folder: Path, *, seed: int = 0, largest: float = LARGEST_SHARE):
         self.folder, self.seed, self.largest = Path(folder), seed, largest
         self.cells: dict[str, CellImage] = {cell.id: cell for cell in read_folder(self.folder)}
         self.board = Scribbler(list(self.cells.values()), own_strokes(self.folder))
@@ -232,7 +233,7 @@ class Session:
     def export(
         self, choice: Choice, *, diameter: float | None = None, pixel_size: float | None = None
     ) -> Path:
-        """Predicts the whole folder with what was chosen; see `rounds.predict_folder`.
+        """Predicts the whole folder with what was chosen; see `prediction.predict_folder`.
 
         Raises:
             S2LError: the answer is absurd on an image that is drawn on; or as `predict_folder`.
@@ -296,9 +297,9 @@ def find_folder(text: str) -> Path:
     while not near.is_dir():
         near = near.parent
     names = sorted(path.name for path in near.iterdir() if path.is_dir() and path.name[0] != ".")
-    beside = ", ".join(names[:SHOWN]) or "no folder"
-    if len(names) > SHOWN:
-        beside += f" and {len(names) - SHOWN} more"
+    beside = ", ".join(names[:NEIGHBOURS_LISTED]) or "no folder"
+    if len(names) > NEIGHBOURS_LISTED:
+        beside += f" and {len(names) - NEIGHBOURS_LISTED} more"
     raise S2LError(
         f"folder = {text!r}: {looked} {what}. {near} holds {beside}. Give the whole path, such as "
         f"{Path.home() / 'my-cells'}, of the folder that holds images/ with "

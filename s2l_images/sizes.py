@@ -7,14 +7,13 @@ import numpy as np
 from scipy import ndimage
 
 from s2l_core.config import S2LError
-from s2l_core.metrics import MIN_COMPONENT, instances
+from s2l_core.metrics import EIGHT, MIN_COMPONENT, instances
 from s2l_images.folder import read_folder, sound
 
-SHARE = 1 / 3  # of the smallest nucleus drawn: others may be smaller still
+SHARE_OF_SMALLEST = 1 / 3  # of the smallest nucleus drawn: others may be smaller still
 STRAY = 5  # percent of nuclei or strokes that may be slips of the pen, where there are more than 20
 MOST_IMAGES = 20  # that are looked at
 NOISE = 30  # pixels: a hole of fewer is filled, whatever the size of nuclei
-EIGHT = np.ones((3, 3))  # neighbours of a pixel
 
 
 def suggested_min_size(drawn: np.ndarray) -> int | None:
@@ -40,7 +39,7 @@ def suggested_min_size(drawn: np.ndarray) -> int | None:
     if not len(sizes):
         return None
     smallest = np.percentile(sizes, STRAY, method="lower")
-    return max(1, round(SHARE * float(smallest)))
+    return max(1, round(SHARE_OF_SMALLEST * float(smallest)))
 
 
 def folder_min_size(folder: Path) -> int | None:
@@ -97,7 +96,7 @@ def nuclei(probability: np.ndarray, min_size: int, *, threshold: float = 0.5) ->
     """Instances of a prediction as of `metrics.instances`, but for large holes, with what was left
     out.
 
-    A hole as large as the smallest nucleus, `min_size` / `SHARE`, or `NOISE` is a lumen or a gap in
+    A hole as large as the smallest nucleus, `min_size` / `SHARE_OF_SMALLEST`, or `NOISE` is a lumen or a gap in
     a ring of nuclei: it stays open, and what lies in it is an object of its own.
 
     Args:
@@ -116,7 +115,7 @@ def nuclei(probability: np.ndarray, min_size: int, *, threshold: float = 0.5) ->
     holes, _ = ndimage.label((found > 0) & ~large[pieces])
     areas = np.bincount(holes.ravel())
     areas[0] = 0
-    wide = areas >= max(NOISE, min_size / SHARE)
+    wide = areas >= max(NOISE, min_size / SHARE_OF_SMALLEST)
     if wide.any():
         found[wide[holes]] = 0
         found = ndimage.label(found > 0, EIGHT, output=np.int32)[0]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from s2l_core.config import IGNORE, S2LError
-from s2l_core.files import write_text
+from s2l_images.files import write_text
 from s2l_images.items import plainly
 
-CHUNK = 500_000  # pixels looked at in one go
-MAX_WORK = 10**8  # and by the strokes of an image
-MAX_BYTES = 2**26  # of a file of strokes
+WORK_AT_ONCE = 500_000  # pixels looked at in one go
+MAX_STROKE_WORK = 10**8  # and by the strokes of an image
+MAX_STROKE_BYTES = 2**26  # of a file of strokes
 UNIT = (
     0.25  # pixels: strokes are drawn and stored on this grid, where rendering is free of rounding
 )
@@ -55,7 +55,7 @@ def render(strokes: Sequence[Stroke], shape: tuple[int, int]) -> np.ndarray:
     labels, work = np.full(shape, IGNORE, np.uint8), 0.0
     for stroke in strokes:
         work += areas(stroke.points, stroke.width, shape).sum()
-        if work > MAX_WORK:
+        if work > MAX_STROKE_WORK:
             raise S2LError(
                 "the strokes cover the image too many times over. Draw fewer, or with fewer points."
             )
@@ -88,7 +88,7 @@ def areas(line: Sequence, width: float, shape: tuple[int, int]) -> np.ndarray:
 def pieces(stroke: Stroke, shape: tuple[int, int]) -> Iterator[Stroke]:
     """A stroke in pieces that overlap in a point; to draw one of them takes little memory."""
     work = np.cumsum(areas(stroke.points, stroke.width, shape))
-    cuts = np.flatnonzero(np.diff(work // CHUNK)) + 1
+    cuts = np.flatnonzero(np.diff(work // WORK_AT_ONCE)) + 1
     for first, last in pairwise([0, *cuts.tolist(), len(stroke.points) - 1]):
         yield replace(stroke, points=stroke.points[first : last + 1])
 
@@ -144,28 +144,6 @@ def _ranges(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, n
     count = np.maximum(high - low + 1, 0)
     owner = np.repeat(np.arange(len(low)), count)
     return owner, np.arange(len(owner)) - (np.cumsum(count) - count - low)[owner]
-
-
-def check_scribbles(
-    scribbles: np.ndarray, image_shape: Sequence[int], name: str = "scribbles"
-) -> None:
-    """Raises S2LError unless `scribbles` fits the image, holds 0, 1 and IGNORE only, and both
-    classes are drawn.
-    """
-    found, fault = set(np.unique(scribbles).tolist()), None
-    if scribbles.shape != (shape := tuple(image_shape[:2])):
-        fault = (
-            f"shape {scribbles.shape}; expected {shape} like the image. "
-            "Save them at its size, with one channel"
-        )
-    elif unknown := sorted(found - {0, 1, IGNORE}):
-        shown = ", ".join(map(str, unknown[:5]))
-        fault = f"values {shown} found; expected 0, 1 and {IGNORE} (not drawn). Recode them"
-    elif missing := sorted({0, 1} - found):
-        kinds = " and no ".join(("background", "foreground")[label] for label in missing)
-        fault = f"no {kinds} scribble found; expected both classes (0 and 1). Draw strokes of each"
-    if fault:
-        raise S2LError(f"{name}: {fault}.")
 
 
 def encode(stroke: Stroke, unit: float = UNIT) -> list[int]:
@@ -227,8 +205,8 @@ def read_strokes(path: Path) -> dict[str, list[Stroke]]:
     where, strokes = "", {}
     try:
         size = Path(path).stat().st_size
-        if size > MAX_BYTES:
-            raise ValueError(f"{size} bytes, of {MAX_BYTES} at most")
+        if size > MAX_STROKE_BYTES:
+            raise ValueError(f"{size} bytes, of {MAX_STROKE_BYTES} at most")
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         unit = content["unit"]
         for image, rows in content["strokes"].items():

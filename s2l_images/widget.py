@@ -15,11 +15,11 @@ from PIL import Image
 
 from s2l_core.augment import intensity_range
 from s2l_core.config import IGNORE, S2LError, digest
-from s2l_core.files import alone
 from s2l_core.images import CellImage
+from s2l_images.files import alone
 from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes, render, write_strokes
 
-LARGEST = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably
+LARGEST_SHOWN = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably
 MOST_POINTS, WIDEST = (
     10**6,
     256,
@@ -39,7 +39,7 @@ class Scribbler(anywidget.AnyWidget):
     """Shows images one by one, with brushes for foreground and background and an eraser.
 
     Args:
-        cells: CellImages of at most `LARGEST` pixels; of a folder of one's own those of
+        cells: CellImages of at most `LARGEST_SHOWN` pixels; of a folder of one's own those of
             `load_dataset`.
         file: JSON of `write_strokes`, read if it is there. It is written after every stroke, whole
             or not at all, and keeps the strokes of images that are not among `cells`.
@@ -65,9 +65,9 @@ class Scribbler(anywidget.AnyWidget):
                 "no image to draw on. Put PNG, JPEG or TIFF files into the folder's images/."
             )
         for cell in cells:
-            if (pixels := cell.image[..., 0].size) > LARGEST:
+            if (pixels := cell.image[..., 0].size) > LARGEST_SHOWN:
                 raise S2LError(
-                    f"{cell.id}: {pixels:,} pixels, at most {LARGEST:,} can be shown. Cut it into pieces."
+                    f"{cell.id}: {pixels:,} pixels, at most {LARGEST_SHOWN:,} can be shown. Cut it into pieces."
                 )
         self.cells, self.file = {cell.id: cell.image for cell in cells}, Path(file)
         self.strokes: dict[str, list[Stroke]] = {i: [] for i in self.cells}
@@ -116,11 +116,12 @@ class Scribbler(anywidget.AnyWidget):
                 )
             if values is not None:
                 layers[name] = PAINTS[name](values)
-        self._layers[image] = (
-            self._layers[image] | layers
-        )  # a new dict: another thread may be reading the old one
+
+        # A new dict, since another thread may be reading the old one.
+        self._layers[image] = self._layers[image] | layers
         if regions is not None:
             self._regions[image] = [list(map(float, region)) for region in regions]
+
         content = {
             "kind": "layers",
             "id": image,

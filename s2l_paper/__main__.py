@@ -97,7 +97,7 @@ def _warm_up(config: RunConfig, threads: int) -> int:
     """The warm-up alone; it loads torch, which planning a batch never needs."""
     import os
 
-    from s2l_core.progress import PLAIN
+    from s2l_images.progress import PLAIN
     from s2l_paper.runs import set_threads, warm_up
 
     os.environ[PLAIN] = "1"
@@ -152,7 +152,7 @@ def _verify(given: Namespace) -> int:
     return verify.report(write_first=given.write)
 
 
-PAPER = {
+PAPER_COMMANDS = {
     "data": Command(
         summary="fetch the data sets of the paper",
         about="""\
@@ -207,7 +207,7 @@ compares each digit with what is committed. Needs neither images nor weights."""
         extra="paper",
     ),
 }
-GROUPS = {"Your own images:": commands.COMMANDS, "The paper:": PAPER}
+GROUPS = {"Your own images:": commands.COMMANDS, "The paper:": PAPER_COMMANDS}
 
 
 def main(words: list[str] | None = None) -> int:

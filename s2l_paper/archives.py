@@ -26,7 +26,8 @@ from s2l_core.config import S2LError
 from s2l_core.images import CellImage
 from s2l_images.aperio import rasterise
 
-MAX_MEMBER, MAX_PIXELS = 2**25, 2**24  # eight times and more what the official ones hold
+# Eight times and more what a file of the official archives holds.
+MAX_MEMBER_BYTES, MAX_MEMBER_PIXELS = 2**25, 2**24
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -86,8 +87,8 @@ class Source:
             if self._zip is None:
                 return (self.path / name).read_bytes()
             with self._lock:  # ZipFile counts its open members without one
-                if (size := self._zip.getinfo(name).file_size) > MAX_MEMBER:
-                    raise OSError(f"it unpacks to {size:,} bytes, of {MAX_MEMBER:,} at most")
+                if (size := self._zip.getinfo(name).file_size) > MAX_MEMBER_BYTES:
+                    raise OSError(f"it unpacks to {size:,} bytes, of {MAX_MEMBER_BYTES:,} at most")
                 return self._zip.read(name)
         except Exception as error:  # zipfile, zlib and the folder have errors of their own
             raise S2LError(
@@ -99,9 +100,9 @@ class Source:
         data = self.read(name)
         try:
             picture = Image.open(io.BytesIO(data), formats=("PNG", "TIFF", "JPEG"))
-            if picture.width * picture.height > MAX_PIXELS:
+            if picture.width * picture.height > MAX_MEMBER_PIXELS:
                 raise ValueError(
-                    f"{picture.height} x {picture.width} pixels, of {MAX_PIXELS:,} at most"
+                    f"{picture.height} x {picture.width} pixels, of {MAX_MEMBER_PIXELS:,} at most"
                 )
             return picture.convert(mode)
         except Exception as error:  # no list of what decoders raise is complete

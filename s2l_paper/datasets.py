@@ -86,6 +86,7 @@ def load_dataset(
         cells = read_folder(Path(name), ids)
     else:
         raise unknown(name, [*PARTS, *SYNTHETIC])
+
     if ids is None:
         return cells
     found = {cell.id: cell for cell in cells}
@@ -105,6 +106,7 @@ def _prepared(name: str, root: Path, ids: Sequence[str] | None) -> list[CellImag
     if path is None:
         missing = f"{name}: found no {archive.file} in {root / archive.folder}"
         raise S2LError(f"{missing}; `make data` fetches it. Or by hand: {archive.by_hand(root)}")
+
     with contextlib.closing(Source(path)) as source:
         wanted = _paper_ids(name) if archive.folder == "monuseg" else []
         key = digest([STORE_VERSION, name, wanted, source.entries], 64)
@@ -130,6 +132,8 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
         temporary.chmod(0o755)
+
+        # One file for all pixels and one for all instances; the index tells where an image lies.
         records = []
         with (
             open(temporary / "images.u8", "wb") as images,
@@ -137,15 +141,12 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
         ):
             for cell in cells:
                 data = cell.image.tobytes(), cell.instances.tobytes()
-                records.append(
-                    {
-                        "id": cell.id,
-                        "shape": cell.instances.shape,
-                        "crc": [zlib.crc32(d) for d in data],
-                    }
-                )
+                checksums = [zlib.crc32(plane) for plane in data]
+                about = {"id": cell.id, "shape": cell.instances.shape, "crc": checksums}
+                records.append(about)
                 images.write(data[0])
                 instances.write(data[1])
+
         if len(records) != COUNTS[name]:
             raise S2LError(
                 f"{name}: found {len(records)} images, expected {COUNTS[name]}. Get the archive"
@@ -153,6 +154,8 @@ def _write_store(folder: Path, name: str, cells: Iterable[CellImage], key: str) 
             )
         index = {"source": key, "images": records, "check": digest([key, records], 16)}
         (temporary / "index.json").write_text(json.dumps(index))
+
+        # The old store makes way only now that the new one is whole.
         if folder.exists():
             folder.replace(temporary.with_suffix(".old"))
         with contextlib.suppress(OSError):  # another process was faster: its store is as good
@@ -176,11 +179,13 @@ def _open_store(folder: Path, key: str, ids: Sequence[str] | None) -> list[CellI
         raise S2LError("its source has changed")
     if index["check"] != digest([key, index["images"]], 16):
         raise S2LError("its index is damaged")
+
     planes = [
         np.memmap(folder / "images.u8", np.uint8, "r"),
         np.memmap(folder / "instances.i32", np.int32, "r"),
     ]
-    cells, start = [], 0
+
+    cells, start = [], 0  # the pixel at which an image begins
     for record in index["images"]:
         rows, columns = record["shape"]
         size = rows * columns
@@ -289,9 +294,12 @@ def split_of(config: RunConfig) -> Split:
             images=config.images,
         )
         return _fewer(split, config.train_images)
+
     if not Path(config.dataset).is_dir():
         raise unknown(config.dataset, list(DATASETS))
     split = Split(**split_folder(Path(config.dataset)))
+
+    # In a folder of one's own nobody sees the split otherwise.
     train, validation, test = (len(ids) for ids in dataclasses.asdict(split).values())
     selected = (
         f"{validation} validate"

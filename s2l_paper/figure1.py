@@ -15,7 +15,7 @@ from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.plotting import BLUE, GREEN, GREY, PINK, RED, UNKNOWN, Picture, styled
 from s2l_paper.synthetic import render
 
-PAPER = RunConfig(
+PAPER_RUN = RunConfig(
     "dsb-fluo", "s2l-r1-r4", profile="paper"
 )  # every number in the figure is one of its fields
 NOTE = (
@@ -41,8 +41,8 @@ def figure1() -> Picture:
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, 100), ylim=(0, 69), aspect="equal")
     ax.set_axis_off()
     example = _example()
-    terms = [r"\mathcal{L}_s", rf"{PAPER.pseudo_weight}\,\mathcal{{L}}_p"]
-    terms += [rf"{scale.weight:g}\,{_term(scale)}" for scale in PAPER.scales]
+    terms = [r"\mathcal{L}_s", rf"{PAPER_RUN.pseudo_weight}\,\mathcal{{L}}_p"]
+    terms += [rf"{scale.weight:g}\,{_term(scale)}" for scale in PAPER_RUN.scales]
     bands = (47, 21, "#F2F2F2", "Warm-up stage", terms[:1]), (1, 45, "#EAF3FA", "Main stage", terms)
     for y, height, colour, text, minimised in bands:
         ax.add_patch(
@@ -56,7 +56,7 @@ def figure1() -> Picture:
         )
     _warm_up(ax, example)
     blocks = _main_stage(ax, example)
-    for scale, y in zip(PAPER.scales, (12.5, 2.5), strict=True):
+    for scale, y in zip(PAPER_RUN.scales, (12.5, 2.5), strict=True):
         _contrast(ax, example, scale, blocks[scale.block], y)
     _region_example(ax, example)
     ax.text(4, 1.5, NOTE, fontsize=6.5, color=GREY)
@@ -70,7 +70,7 @@ def _example() -> dict[str, np.ndarray]:
     forests = [fit_random_forest([image], [scribbles], seed=seed, trees=16) for seed in range(4)]
     maps = [predict_random_forest(forest, image) for forest in forests]
     averaged = np.mean(maps, axis=0)
-    pseudo = threshold(averaged, 1 - PAPER.confidence, PAPER.confidence)
+    pseudo = threshold(averaged, 1 - PAPER_RUN.confidence, PAPER_RUN.confidence)
     pseudo[scribbles != IGNORE] = IGNORE
     drawn = plotting.paint(plotting.display(image), scribbles)
     return {
@@ -191,9 +191,9 @@ def _warm_up(ax, example: dict) -> None:
         ax,
         (51.7, y + 5.5),
         (62.8, y + 5.5),
-        f"averaged over time:\n{PAPER.averaging} of the newest",
+        f"averaged over time:\n{PAPER_RUN.averaging} of the newest",
     )
-    high = f"> {PAPER.confidence}: nucleus\n< {1 - PAPER.confidence:.1f}: background"
+    high = f"> {PAPER_RUN.confidence}: nucleus\n< {1 - PAPER_RUN.confidence:.1f}: background"
     _arrow(ax, (74.2, y + 5.5), (85.8, y + 5.5), high)
     _box(ax, 24.5, 48, 5, 3, r"$\mathcal{L}_s$", GREEN)
     _arrow(ax, (8.5, y - 0.2), (24.3, 49.5), bend="angle,angleA=-90,angleB=180,rad=3", colour=GREEN)
@@ -308,7 +308,7 @@ def _region_example(ax, example: dict) -> None:
         ax.add_patch(Rectangle((38, y + 9 - 3 * place), 1.6, 1.6, fc=colour, ec="#444444", lw=0.5))
         ax.text(40.2, y + 9.8 - 3 * place, name, va="center", fontsize=7.5)
     rule = (
-        f"a scribble decides, else all pixels must agree ($\\nu_1$ = {PAPER.nu_low:g}, $\\nu_2$ ="
-        f" {PAPER.nu_high:g})"
+        f"a scribble decides, else all pixels must agree ($\\nu_1$ = {PAPER_RUN.nu_low:g}, "
+        f"$\\nu_2$ = {PAPER_RUN.nu_high:g})"
     )
     ax.text(4, y + side + 2.8, rf"$\bf{{Eq.\ 5,}}$ {rule}", va="bottom")

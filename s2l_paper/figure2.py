@@ -18,10 +18,10 @@ from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
 from s2l_core.config import METHODS, RunConfig, S2LError, check_choice, digest
-from s2l_core.files import write_atomically
 from s2l_core.images import CellImage
 from s2l_core.profiles import DATASETS
 from s2l_images.faults import Fault
+from s2l_images.files import write_atomically
 from s2l_images.pictures import read_values
 from s2l_paper import figure1, paths, plotting, results, table1
 from s2l_paper.datasets import images_of, split_of
@@ -38,8 +38,8 @@ FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
 RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
 FIGURE2_RULE = f"""\
-Shown: of the first {results.SHOWN} test images the window (at most {WINDOW} pixels wide) with the \
-most pairs of methods of which one is right and one wrong, in areas {RIM} pixels wide or more.
+Shown: of the first {results.PICTURED} test images the window (at most {WINDOW} pixels wide) with \
+the most pairs of methods of which one is right and one wrong, in areas {RIM} pixels wide or more.
 Arrow: the largest such area outside nuclei, found by some methods only. \
 Circle: the largest inside nuclei, \
 missed by some only. IoU and mDice (official) are of the whole image."""
@@ -274,7 +274,7 @@ def _best_view(folders: dict[str, Path], config: RunConfig) -> _View:
 
     Where they have none of the first in common, any other that they all kept.
     """
-    first = split_of(config).test[: results.SHOWN]
+    first = split_of(config).test[: results.PICTURED]
     kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders.values()]
     common = set.intersection(*kept) if kept else set(first[:1])
     views = []

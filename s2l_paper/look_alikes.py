@@ -4,7 +4,7 @@ import numpy as np
 import skimage  # whose parts are loaded when they are used
 from scipy import ndimage, sparse
 
-SIGMAS = (1, 4)  # the two scales, in pixels, at which grey or colour is looked at
+LOOK_SIGMAS = (1, 4)  # the two scales, in pixels, at which grey or colour is looked at
 LONGEST = 120  # pixels: a stroke of a person, not the whole skeleton of a large area
 SHORTEST = 8  # pixels: shorter lines are left away, most are spurs of a skeleton
 NEXT = ((0, 1), (1, -1), (1, 0), (1, 1))  # half of a pixel's eight neighbours: each pair once
@@ -40,7 +40,8 @@ def _features(image: np.ndarray) -> np.ndarray:
     grey = (image == image[..., :1]).all()
     channels = image[..., :1] if grey else image  # (H, W, 1 or 3)
     scales = [
-        ndimage.gaussian_filter(channels.astype(np.float64), (sigma, sigma, 0)) for sigma in SIGMAS
+        ndimage.gaussian_filter(channels.astype(np.float64), (sigma, sigma, 0))
+        for sigma in LOOK_SIGMAS
     ]
     return np.round(16 * np.concatenate(scales, axis=2))
 

@@ -24,13 +24,13 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
 from s2l_core.config import ANNOTATORS, METHODS, RunConfig, S2LError, check_choice, suggestion
-from s2l_core.files import write_atomically
 from s2l_core.profiles import DATASETS, PROFILES
-from s2l_core.progress import PLAIN
-from s2l_core.signals import Signals
+from s2l_images.files import write_atomically
+from s2l_images.progress import PLAIN
+from s2l_images.signals import Signals
 from s2l_paper import paths, results
 
-MAX_BYTES = 1_000_000
+MAX_EXECUTED_BYTES = 1_000_000
 Listed = Iterable[Any] | str | int  # a list, or what `papermill -p` makes of one
 
 
@@ -246,8 +246,8 @@ def _execute(source: Path, temporary: Path, output: Path, parameters: dict[str, 
     )
     notebook = normalise(nbformat.read(temporary, as_version=4))
     text = nbformat.writes(notebook) + "\n"
-    if len(text) > MAX_BYTES:
-        found = f"{output}: {len(text):,} bytes, at most {MAX_BYTES:,} are kept"
+    if len(text) > MAX_EXECUTED_BYTES:
+        found = f"{output}: {len(text):,} bytes, at most {MAX_EXECUTED_BYTES:,} are kept"
         raise S2LError(f"{found}. Show smaller pictures.")
     temporary.write_text(text, encoding="utf-8")
 

@@ -54,6 +54,16 @@ def rest_file(dataset: str, annotator: int | str) -> Path:
     return ROOT / "data" / "scribbles" / f"{name}_rest.json.bz2"
 
 
+def round_trials() -> Path:
+    """Every trial of training in rounds (docs/obstacles.md)."""
+    return home() / "docs" / "rounds.csv"
+
+
+def benchmarks() -> Path:
+    """What `make bench` measured."""
+    return home() / "benchmarks" / "results.csv"
+
+
 def notebook(name: str) -> Path:
     """Hand-edited, stripped source of a notebook."""
     return ROOT / "notebooks" / f"{name}.ipynb"

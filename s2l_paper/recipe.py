@@ -17,18 +17,18 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from s2l_core import checkpoints
 from s2l_core.config import IGNORE, R1, R4, RunConfig, S2LError
-from s2l_core.files import alone, write_csv
 from s2l_core.objective import loss_terms
 from s2l_core.pseudo_labels import PseudoLabels, threshold
+from s2l_images import checkpoints
+from s2l_images.files import alone, write_csv
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, warm_up
 
 FULL = "s2l-r1-r4"
 SEEDS = (0, 1, 2)
-COLUMNS = ["experiment", "choice", "dataset", "method", "annotator", "budget", "seed"]
-COLUMNS += [
+TRIAL_COLUMNS = ["experiment", "choice", "dataset", "method", "annotator", "budget", "seed"]
+TRIAL_COLUMNS += [
     "validation_iou",
     "best_iou",
     "coverage",
@@ -163,9 +163,9 @@ class TruthfulLabels(PseudoLabels):
         super().__init__(like.averaging, like.start)
         self.truth, self.confidence = truth, confidence
 
-    def average(self, id: str, shape: tuple[int, int] | None = None):
+    def average(self, id: str):
         """0 or 1 as the mask says where the average is sure, one half elsewhere; (H, W) float32."""
-        averaged = super().average(id, shape)
+        averaged = super().average(id)
         covered = threshold(averaged, 1 - self.confidence, self.confidence) != IGNORE
         return averaged.new_tensor(self.truth[id]).where(covered, averaged.new_tensor(0.5))
 
@@ -178,7 +178,7 @@ def table_file(profile: str) -> Path:
 def kept_trials(profile: str) -> pd.DataFrame:
     """The trials made so far; empty before the first."""
     file = table_file(profile)
-    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=TRIAL_COLUMNS)
 
 
 def trials(
@@ -264,7 +264,7 @@ def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, datas
                 "run": trial,
             }
         with alone(table_file(profile)):
-            table = pd.concat([kept_trials(profile), pd.DataFrame([row], columns=COLUMNS)])
+            table = pd.concat([kept_trials(profile), pd.DataFrame([row], columns=TRIAL_COLUMNS)])
             write_csv(table_file(profile), table)
 
 

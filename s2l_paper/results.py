@@ -16,8 +16,8 @@ import pandas as pd
 from PIL import Image
 
 from s2l_core.config import METHODS, TABLE1_METHODS, RunConfig, S2LError, digest
-from s2l_core.files import write_atomically, write_csv, write_json
 from s2l_core.profiles import DATASETS
+from s2l_images.files import write_atomically, write_csv, write_json
 from s2l_images.folder import fingerprint
 from s2l_paper import paths
 
@@ -44,10 +44,8 @@ PACKAGES = (
     "scikit-image",
     "scikit-learn",
 )
-SHOWN = (
-    4  # Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps
-)
-
+# Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps.
+PICTURED = 4
 
 # Raised whenever the same configuration may give other numbers. One for each family of methods, so
 # that a change of a baseline does not make the networks' runs stale; part of every run's hash.

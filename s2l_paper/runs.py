@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from s2l_core import checkpoints
 from s2l_core.config import METHODS, RunConfig, S2LError
-from s2l_core.files import alone, write_text
 from s2l_core.metrics import score
 from s2l_core.trainer import Trainer
+from s2l_images import checkpoints
+from s2l_images.files import alone, write_text
+from s2l_images.progress import Progress
 from s2l_paper import paths, results
 from s2l_paper.annotators import scribbles_of
 from s2l_paper.baselines import fit_baseline
@@ -146,14 +147,17 @@ def new_trainer(config: RunConfig, *, progress=True, device=None) -> Trainer:
     """A Trainer with the training images, strokes and validation images of a configuration."""
     split = split_of(config)
     training = images_of(config, split.train)
-    return Trainer(
+    trainer = Trainer(
         config,
         training,
         scribbles_of(config, training),
         images_of(config, split.validation),
         device=device,
-        progress=progress,
+        progress=False,
     )
+    if progress:
+        trainer.on_step = Progress(config)
+    return trainer
 
 
 def set_threads(threads: int) -> None:
@@ -190,7 +194,7 @@ def score_test(
 
     Returns:
         The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1
-        shows, for the first `SHOWN` images and the `extremes`.
+        shows, for the first `PICTURED` images and the `extremes`.
     """
     fields = ("dataset", "method", "fold", "seed", "annotator", "budget")
     shared = {"run_id": results.run_id(config)} | {name: getattr(config, name) for name in fields}
@@ -206,7 +210,5 @@ def score_test(
                 scores = score(image.instances, probability)
                 rows.append(shared | {"checkpoint": checkpoint, "image": image.id} | scores)
                 iou |= {image.id: scores["iou"]} if chosen else {}
-    return rows, {
-        name: maps[name]
-        for name in dict.fromkeys([*list(maps)[: results.SHOWN], *results.extremes(iou).values()])
-    }
+    pictured = [*list(maps)[: results.PICTURED], *results.extremes(iou).values()]
+    return rows, {name: maps[name] for name in dict.fromkeys(pictured)}

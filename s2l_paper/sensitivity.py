@@ -46,7 +46,7 @@ READINGS = {  # what differs from the default reading
 LAST = "D10: last weights"  # another checkpoint of the default's run
 BUDGETS = (0.1, 0.3, 0.5, 1.0)  # D16: share of nuclei that carry a stroke
 DRAWN = ("s2l", FULL, "random-forest")
-PRODUCTS = ("readings.csv", "budget.csv")
+READINGS_FILES = ("readings.csv", "budget.csv")
 SCORES = {"iou": "IoU", "mdice_official": "mDice"}
 
 
@@ -218,6 +218,6 @@ def _noise_of_others(profile: str, runs: pd.DataFrame, column: str) -> Noise:
 
 def tables(profile: str, runs: pd.DataFrame) -> dict[str, str]:
     """File name -> CSV of the tables that have a row; nothing where no such run is finished."""
-    made = (reading_table(profile, runs), budget_table(profile, runs))
-    named = dict(zip(PRODUCTS, made, strict=True))
-    return {name: table.to_csv(index=False) for name, table in named.items() if not table.empty}
+    contents = reading_table(profile, runs), budget_table(profile, runs)
+    made = dict(zip(READINGS_FILES, contents, strict=True))
+    return {name: table.to_csv(index=False) for name, table in made.items() if not table.empty}

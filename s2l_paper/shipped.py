@@ -16,8 +16,8 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from s2l_core.config import S2LError
-from s2l_core.files import write_atomically
 from s2l_core.profiles import REAL
+from s2l_images.files import write_atomically
 from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes
 from s2l_paper import paths
 

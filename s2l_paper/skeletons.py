@@ -5,13 +5,13 @@ import skimage  # whose parts are loaded when they are used
 from scipy import ndimage
 
 from s2l_core.config import seed_for
+from s2l_core.metrics import EIGHT
 from s2l_images.strokes import Stroke, render
 from s2l_paper.brush import checked, on_grid
 from s2l_paper.shipped import share_of
 
 JUMP = 8  # pixels between the nearest nuclear pixels of two neighbours on the background skeleton
-EIGHT = np.ones((3, 3), np.uint8)  # a pixel and its eight neighbours
-STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
 def skeleton_scribbles(instances: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -78,7 +78,8 @@ def _trace(piece: np.ndarray, label: int, corner) -> Stroke:
     path, left = way[:], set(map(tuple, np.argwhere(piece).tolist())) - {way[0]}
     while left:
         row, column = way[-1]
-        ahead = next((pixel for y, x in STEPS if (pixel := (row + y, column + x)) in left), None)
+        around = [(row + down, column + right) for down, right in NEIGHBOURS]
+        ahead = next((pixel for pixel in around if pixel in left), None)
         if ahead:
             way.append(ahead)
         else:

@@ -13,9 +13,9 @@ import pandas as pd
 from PIL import Image
 
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
-from s2l_core.files import write_text
 from s2l_core.profiles import PROFILES
-from s2l_paper import paths, results, sensitivity
+from s2l_images.files import write_text
+from s2l_paper import measured_texts, paths, results, sensitivity
 from s2l_paper.claims import claims_markdown, ledger
 from s2l_paper.provenance import reproducibility, run_files
 from s2l_paper.statistics import factorial
@@ -30,6 +30,7 @@ from s2l_paper.table1 import (
 
 MADE_ANEW = ("smoke", "demo")  # on each machine, never committed
 BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+GENERATED = re.compile(r"(<!-- generated:([\w-]+) -->\n?)(.*?)(<!-- /generated:\2 -->)", re.DOTALL)
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "factorial.csv", "claims.csv")
 PRODUCTS += ("claims.md",)
 UNREADABLE = "cannot be read"
@@ -164,17 +165,22 @@ def _figure_faults(file: Path, runs: pd.DataFrame) -> list[str]:
 
 
 def documents(found: list[str]) -> dict[Path, str]:
-    """REPRODUCIBILITY.md, and README.md (where it is) with its blocks filled from the tables."""
+    """REPRODUCIBILITY.md, and the pages that are there with their blocks filled anew."""
     texts = {paths.home() / "REPRODUCIBILITY.md": reproducibility(found)}
+    measured = measured_texts.texts()
 
     def fill(block: re.Match) -> str:
         begin, name, profile, text, end = block.groups()
         file = paths.results(profile or IN_README) / f"{name}.md"
         return begin + (file.read_text() if file.exists() else text) + end
 
-    readme = paths.home() / "README.md"
-    if readme.exists():
-        texts[readme] = BLOCK.sub(fill, readme.read_text())
+    def renew(block: re.Match) -> str:
+        begin, name, text, end = block.groups()
+        return begin + measured.get(name, text) + end
+
+    for page in map(paths.home().joinpath, measured_texts.PAGES):
+        if page.exists():
+            texts[page] = GENERATED.sub(renew, BLOCK.sub(fill, page.read_text()))
     return texts
 
 
@@ -255,7 +261,7 @@ def report(*, write_first: bool = False) -> int:
 
     for profile in found:
         files = {file.name for file in paths.results(profile).glob("*.*")}
-        by_hand = files - {*PRODUCTS, *sensitivity.PRODUCTS}
+        by_hand = files - {*PRODUCTS, *sensitivity.READINGS_FILES}
         print(f"{profile}: {len(run_files(profile))} runs, {len(files - by_hand)} tables")
         for name in sorted(by_hand):
             print(f"  not made from runs, not checked: {name}")

@@ -51,6 +51,11 @@ def repository_files(*patterns: str) -> list[Path]:
     return sorted({path for path in found if path.is_file()})
 
 
+def of_kind(*codes: str):
+    """For `pytest.raises(Fault, check=...)`: which kinds of fault, however they are worded."""
+    return lambda fault: fault.finding.code in codes
+
+
 def script(name: str):
     """A script of the repository that is in no package, such as `data/make_scribbles.py`,
     as a module.

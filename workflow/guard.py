@@ -12,7 +12,7 @@ from s2l_core.config import S2LError
 
 ROOM = 100 * 2**20  # bytes; less is named among the reasons
 TELLING = re.compile(r"[Ee]rror: |stopped after step")  # of a log, the lines that say why it ends
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LEAST = 2**20  # bytes without which nothing is begun
 HELD: list[FileLock] = []  # locks that this process holds until it ends
 
@@ -105,7 +105,7 @@ def told(undone: Iterable[str], logs: Path, claimed: Path) -> str:
     for name in undone:
         log = logs / f"{name}.log"
         if log.exists() and log.stat().st_mtime >= began:
-            words = COLOURS.sub("", log.read_text(errors="replace"))
+            words = ANSI_COLOURS.sub("", log.read_text(errors="replace"))
             lines = [line.strip() for line in words.splitlines() if line.strip()]
             telling = (
                 [line for line in lines if TELLING.search(line)] or lines or ["nothing was said"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from s2l_core.config import S2LError
-from s2l_core.inference import _spans, pick_device, predict, uncertainty
+from s2l_core.inference import _spans, pick_device, predict
 from s2l_core.model import ScribbleUNet
 
 
@@ -87,7 +87,3 @@ def test_the_first_device_there_is(cuda, mps, first, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: bool(cuda))
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: bool(mps))
     assert [pick_device(name).type for name in (None, "auto", "cpu")] == [first, first, "cpu"]
-
-
-def test_uncertainty_is_largest_at_one_half():
-    assert uncertainty(np.array([0.0, 0.25, 0.5, 0.75, 1.0])).tolist() == [0, 0.5, 1, 0.5, 0]

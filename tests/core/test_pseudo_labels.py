@@ -80,8 +80,7 @@ def test_images_are_averaged_apart():
 
 def test_an_image_never_predicted_has_no_label():
     pseudo = PseudoLabels()
-    assert (pseudo.average("new", (3, 5)) == torch.full((3, 5), 0.5)).all()
-    assert (pseudo.labels("new", 0.2, 0.8, (3, 5)) == IGNORE).all()
+    assert "new" not in pseudo and pseudo.count("new") == 0
     with pytest.raises(S2LError, match="No averaged prediction of new"):
         pseudo.average("new")
 
@@ -147,7 +146,5 @@ def test_errors_name_what_is_wrong():
     pseudo = always(0.9, 1)
     with pytest.raises(S2LError, match=r"Prediction of a is \(2, 3\), earlier ones \(2, 2\)"):
         pseudo.update("a", torch.ones(2, 3))
-    with pytest.raises(
-        S2LError, match="averaging = 0.1, but the saved averages were made with 0.2"
-    ):
+    with pytest.raises(S2LError, match="averaging = 0.1, .*0.2"):
         PseudoLabels(0.1).load_state_dict(pseudo.state_dict())

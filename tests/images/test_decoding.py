@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from s2l_core.config import S2LError
+from conftest import of_kind
 from s2l_images import pictures
 from s2l_images.decoding import read_pixels
 from s2l_images.faults import Fault
@@ -74,7 +74,7 @@ def test_grey_in_every_coding(tmp_path, kind):
             continue
         where = (order, coding, photometric, predictor, layout)
         if kind == "?" and predictor:  # differences of bits: no two programs agree on them
-            with pytest.raises(Fault, match="predicted by rule .*Save as TIFF"):
+            with pytest.raises(Fault, check=of_kind("image-coding")):
                 read_pixels(path)
             continue
         pixels = read_pixels(path)
@@ -267,7 +267,7 @@ def test_codings_that_are_refused_are_named(tmp_path, coding):
         Image.fromarray(colour).save(path, compression="jpeg", quality=95)  # in YCbCr
         assert np.abs(read_image(path)[0].astype(int) - colour).max() < 12
     else:
-        with pytest.raises(Fault, match=r"Save as TIFF without compression"):
+        with pytest.raises(Fault, check=of_kind("image-coding")):
             read_image(path)
 
 
@@ -301,10 +301,10 @@ def test_a_stack_that_was_cut_short_is_no_image(tmp_path, big, order):
         for plane in stacked:
             writer.write(plane, photometric="minisblack", metadata=None, contiguous=False)
     whole = path.read_bytes()
-    with pytest.raises(Fault, match="holds 3 planes"):
+    with pytest.raises(Fault, check=of_kind("stack")):
         read_image(path)
     path.write_bytes(whole[: len(whole) // 3 - 40])
-    with pytest.raises(Fault, match="cut short: a page after 1 lies behind its end"):
+    with pytest.raises(Fault, check=of_kind("unreadable-file")):
         read_image(path)
 
 
@@ -343,7 +343,7 @@ def test_channels_are_listed_and_chosen(tmp_path, form):
     assert tuple(measured.channels) == names
     np.testing.assert_array_equal(measured.values, np.dstack(STAINS))
     listing = ", ".join(f"{k} = {name!r}" for k, name in enumerate(names, 1))
-    with pytest.raises(Fault, match=f"holds 3 channels: {listing}.*folder.toml"):
+    with pytest.raises(Fault, match=f"{listing}.*folder.toml"):
         read_image(path)
     for k, name in enumerate(names):
         for choice in (name, name.upper(), k + 1):
@@ -351,9 +351,9 @@ def test_channels_are_listed_and_chosen(tmp_path, form):
             assert np.abs(image - shown(STAINS[k], "u2", "")[..., None]).max() <= 1
             assert "channels-left-out" in {one.code for one in remarks}
     for choice in ("DAPI 2", 4):
-        with pytest.raises(Fault, match=f"has no channel {choice!r} but {listing}"):
+        with pytest.raises(Fault, check=of_kind("no-such-channel")):
             read_image(path, choice)
-    with pytest.raises(S2LError, match="channels"):
+    with pytest.raises(Fault, check=of_kind("label-values")):
         read_label_mask(path, SHAPE)
 
 
@@ -364,7 +364,7 @@ def test_a_stain_is_not_taken_for_alpha(tmp_path, kind, extra):
     stain = filled(kind) * (RAMP % 4 > 2)  # dark almost everywhere, as DAPI is
     stored = np.dstack([filled(kind)] * 3 + [stain])
     saved(path, stored, photometric="rgb", extrasamples=[extra])
-    with pytest.raises(Fault, match="holds 4 channels: .*4 = 'channel 4'"):
+    with pytest.raises(Fault, match="4 = 'channel 4'"):
         read_image(path)
     image, remarks = read_image(path, 4)
     assert ((image[..., 0] > image.min()) <= (stain > stain.min())).all()
@@ -376,7 +376,7 @@ def test_a_stain_is_not_taken_for_alpha(tmp_path, kind, extra):
 def test_a_stain_in_the_alpha_of_a_png(tmp_path):
     stored = np.dstack([filled("u1")] * 3 + [filled("u1") // 2])
     Image.fromarray(stored).save(tmp_path / "a.png")
-    with pytest.raises(Fault, match="holds 4 channels"):
+    with pytest.raises(Fault, check=of_kind("image-channels")):
         read_image(tmp_path / "a.png")
 
 
@@ -467,7 +467,7 @@ def test_images_of_large_numbers_keep_their_differences(tmp_path):
 def test_ilastik_counts_from_one(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, (1 + (NUCLEI == 1)).astype(np.uint8))
-    with pytest.raises(Fault, match="no pixel is 0, 1 on .*mask_background = 1"):
+    with pytest.raises(Fault, match="mask_background = 1"):
         read_label_mask(path, SHAPE)
     np.testing.assert_array_equal(read_label_mask(path, SHAPE, 1)[0] > 0, NUCLEI == 1)
     assert (read_label_mask(path, SHAPE, 0)[0] > 0).all()

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageCms
 from roifile import ROI_TYPE, ImagejRoi
 
+from conftest import of_kind
 from s2l_core import trainer
 from s2l_core.config import IGNORE, RunConfig, S2LError
 from s2l_images import folder
@@ -299,7 +300,7 @@ def test_scribbles_that_have_to_be_explained(tmp_path, name):
 def test_all_files_together_decide(tmp_path):
     background = np.where(OURS == 1, IGNORE, OURS)
     files = {"images/a.png": RGB, "images/b.png": RGB, "scribbles/a.png": background}
-    with pytest.raises(Fault, match="two classes and what is not drawn"):
+    with pytest.raises(Fault, check=of_kind("scribble-binary", "scribble-ambiguous")):
         read_folder(folder_of(tmp_path / "own", files))
     _, b = read_folder(folder_of(tmp_path / "own", {"scribbles/b.png": OURS}), ids=["a", "b"])
     assert (b.scribbles == OURS).all()
@@ -472,7 +473,7 @@ def test_a_missing_partner_is_named(tmp_path):
     )
     with pytest.raises(
         Fault,
-        match=r"b_cp_masks.png: no image is called 'b_cp_masks'; images/ has a, b; .* Rename it",
+        match=r"b_cp_masks.png: .*images/ has a, b",
     ):
         read_folder(folder)
 
@@ -564,7 +565,7 @@ def test_supervised_needs_masks(home):
     folder = own(home / "own", 2, masks=(1,))
     with pytest.raises(
         S2LError,
-        match="masks for every image; '0' has none. Name others under train in splits.json",
+        match="'0' .*splits.json",
     ):
         train(folder, "supervised")
     folder_of(folder, {"splits.json": {"train": ["1"]}})
@@ -597,7 +598,7 @@ def test_a_run_is_of_the_files_it_saw(home, monkeypatch):
 
 def test_one_class_alone_does_not_train(home):
     folder = folder_of(own(home / "own", 1), {"scribbles/0.png": np.where(OURS == 0, IGNORE, OURS)})
-    with pytest.raises(S2LError, match="no background scribble in any training image"):
+    with pytest.raises(S2LError, match="no background scribble"):
         train(folder)
 
 
@@ -613,5 +614,5 @@ def test_lab_colours_are_refused(tmp_path):
         ),
     )
     (tmp_path / "a.tif").write_bytes(png(lab, format="TIFF"))
-    with pytest.raises(Fault, match="Lab colours"):
+    with pytest.raises(Fault, check=of_kind("image-colours")):
         read_image(tmp_path / "a.tif")

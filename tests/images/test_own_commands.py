@@ -12,7 +12,7 @@ from PIL import Image
 from torture import load
 
 from conftest import ROOT
-from s2l_images import rounds
+from s2l_images import prediction
 from s2l_images.commands import COMMANDS, main
 from s2l_images.strokes import Stroke, write_strokes
 
@@ -139,7 +139,7 @@ def test_predict_says_what_it_found(small, capsys):
     assert f"{export}: label images" in said
 
     # The least sure image comes first, with its own number of nuclei.
-    kept = rounds.predictions(export)
+    kept = prediction.predictions(export)
     unsure = [one.unsure for one in kept.values()]
     assert unsure == sorted(unsure, reverse=True) and unsure[0] > 0
     first = next(iter(kept))
@@ -158,7 +158,7 @@ def test_objects_that_are_left_out_are_counted(small, capsys, monkeypatch):
     folder, model = small
     probability = np.zeros((64, 64), np.float32)
     probability[2:10, 2:10] = probability[20:28, 20:27] = probability[40:43, 40:43] = 1
-    monkeypatch.setattr(rounds, "predict", lambda *_: probability)
+    monkeypatch.setattr(prediction, "predict", lambda *_: probability)
     assert s2l("predict", model, folder) == 0
     said = capsys.readouterr().out
     assert "5 images, 5 nuclei\n" in said and "folder: 10 objects under 64 px were dropped" in said
@@ -220,11 +220,11 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(small, capsys):
 def test_notes_of_an_older_version_are_made_anew(small):
     """Their lines have a name and a key only; half of what is known now."""
     folder, model = small
-    target = rounds.predict_folder(model, folder)
-    journal = target / rounds.JOURNAL
+    target = prediction.predict_folder(model, folder)
+    journal = target / prediction.JOURNAL
     whole = journal.read_text()
     journal.write_text("".join(json.dumps(json.loads(x)[:2]) + "\n" for x in whole.splitlines()))
-    rounds.predict_folder(model, folder)
+    prediction.predict_folder(model, folder)
     assert journal.read_text().endswith(whole)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from s2l_core.config import IGNORE
-from s2l_images.proposals import where_to_draw
+from s2l_images.proposals import uncertainty, where_to_draw
 
 
 def blob(shape, row, column, width):
@@ -52,3 +52,7 @@ def test_places_to_draw_lie_whole_in_the_image():
 def test_nowhere_to_draw_where_all_is_sure():
     assert where_to_draw(np.zeros((64, 64))) == [] and where_to_draw(np.ones((64, 64))) == []
     assert where_to_draw(np.full((64, 64), 0.5), np.zeros((64, 64), np.uint8)) == []
+
+
+def test_uncertainty_is_largest_at_one_half():
+    assert uncertainty(np.array([0.0, 0.25, 0.5, 0.75, 1.0])).tolist() == [0, 0.5, 1, 0.5, 0]

@@ -21,9 +21,10 @@ from s2l_core.trainer import Trainer
 from s2l_images import rounds
 from s2l_images.answers import hold_out
 from s2l_images.forest import fit_random_forest, predict_random_forest
-from s2l_images.kept_models import kept_rounds, model_in_use, round_file, rounds_folder
+from s2l_images.kept_models import kept_rounds, load_model, model_in_use, round_file, rounds_folder
 from s2l_images.places import own_results, own_strokes
-from s2l_images.rounds import UNFINISHED, UPDATES, load_model, predict_folder, train_round
+from s2l_images.prediction import predict_folder, usual_nucleus
+from s2l_images.rounds import UNFINISHED, UPDATES, train_round
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset
@@ -380,12 +381,12 @@ def test_another_split_or_threshold_is_predicted_anew(answered):
 
 def test_the_usual_nucleus_is_measured_on_masks_or_else_where_strokes_are(answered):
     ask = lambda image: touching()  # noqa: E731
-    assert rounds.usual_nucleus(answered, ask) == 23.5, "of the nucleus with the stroke"
+    assert usual_nucleus(answered, ask) == 23.5, "of the nucleus with the stroke"
     (answered / "masks").mkdir()
     square = np.zeros((96, 96), np.uint8)
     square[10:20, 10:20], square[40:50, 40:50] = 1, 2
     tifffile.imwrite(answered / "masks" / "synthetic-fluo-001.tif", square)
-    assert rounds.usual_nucleus(answered, ask) == 11.5, "a disc of 100 pixels is 11.3 wide"
+    assert usual_nucleus(answered, ask) == 11.5, "a disc of 100 pixels is 11.3 wide"
 
 
 def test_a_split_that_explodes_leaves_its_image_out_and_names_the_parameter(answered, monkeypatch):
@@ -419,9 +420,7 @@ def test_a_forest_predicts_a_folder_too(folder):
 
 
 def test_nothing_drawn_is_said_and_nothing_is_written(folder):
-    with pytest.raises(
-        S2LError, match="none of 3 images has scribbles.*Draw strokes of both classes"
-    ):
+    with pytest.raises(S2LError, match="none of 3 images"):
         train_round(folder, steps=STEPS, **SMALL)
     assert not own_results(folder).exists()
 
@@ -429,12 +428,12 @@ def test_nothing_drawn_is_said_and_nothing_is_written(folder):
 @pytest.mark.parametrize(("label", "missing"), [(0, "foreground"), (1, "background")])
 def test_one_class_alone_is_named(folder, label, missing):
     draw(folder, {"synthetic-fluo-000": [Stroke(label, 4.0, ((10.0, 10.0), (60.0, 60.0)))]})
-    with pytest.raises(S2LError, match=f"no {missing} scribble in any training image.*Draw some"):
+    with pytest.raises(S2LError, match=f"no {missing} scribble"):
         train_round(folder, steps=STEPS, **SMALL)
 
 
 def test_too_few_steps_are_refused(folder):
-    with pytest.raises(S2LError, match=f"steps = 3: a round has {STEPS} at least"):
+    with pytest.raises(S2LError, match=f"steps = 3: .*{STEPS}"):
         train_round(folder, steps=3)
 
 

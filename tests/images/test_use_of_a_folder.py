@@ -15,7 +15,7 @@ from PIL import Image
 
 from conftest import ROOT
 from s2l_images import folder as folder_room
-from s2l_images import rounds
+from s2l_images import prediction
 from s2l_images.exports import write_geojson
 from s2l_images.faults import Fault, plain, printable
 from s2l_images.folder import fingerprint, read_folder
@@ -181,10 +181,10 @@ def test_predicted_tables_hold_the_raw_numbers(own, monkeypatch, capsys):
         tifffile.imwrite(file, light, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
         folder = own(**{f"images__{name}_tif": file.getvalue()})
     model, config = torch.nn.Identity(), None
-    monkeypatch.setattr(rounds, "load_model", lambda file: (model, config))
-    monkeypatch.setattr(rounds, "predict", lambda model, image: (NUCLEI > 0).astype(np.float32))
+    monkeypatch.setattr(prediction, "load_model", lambda file: (model, config))
+    monkeypatch.setattr(prediction, "predict", lambda model, image: (NUCLEI > 0).astype(np.float32))
     (folder / "model").write_bytes(b"x")
-    target = rounds.predict_folder(folder / "model", folder, min_size=5)
+    target = prediction.predict_folder(folder / "model", folder, min_size=5)
     rows = {}
     for name in "ab":
         with (target / f"{name}.csv").open(newline="") as stream:

@@ -17,7 +17,7 @@ from scipy import ndimage
 from conftest import ROOT, script
 from s2l_core.config import IGNORE, S2LError, digest, seed_for
 from s2l_core.profiles import REAL
-from s2l_images.strokes import Stroke, check_scribbles, covered, read_strokes, render, write_strokes
+from s2l_images.strokes import Stroke, covered, read_strokes, render, write_strokes
 from s2l_paper import paths
 from s2l_paper.annotators import SimulatedAnnotator, strokes_of
 from s2l_paper.look_alikes import LONGEST, lines_through, look_alikes
@@ -379,25 +379,6 @@ def test_skeleton_shares_are_nested_and_seeded():
         assert large[: len(small)] == small and len(large) > len(small)
     assert skeleton_strokes(instances, 0.3, 2) == skeleton_strokes(instances, 0.3, 2)
     assert skeleton_strokes(instances, 0.3, 2) != skeleton_strokes(instances, 0.3, 3)
-
-
-# checks
-
-
-def test_good_scribbles_pass():
-    scribbles = np.full((6, 7), IGNORE, np.uint8)
-    scribbles[0], scribbles[3] = 0, 1
-    assert check_scribbles(scribbles, (6, 7, 3)) is None
-    for change, message in [
-        (scribbles[:5], r"a.png: shape \(5, 7\); expected \(6, 7\)"),
-        (np.stack([scribbles] * 3, -1), "with one channel"),
-        (np.where(scribbles == 1, 2, scribbles), "values 2 found"),
-        (np.where(scribbles == 1, IGNORE, scribbles), "no foreground scribble"),
-        (np.where(scribbles == 0, IGNORE, scribbles), "no background scribble"),
-        (np.full((6, 7), IGNORE), "no background and no foreground scribble"),
-    ]:
-        with pytest.raises(S2LError, match=message):
-            check_scribbles(change, (6, 7, 3), name="a.png")
 
 
 # files

@@ -8,7 +8,7 @@ import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from conftest import ROOT
-from s2l_core.files import write_csv, write_json
+from s2l_images.files import write_csv, write_json
 
 sys.path.insert(0, str(ROOT / "workflow"))
 import snakemake_logger_plugin_s2l as told  # noqa: E402

@@ -10,7 +10,7 @@ from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
 from s2l_images.commands import COMMANDS
 from s2l_paper import notebooks
-from s2l_paper.__main__ import PAPER, main, settings
+from s2l_paper.__main__ import PAPER_COMMANDS, main, settings
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +27,9 @@ def python(*words):
 def test_each_command_explains_itself(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    for name, command in {**COMMANDS, **PAPER}.items():
+    for name, command in {**COMMANDS, **PAPER_COMMANDS}.items():
         assert f"  {name}" in said and command.summary in said
-    for name, command in PAPER.items():
+    for name, command in PAPER_COMMANDS.items():
         with pytest.raises(SystemExit, match="0"):
             main([name, "--help"])
         assert all(example in capsys.readouterr().out for example in command.examples[:1])
@@ -65,7 +65,7 @@ def test_settings_are_literals_or_words():
     given = ["fold=1", "profile=cpu", "scales=[{'block': 5}]", "note=a=b", "empty="]
     expected = {"fold": 1, "profile": "cpu", "scales": [{"block": 5}], "note": "a=b", "empty": ""}
     assert settings(given) == expected
-    with pytest.raises(S2LError, match="'fold': expected name=value, such as fold=1"):
+    with pytest.raises(S2LError, match="'fold': .*fold=1"):
         settings(["fold"])
 
 

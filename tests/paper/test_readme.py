@@ -5,13 +5,13 @@ its fields exist.
 import dataclasses
 import re
 
-import pandas as pd
 import pytest
 from PIL import Image
 
 from conftest import ROOT
 from s2l_core.config import METHODS, RunConfig
 from s2l_core.profiles import PROFILES
+from s2l_paper import measured_texts, verify
 
 README = (ROOT / "README.md").read_text()
 
@@ -20,44 +20,14 @@ def test_table_is_the_committed_one():
     assert (ROOT / "results" / "cpu" / "table1.md").read_text() in README
 
 
-def test_what_is_said_of_rounds_follows_from_their_trials():
-    trials = pd.read_csv(ROOT / "docs" / "rounds.csv")
-    trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)
-    text = (ROOT / "docs" / "obstacles.md").read_text()
-    table = trials[(trials.machine == "H200") & (trials.steps < 450)]
-    for (case, crop), iou in table.groupby(["case", "crop"]).iou:
-        mean, worst = (f"{value:.3f}"[1:] for value in (iou.mean(), iou.min()))
-        assert len(iou) == 11 and f"| {case} | {crop:.0f} | {mean} | {worst} |" in text, (
-            case,
-            mean,
-            worst,
-        )
-    here = trials[trials.machine == "2 cores"].set_index(["case", "images"]).iou
-    first, second, forest = (
-        here[case] for case in ("one round", "a second round, no new strokes", "the forest")
-    )
-    assert (
-        f"{first.mean():.3f} after the first round (worst {first.min():.3f})".replace("0.", ".")
-        in text
-    )
-    assert (
-        f"{second.mean():.3f} after a second without new strokes ({second.min():.3f})".replace(
-            "0.", "."
-        )
-        in text
-    )
-    known = forest[first.index].mean()  # on the same images
-    means = (
-        f"{first.mean():.2f} from scratch, a second one {second.mean():.2f}, the forest {known:.2f}"
-    )
-    assert means.replace("0.", ".") in README
-    measured = pd.read_csv(ROOT / "benchmarks" / "results.csv").query("topic == 'rounds'").value
-    known, *guessed = (f"{value:.3f}"[1:] for value in measured)
-    assert (
-        "{} and {} on the forest's guess, {} and {} on the network's own averages".format(*guessed)
-        in text
-    )
-    assert f"averages; the forest has {known} there" in text
+def test_every_generated_block_is_known_and_up_to_date():
+    """`verify` compares them too; a block whose name nobody makes would never be compared."""
+    texts, found = measured_texts.texts(), set()
+    for page in measured_texts.PAGES:
+        for _, name, text, _ in verify.GENERATED.findall((ROOT / page).read_text()):
+            assert text == texts[name], f"{page}: run `s2l verify --write`"
+            found.add(name)
+    assert found == set(texts)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

@@ -14,8 +14,8 @@ from made_up import write_run
 
 from conftest import script
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
-from s2l_core.files import write_atomically, write_csv, write_json, write_text
 from s2l_core.profiles import DATASETS, REAL
+from s2l_images.files import write_atomically, write_csv, write_json, write_text
 from s2l_paper import paths, results, table1
 from s2l_paper.datasets import load_dataset, splits
 
@@ -199,7 +199,7 @@ def test_a_run_of_another_profile_is_refused():
     results.write_run(config, [], [], {}, seconds=1.0)
     stray = paths.run_folder("pretrained", results.run_id(config))
     stray.rename(paths.run_folder("cpu", stray.name))
-    with pytest.raises(S2LError, match="a run of profile pretrained among those of cpu"):
+    with pytest.raises(S2LError, match="profile pretrained .*cpu"):
         results.load_runs("cpu")
 
 
@@ -367,7 +367,7 @@ def test_a_table_that_lacks_a_column_is_refused(home):
     folder = one_run()
     table = pd.read_csv(folder / "per_image.csv").drop(columns=["merged", "aji"])
     table.to_csv(folder / "per_image.csv", index=False)
-    with pytest.raises(S2LError, match="per_image.csv lacks aji, merged: another version made it"):
+    with pytest.raises(S2LError, match="per_image.csv lacks aji, merged"):
         results.read_run(folder)
 
 

@@ -18,9 +18,9 @@ import torch
 from torture.kills import Hit, cramped, digest, left, moments, process, tiny
 
 from conftest import ROOT
-from s2l_core import checkpoints
 from s2l_core.config import S2LError
-from s2l_core.signals import Signals, Stopped
+from s2l_images import checkpoints
+from s2l_images.signals import Signals, Stopped
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, train, warm_up
 
@@ -229,7 +229,7 @@ def test_a_damaged_checkpoint_is_seen_and_the_one_before_used(tmp_path, capsys):
     previous.write_bytes(b"")
     with pytest.raises(
         S2LError,
-        match=r"no readable checkpoint: checkpoint.pt is damaged.*checkpoint.previous.pt is",
+        match=r"checkpoint.pt .*checkpoint.previous.pt ",
     ):
         checkpoints.read(tmp_path)
     newest.unlink()
@@ -242,7 +242,7 @@ def test_a_damaged_checkpoint_is_seen_and_the_one_before_used(tmp_path, capsys):
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     torch.save({"step": print}, tmp_path / "checkpoint.pt")
-    with pytest.raises(S2LError, match="no readable checkpoint"):
+    with pytest.raises(S2LError, match=f"{tmp_path}: "):
         checkpoints.read(tmp_path)
 
 

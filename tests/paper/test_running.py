@@ -150,10 +150,8 @@ def test_an_executed_copy_is_whole_and_normalised_or_not_there(home, source, mon
     assert notebook.cells[2].outputs[0].text.startswith("given")
     assert notebook.cells[3].outputs[0].data["text/plain"] == "<object>"
     assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
-    monkeypatch.setattr(notebooks, "MAX_BYTES", 100)
-    with pytest.raises(
-        S2LError, match="copy.ipynb: .* bytes, at most 100 are kept. Show smaller pictures"
-    ):
+    monkeypatch.setattr(notebooks, "MAX_EXECUTED_BYTES", 100)
+    with pytest.raises(S2LError, match="copy.ipynb: .* 100 "):
         notebooks.run("any", home / "new" / "copy.ipynb", {})
     assert nbformat.read(copy, as_version=4) == notebook and not (home / "new").exists()
     assert os.environ["S2L_PLAIN"] == "1" and sorted(

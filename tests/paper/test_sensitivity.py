@@ -166,7 +166,7 @@ def test_budget_table_and_pictures(home, base):
         "no contrast (S2L)",
         sensitivity.LAST,
     ]
-    assert set(sensitivity.tables("cpu", runs)) == set(sensitivity.PRODUCTS)
+    assert set(sensitivity.tables("cpu", runs)) == set(sensitivity.READINGS_FILES)
 
 
 def test_no_such_run_gives_no_table(home, base):

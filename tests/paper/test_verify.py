@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, digest
-from s2l_core.files import write_json
+from s2l_images.files import write_json
 from s2l_paper import paths, provenance, results, verify
 from s2l_paper.__main__ import main, settings
 from s2l_paper.table1 import image_scores
@@ -120,6 +120,18 @@ def test_documents_and_executed_notebook_are_held_to_the_tables(home):
         "README.md",
     ]
     assert "does not show table1.md" in faults[0] and "0.581" in faults[2] and "0.580" in faults[2]
+
+
+def test_a_sentence_with_measured_numbers_is_held_to_its_measurements(home):
+    (home / "docs").mkdir()
+    (home / "docs" / "rounds.csv").write_text((ROOT / "docs" / "rounds.csv").read_text())
+    block = "of <!-- generated:rounds-in-short -->nothing<!-- /generated:rounds-in-short -->:\n"
+    readme = home / "README.md"
+    readme.write_text(readme.read_text() + block)
+    (fault,) = check()
+    assert fault.startswith("README.md, line") and "a round of 72 steps gives" in fault
+    verify.write(["cpu"])
+    assert check() == [] and "the forest ." in readme.read_text()
 
 
 def test_readme_blocks_are_filled_and_the_rest_is_left(home):

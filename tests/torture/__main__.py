@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import load_file
 
-from s2l_core import checkpoints
+from s2l_images import checkpoints
 from torture.kills import NETWORKS, Hit, cramped, left, moments, process, tiny
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "faults.md"

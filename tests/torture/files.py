@@ -32,16 +32,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from s2l_core import checkpoints
-from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, S2LError, seed_for
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import _file_state
-from s2l_images import annotations, exports, pictures, rounds
+from s2l_images import annotations, checkpoints, exports, pictures, prediction
+from s2l_images.checkpoints import save_model
 from s2l_images.folder import read_mask
 from s2l_images.input_checks import check_folder
+from s2l_images.kept_models import load_model
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_paper import archives, datasets, figure2, paths, provenance, results, verify
 
@@ -453,7 +453,7 @@ def _restore(folder: Path, path: Path) -> None:
 
 
 def _model(folder: Path, path: Path) -> None:
-    rounds.load_model(path)
+    load_model(path)
 
 
 def _load_runs(folder: Path, path: Path) -> None:
@@ -469,7 +469,7 @@ def _env(folder: Path, path: Path) -> None:
 
 
 def _predicted(folder: Path, path: Path) -> None:
-    with rounds._journal(path):
+    with prediction._journal(path):
         pass
 
 
@@ -588,7 +588,7 @@ def tried(chosen: str, numbers: range, say=print) -> Counter:
     """
     verdicts, number = Counter(), numbers.start
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["s2l_paper.runs", "s2l_images.rounds"])
+    server.set_forkserver_preload(["s2l_paper.runs", "s2l_images.prediction"])
     while number < numbers.stop:
         ours, theirs = server.Pipe()
         with tempfile.TemporaryDirectory(prefix="files-") as top:

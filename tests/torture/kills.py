@@ -20,9 +20,10 @@ from pathlib import Path
 
 import torch
 
-from s2l_core import checkpoints, trainer
+from s2l_core import trainer
 from s2l_core.config import METHODS, RunConfig, S2LError
 from s2l_core.pseudo_labels import PseudoLabels
+from s2l_images import checkpoints
 from s2l_paper import results, runs
 from s2l_paper.runs import train, warm_up
 

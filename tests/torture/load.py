@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from s2l_core.checkpoints import save_model
 from s2l_core.config import RunConfig, seed_for
 from s2l_core.model import ScribbleUNet
-from s2l_images import rounds
+from s2l_images import prediction
+from s2l_images.checkpoints import save_model
 from s2l_paper.synthetic import generate
 
 IMAGES, SIDE, KILLS = 10_000, 64, 2
@@ -57,7 +57,7 @@ def _work(folder: str, target: str, every: int) -> None:
     each.
     """
     torch.set_num_threads(1)
-    peaks, predict = [], rounds.predict
+    peaks, predict = [], prediction.predict
 
     def counted(*arguments):
         counted.calls += 1
@@ -65,9 +65,9 @@ def _work(folder: str, target: str, every: int) -> None:
             peaks.append(_memory("VmHWM"))
         return predict(*arguments)
 
-    counted.calls, rounds.predict = 0, counted
+    counted.calls, prediction.predict = 0, counted
     with contextlib.redirect_stdout(io.StringIO()):
-        rounds.predict_folder(Path(folder) / "model.safetensors", Path(folder), Path(target))
+        prediction.predict_folder(Path(folder) / "model.safetensors", Path(folder), Path(target))
     Path(f"{target}.json").write_text(json.dumps(peaks))
 
 
@@ -76,7 +76,7 @@ def predicted(folder: Path, target: Path, every: int, kills: list[int]) -> list[
     lines.
     """
     server, codes = multiprocessing.get_context("forkserver"), []
-    server.set_forkserver_preload(["s2l_images.rounds"])
+    server.set_forkserver_preload(["s2l_images.prediction"])
     for lines in [*kills, None]:
         child = server.Process(target=_work, args=(str(folder), str(target), every))
         child.start()
@@ -105,7 +105,7 @@ def once(target: Path, images: int) -> bool:
     """
     names = [json.loads(line)[0] for line in (target / JOURNAL).read_text().splitlines()]
     ids = {f"{number:05d}" for number in range(images)}
-    files = {f"{name}{kind}" for name in ids for kind in rounds.KINDS}
+    files = {f"{name}{kind}" for name in ids for kind in prediction.EXPORTED_SUFFIXES}
     return len(names) == images and set(names) == ids and set(left(target)) == files
 
 
@@ -130,7 +130,7 @@ def report(images: int = IMAGES, kills: int = KILLS, seed: int = 0) -> str:
         nuclei = sum(file.read_text().count("\n") - 1 for file in calm.glob("*.csv"))
     return f"""## A folder of {images:,} images
 
-`rounds.predict_folder` with a light encoder on images of {SIDE} x {SIDE}: {seconds:.0f} s on one thread undisturbed,
+`prediction.predict_folder` with a light encoder on images of {SIDE} x {SIDE}: {seconds:.0f} s on one thread undisturbed,
 {1000 * seconds / images:.0f} ms an image, {nuclei:,} nuclei. In the run beside it SIGKILL came after {moments} images.
 More memory than {GROWTH} times that after the first tenth would be an error.
 
@@ -140,7 +140,7 @@ More memory than {GROWTH} times that after the first tenth would be an error.
 | most memory after {len(peaks) * every:,} images | {peaks[-1]:.0f} MiB |
 | killed and resumed | {kills} times |
 | images predicted exactly once | {images:,} of {images:,} |
-| files the same, bit for bit | {"all" if same else "not all"} of {images * len(rounds.KINDS):,} |
+| files the same, bit for bit | {"all" if same else "not all"} of {images * len(prediction.EXPORTED_SUFFIXES):,} |
 """
 
 

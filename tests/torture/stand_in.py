@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
-from s2l_core.files import write_atomically, write_csv, write_text
+from s2l_images.files import write_atomically, write_csv, write_text
 from s2l_paper import paths, results
 from s2l_paper.__main__ import settings
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from s2l_core.config import RunConfig, S2LError, differences
-from s2l_core.files import write_atomically, write_text
-from s2l_core.signals import Signals, Stopped
+from s2l_core.config import RunConfig, S2LError
+from s2l_images.files import write_atomically, write_text
+from s2l_images.signals import Signals, Stopped
 
 if TYPE_CHECKING:
     from s2l_core.trainer import Trainer
@@ -119,7 +119,7 @@ def restore(trainer: "Trainer", folder: Path) -> None:
         saved = _configuration(folder, state.pop("config"))
         from_warmup = saved == mine.warmup() and state["step"] == mine.warmup_steps
         if saved != mine and not from_warmup:
-            differ = ", ".join(differences(saved, mine))
+            differ = ", ".join(_differences(saved, mine))
             raise S2LError(
                 f"{folder}: made with another configuration: {differ}. Delete it or change back."
             )
@@ -145,6 +145,16 @@ def _configuration(folder: Path, values: dict[str, Any]) -> RunConfig:
         raise S2LError(
             f"{folder}: the checkpoint is of another version ({error}) Delete it, run again."
         ) from error
+
+
+def _differences(theirs: RunConfig, ours: RunConfig) -> list[str]:
+    """`field (theirs there, ours here)` for each field in which two configurations differ."""
+    there, here = theirs.to_dict(), ours.to_dict()
+    return [
+        f"{name} ({there[name]} there, {here[name]} here)"
+        for name in here
+        if here[name] != there[name]
+    ]
 
 
 def exist(folder: Path) -> bool:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from s2l_core import checkpoints
 from s2l_core.config import RunConfig, S2LError
+from s2l_images import checkpoints
 
 CONFIG = RunConfig("synthetic-fluo", "s2l", profile="smoke")
 

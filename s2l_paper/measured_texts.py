@@ -1,0 +1,77 @@
+"""Sentences and tables of README and docs whose numbers come from committed measurements.
+
+Each stands in a page between `<!-- generated:NAME -->` and `<!-- /generated:NAME -->`; `verify`
+compares it, and `verify --write` writes it.
+"""
+
+import pandas as pd
+
+from s2l_paper import paths
+
+PAGES = ("README.md", "docs/obstacles.md")  # that hold such blocks
+
+
+def texts() -> dict[str, str]:
+    """Name of a block -> what stands in it; those whose measurements are here."""
+    found = {}
+    if paths.round_trials().exists():
+        trials = pd.read_csv(paths.round_trials())
+        trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)
+        found["round-trials"] = _trials_table(trials[trials.machine == "H200"])
+        found |= _trials_on_two_cores(trials[trials.machine == "2 cores"])
+    if paths.benchmarks().exists():
+        measured = pd.read_csv(paths.benchmarks())
+        found["round-benchmark"] = _benchmark(measured[measured.topic == "rounds"])
+    return found
+
+
+def _trials_table(trials: pd.DataFrame) -> str:
+    """Mean and worst IoU of each kind of round; the longest training is told in prose."""
+    rounds = trials[trials.steps < 450]
+    kinds = rounds.groupby(["case", "crop"]).iou.agg(["mean", "min"])
+
+    # In the order of the explanation: each way to get labels, then second rounds.
+    kinds = kinds.reset_index()
+    kinds["second"] = kinds.case.str.startswith(("a second", "the same"))
+    kinds["own"] = ~kinds.case.str.startswith("the network's own")
+    kinds = kinds.sort_values(["second", "own", "crop", "mean"])
+
+    lines = ["| the pseudo-labels are | crops | IoU | worst |", "|---|---|---|---|"]
+    for row in kinds.itertuples():
+        lines.append(f"| {row.case} | {row.crop:.0f} | {_short(row.mean)} | {_short(row.min)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _trials_on_two_cores(trials: pd.DataFrame) -> dict[str, str]:
+    """What README and docs say of rounds on a processor."""
+    iou = trials.set_index(["case", "images"]).iou
+    first, second = iou["one round"], iou["a second round, no new strokes"]
+    corrected = iou["a second round, mistakes corrected"]
+    forest = iou["the forest"][first.index]  # on the same images
+
+    docs = (
+        f"{_short(first.mean())} after the first round (worst {_short(first.min())}), "
+        f"{_short(second.mean())} after a second without new strokes ({_short(second.min())}); "
+        f"in the {len(corrected)} where mistakes were corrected instead, "
+        f"{_short(first[corrected.index].mean())} and then {_short(corrected.mean())}."
+    )
+    readme = (
+        f"a round of {trials.steps.min():.0f} steps gives {_short(first.mean(), 2)} from scratch, "
+        f"a second one {_short(second.mean(), 2)}, the forest {_short(forest.mean(), 2)}"
+    )
+    return {"rounds-on-two-cores": docs, "rounds-in-short": readme}
+
+
+def _benchmark(rows: pd.DataFrame) -> str:
+    """Medians of `python -m benchmarks rounds --scale full`."""
+    forest, *networks = map(_short, rows.value)
+    one, two, own_one, own_two = networks
+    return (
+        f"{one} and {two} on the forest's guess, {own_one} and {own_two} on the network's own "
+        f"averages; the forest has {forest} there."
+    )
+
+
+def _short(value: float, digits: int = 3) -> str:
+    """A share without the 0 before its point."""
+    return f"{value:.{digits}f}".removeprefix("0")
