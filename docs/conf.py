@@ -77,7 +77,7 @@ def stage() -> None:
     """
     shutil.rmtree(READ, ignore_errors=True)
     READ.mkdir()
-    executed = {file.name: file for file in sorted(ROOT.glob("results/cpu/executed/[!.]*.ipynb"))}
+    executed = {file.name: file for file in sorted(ROOT.glob("results/*/executed/[!.]*.ipynb"))}
     for name, file in (
         {file.name: file for file in (ROOT / "notebooks").glob("*.ipynb")} | executed
     ).items():
