@@ -346,3 +346,12 @@ def _check_images(
             raise S2LError(
                 f"{image.id}: no scribbles. Draw at least one stroke, or leave the image out."
             )
+
+        # Maps of another size would be learned from in the wrong place.
+        shape = image.image.shape[:2]
+        for name, labels in (("scribbles", scribbles.get(image.id)), ("mask", image.instances)):
+            if labels is not None and labels.shape != shape:
+                raise S2LError(
+                    f"{image.id}: its {name} are of shape {labels.shape}, the image of {shape}. "
+                    "Save both at the same size, labels with one channel."
+                )

@@ -336,6 +336,14 @@ def test_what_an_image_lacks_is_named():
         Trainer(config(), [])
 
 
+def test_labels_of_another_size_are_refused_before_they_are_learned_from():
+    one = cell("a")
+    with pytest.raises(S2LError, match=r"a: .*scribbles .*\(32, 64\).*\(64, 64\)"):
+        Trainer(config(), [one], {"a": one.scribbles[:32]})
+    with pytest.raises(S2LError, match=r"a: .*mask .*\(64, 32\)"):
+        Trainer(config("supervised"), [dataclasses.replace(one, instances=one.instances[:, :32])])
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", ["s2l", "s2l-r1-r4", "supervised"])
 def test_a_step_on_a_gpu_waits_for_nothing_until_its_losses_are_read(method):
