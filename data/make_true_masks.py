@@ -11,8 +11,8 @@ import pandas as pd
 
 from s2l_core import metrics
 from s2l_core.batches import CellImage
-from s2l_core.files import write_csv
 from s2l_core.profiles import REAL
+from s2l_images.files import write_csv
 from s2l_paper import paths
 from s2l_paper.datasets import load_dataset
 from s2l_paper.table1 import TABLE1_SCORES
