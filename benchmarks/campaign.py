@@ -19,7 +19,7 @@ from s2l_paper.datasets import split_of
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
 PLAN = re.compile(r"(?<=<!-- computed -->\n).*(?=<!-- end of what is computed -->)", re.S)
 PLANNED = ("cpu", "paper")
-REPEATS = 5
+SEEDS_PLANNED = 5
 RECORD = 1e6  # bytes of a run that git keeps: tables, pictures, notebook
 PLAN_HEAD = (
     "| data set | folds | jobs | hours on a core | hours on a GPU | longest job, core / GPU | kept"
@@ -57,12 +57,12 @@ def share(dataset: str, profile: str) -> Share:
             hours = [
                 costs.estimate_seconds(run, device, warmup=shared) / 3600 for run, shared in jobs
             ]
-            found.hours[device] += REPEATS * sum(hours)
+            found.hours[device] += SEEDS_PLANNED * sum(hours)
             found.longest[device] = max(found.longest[device], *hours)
-        found.jobs += REPEATS * len(jobs)
+        found.jobs += SEEDS_PLANNED * len(jobs)
         # weights and the two moments of the optimiser;
         # a run in its main stage also holds its best weights
-        found.kept += REPEATS * (len(runs) * (model + RECORD) + 3 * model + averages)
+        found.kept += SEEDS_PLANNED * (len(runs) * (model + RECORD) + 3 * model + averages)
         found.working = max(found.working, 2 * (4 * model + averages))
     return found
 

@@ -13,6 +13,7 @@ from skimage.draw import polygon
 from s2l_core.config import S2LError
 from s2l_images.items import (
     MAX_ELEMENTS,
+    SAVE_MASKS,
     STROKE_WIDTH,
     Item,
     OtherProgram,
@@ -22,11 +23,10 @@ from s2l_images.items import (
 
 # Points times pixels of the box around them, summed over the outlines of an XML: seconds.
 MAX_OUTLINE_WORK = 10**9
-_MASKS = "save its masks as label images, PNG or TIFF, instead"
 _OTHER_ROOTS = {  # root element -> program, and what to do instead
-    "ASAP_Annotations": ("ASAP", _MASKS),
+    "ASAP_Annotations": ("ASAP", SAVE_MASKS),
     "annotations": ("CVAT or NDP.view", "in CVAT export `Segmentation mask` instead"),
-    "annotation": ("Pascal VOC or LabelMe", f"boxes outline no nucleus; {_MASKS}"),
+    "annotation": ("Pascal VOC or LabelMe", f"boxes outline no nucleus; {SAVE_MASKS}"),
     "TrackMate": ("TrackMate", "its action `Export label image` makes one"),
     "CellCounter_Marker_File": ("ImageJ's Cell Counter", "mark with multi-point, and save ROIs"),
 }
@@ -164,5 +164,5 @@ class _Handler(ContentHandler):
 def _refuse_others(root: str) -> None:
     """Only `Annotations` is Aperio's."""
     if root != "Annotations":
-        program, remedy = _OTHER_ROOTS.get(root, ("an unknown program", _MASKS))
+        program, remedy = _OTHER_ROOTS.get(root, ("an unknown program", SAVE_MASKS))
         raise OtherProgram(f"an XML of {program} (<{root[:40]}>)", remedy)

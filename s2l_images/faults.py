@@ -33,12 +33,12 @@ def _kinds() -> dict[str, Kind]:
     }
 
 
-KINDS = _kinds()
+FAULT_KINDS = _kinds()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: its code (a key of `KINDS`), the file or folder, and what was found."""
+    """One thing found: its code (a key of `FAULT_KINDS`), the file or folder, and what was found."""
 
     code: str
     file: Path
@@ -47,17 +47,17 @@ class Finding:
     @property
     def level(self) -> str:
         """`error`, `warning` or `note`."""
-        return KINDS[self.code].level
+        return FAULT_KINDS[self.code].level
 
     @property
     def expected(self) -> str:
         """What was expected instead."""
-        return KINDS[self.code].expected
+        return FAULT_KINDS[self.code].expected
 
     @property
     def remedy(self) -> str:
         """What to do."""
-        return KINDS[self.code].remedy
+        return FAULT_KINDS[self.code].remedy
 
     def __str__(self) -> str:
         said = f"{self.file}: {self.found}"

@@ -8,6 +8,7 @@ from s2l_core.config import S2LError
 from s2l_images.faults import listed
 from s2l_images.items import (
     MAX_POINTS,
+    SAVE_MASKS,
     STROKE_WIDTH,
     Item,
     OtherProgram,
@@ -28,12 +29,11 @@ _KINDS = {  # what QuPath calls an object, since version 0.3 and before -> `Item
     "PathDetectionObject": "detection", "PathCellObject": "cell", "PathTileObject": "tile",
     "TMACoreObject": "tma core", "root": "tile", "PathRootObject": "tile",
 }  # fmt: skip
-_MASKS = "save its masks as label images, PNG or TIFF, instead"
 _OTHER_KEYS = (  # keys that tell another program's JSON; the program; what to do instead
-    ({"images", "annotations"}, "COCO", f"{_MASKS}, one for each image"),
-    ({"image_id", "segmentation"}, "COCO", f"{_MASKS}, one for each image"),
+    ({"images", "annotations"}, "COCO", f"{SAVE_MASKS}, one for each image"),
+    ({"image_id", "segmentation"}, "COCO", f"{SAVE_MASKS}, one for each image"),
     ({"shapes"}, "LabelMe", "labelme_export_json makes label images of it"),
-    ({"_via_img_metadata"}, "VGG Image Annotator", _MASKS),
+    ({"_via_img_metadata"}, "VGG Image Annotator", SAVE_MASKS),
     ({"nuc"}, "HoVer-Net", "export GeoJSON for QuPath instead"),
     ({"objects", "arcs"}, "TopoJSON", "export GeoJSON instead"),
     ({"annotations", "data"}, "Label Studio", "export brush labels to PNG instead"),

@@ -42,6 +42,8 @@ MAX_ELEMENTS = _most(400_000)  # of XML; the official files of MoNuSeg hold up t
 MAX_PATH = _most(1_000_000)  # numbers in a composite ROI
 MAX_PIXELS = _most(2**25)  # of an image; 8 bytes a pixel at most, also in its file
 MAX_WIDTH, MAX_COORDINATE = 256, 1e9  # pixels
+# What to do with a program whose outlines are not read.
+SAVE_MASKS = "save its masks as label images, PNG or TIFF, instead"
 
 
 class OtherProgram(S2LError):

@@ -20,10 +20,8 @@ from s2l_images.files import alone
 from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes, render, write_strokes
 
 LARGEST_SHOWN = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably
-MOST_POINTS, WIDEST = (
-    10**6,
-    256,
-)  # of an image's strokes: nobody draws more, and a wider brush is a mistake
+# Of an image's strokes: nobody draws more points, and a wider brush (in pixels) is a mistake.
+MOST_POINTS, WIDEST_BRUSH = 10**6, 256
 SAVING = (
     threading.Lock()
 )  # Jupyter may hand us a stroke in a thread of its own, while a cell is running
@@ -204,9 +202,11 @@ def _decode(rows: list, image: str) -> list[Stroke]:
         raise S2LError(
             f"the strokes of {image} did not arrive as rows of whole numbers. Reload the page."
         )
-    if sum(map(len, rows)) > 2 * MOST_POINTS or any(abs(row[0]) * UNIT > WIDEST for row in rows):
+    if sum(map(len, rows)) > 2 * MOST_POINTS or any(
+        abs(row[0]) * UNIT > WIDEST_BRUSH for row in rows
+    ):
         raise S2LError(
-            f"{image}: more than {MOST_POINTS:,} points or a brush over {WIDEST} px. Erase some strokes."
+            f"{image}: more than {MOST_POINTS:,} points or a brush over {WIDEST_BRUSH} px. Erase some strokes."
         )
     return [decode(row) for row in rows]
 

@@ -17,7 +17,7 @@ from s2l_paper.shipped import share_of, shipped_strokes
 from s2l_paper.skeletons import skeleton_strokes
 
 CLEAR = 2.0  # distance of a background stroke's pixels from nuclear ones: a free pixel or more
-BESIDE = np.array([0.0, -0.35, 0.35, -0.7, 0.7, -1.1, 1.1])  # radians a walk may turn in a step
+WAYS_AHEAD = np.array([0.0, -0.35, 0.35, -0.7, 0.7, -1.1, 1.1])  # radians a walk may turn in a step
 
 # The kinds of background strokes in turn. An attentive annotator draws every second arc, and the
 # stroke that wanders, mostly over empty glass, through a look-alike instead.
@@ -254,20 +254,20 @@ def _walk(clear, start, heading, room, length, rng, step=4.0) -> np.ndarray:
     path, drift, first, last = [start], 0.0, heading, np.array(clear.shape) - 1
     for noise in rng.normal(0, 0.1, int(length / step)):
         drift = 0.7 * drift + noise
-        angles = heading + drift + BESIDE
+        angles = heading + drift + WAYS_AHEAD
         ahead = step * np.stack([np.cos(angles), np.sin(angles)], 1)  # (7, 2)
 
         # How free each way is one step ahead, and two and a half.
         seen = np.rint(path[-1] + np.stack([ahead, 2.5 * ahead])).clip(0, last).astype(int)
         free = clear[seen[..., 0], seen[..., 1]].min(0)
-        score = np.minimum(free, 8) - 6 * np.abs(BESIDE)
+        score = np.minimum(free, 8) - 6 * np.abs(WAYS_AHEAD)
         turned = np.abs(angles - first) > 2.2  # no loops
         score[(free < room) | turned] = -np.inf
         best = score.argmax()
         if score[best] == -np.inf:
             break
 
-        heading = heading + BESIDE[best] + drift
+        heading = heading + WAYS_AHEAD[best] + drift
         path.append((path[-1] + ahead[best]).clip(0, last))
         if (path[-1] != path[-2] + ahead[best]).any():
             break

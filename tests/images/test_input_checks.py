@@ -36,7 +36,7 @@ from conftest import ROOT
 from s2l_core.batches import TrainingSet
 from s2l_core.config import IGNORE, RunConfig, S2LError, seed_for
 from s2l_images import input_checks
-from s2l_images.faults import KINDS, LEVELS, Finding
+from s2l_images.faults import FAULT_KINDS, LEVELS, Finding
 from s2l_images.input_checks import check_folder, report
 from s2l_images.places import own_splits
 from s2l_images.strokes import Stroke, write_strokes
@@ -453,7 +453,7 @@ def test_every_kind_is_found_and_explained(tmp_path, code, example):
     said = [str(finding) for finding in found if finding.code == code]
     assert any(message in text for text in said), "\n".join(map(str, found))
     assert all(str(folder) in text for text in said)
-    if KINDS[code].level == "error":
+    if FAULT_KINDS[code].level == "error":
         assert codes(found, "error") == {code}
         with pytest.raises(S2LError) as caught:
             prepare(folder)
@@ -484,15 +484,15 @@ def test_every_kind_has_its_example_and_its_row():
         r"^\| `([a-z-]+)` \| (\w+) \|(.*)\|$", (ROOT / "docs/bad_inputs.md").read_text(), re.M
     )
     assert [(code, level) for code, level, _ in rows] == [
-        (code, kind[0]) for code, kind in KINDS.items()
+        (code, kind[0]) for code, kind in FAULT_KINDS.items()
     ]
     assert all(
         len(cells.split(" | ")) == 3 and all(map(str.strip, cells.split(" | ")))
         for _, _, cells in rows
     )
     assert (
-        set(CASES) == set(KINDS)
-        and len(KINDS) >= 30
+        set(CASES) == set(FAULT_KINDS)
+        and len(FAULT_KINDS) >= 30
         and list(LEVELS) == ["error", "warning", "note"]
     )
 
@@ -588,7 +588,7 @@ def test_damage_never_raises_and_is_never_read_unseen(tmp_path, name):
 
 
 def test_every_finding_has_somewhere_to_go():
-    for code, kind in KINDS.items():
+    for code, kind in FAULT_KINDS.items():
         assert kind.level in LEVELS and kind.remedy.endswith((".", "?")), code
         assert kind.expected or kind.level == "note", code
     assert dataclasses.fields(Finding)[0].name == "code" and own_splits(ROOT).parent == ROOT
