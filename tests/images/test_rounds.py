@@ -18,7 +18,7 @@ from s2l_core.inference import predict
 from s2l_core.metrics import instances, iou
 from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
-from s2l_images import rounds
+from s2l_images import prediction, rounds
 from s2l_images.answers import hold_out
 from s2l_images.forest import fit_random_forest, predict_random_forest
 from s2l_images.kept_models import kept_rounds, load_model, model_in_use, round_file, rounds_folder
@@ -361,7 +361,7 @@ def touching():
 def answered(folder, monkeypatch):
     """A folder whose images all get the answer of `touching`."""
     draw(folder, {"synthetic-fluo-000": [Stroke(1, 3.0, ((75.0, 66.0), (75.0, 74.0)))]})
-    monkeypatch.setattr(rounds, "_asked", lambda source: (lambda image: touching(), "key"))
+    monkeypatch.setattr(prediction, "_asked", lambda source: (lambda image: touching(), "key"))
     return folder
 
 
@@ -398,7 +398,7 @@ def test_a_split_that_explodes_leaves_its_image_out_and_names_the_parameter(answ
         asked["count"] += 1
         return noisy if asked["count"] == 2 else touching()
 
-    monkeypatch.setattr(rounds, "_asked", lambda source: (ask, "key"))
+    monkeypatch.setattr(prediction, "_asked", lambda source: (ask, "key"))
     expected = r"1 of 3 images were left out: synthetic-fluo-001: .* fell into .*Raise diameter"
     with pytest.raises(S2LError, match=expected):
         predict_folder("model", answered, split=2.0, min_size=1)
