@@ -1,6 +1,7 @@
 """What many runs came to, drawn: scores, differences, training, readings, the effort of drawing."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ from matplotlib.figure import Figure
 from s2l_core.config import METHODS
 from s2l_paper import paths, plotting, results, table1
 from s2l_paper.plotting import BLUE, GREEN, GREY, ORANGE, PINK, RED, styled
-from s2l_paper.recipe import Choice
 from s2l_paper.sensitivity import BUDGETS, DEFAULT, DRAWN, SCORES
 from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, compare, groups_of, repeated
+
+if TYPE_CHECKING:  # a chart needs no PyTorch
+    from s2l_paper.recipe import Choice
 
 COLOURS = {
     "s2l": BLUE,
@@ -269,7 +272,7 @@ def budget_picture(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def trials(kept: pd.DataFrame, choices: list[Choice]) -> Figure:
+def trials(kept: pd.DataFrame, choices: "list[Choice]") -> Figure:
     """Validation IoU of every trial of an experiment, a dot for each seed, and the mean as a bar.
 
     Args:

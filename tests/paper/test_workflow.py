@@ -191,7 +191,7 @@ def test_a_batch_runs_once_and_never_again(tmp_path):
         assert (run / "notebook.ipynb").exists() and (run / "per_image.csv").exists()
     again = snakemake(tmp_path, **options)
     assert NOTHING in again.stdout + again.stderr
-    run = next(folder.glob("runs/*_otsu_*"))
+    run = next(folder.glob("runs/[!.]*_otsu_*"))
     (run / "per_image.csv").write_text("altered")
     assert (
         jobs(snakemake(tmp_path, "--dry-run", "--quiet", "host", "reason", **options))["train"] == 1
