@@ -197,8 +197,15 @@ class Board:
 
     def saved(self, **counts):
         """Waits until the file holds so many strokes of each image."""
-        expect(self.page.locator(".s2l-saved")).to_have_text("Saved", timeout=PATIENCE)
-        assert {i: len(strokes) for i, strokes in read_strokes(self.file).items()} == counts
+        # The page may not have taken the last stroke yet, and then still says what it said before.
+        until = time.monotonic() + PATIENCE / 1000
+        while True:
+            expect(self.page.locator(".s2l-saved")).to_have_text("Saved", timeout=PATIENCE)
+            held = {i: len(strokes) for i, strokes in read_strokes(self.file).items()}
+            if held == counts:
+                return
+            assert time.monotonic() < until, f"the file holds {held}, not {counts}"
+            self.page.wait_for_timeout(50)
 
 
 class Diary:

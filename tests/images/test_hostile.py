@@ -138,7 +138,7 @@ def test_bombs_are_refused_unread_within_limits_that_can_be_set(tmp_path):
         command = [sys.executable, "-c", code, str(path)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
         assert said in done.stdout + done.stderr
-    members = {"a/images/a.png": picture, "b/images/b.png": bytes(archives.MAX_MEMBER + 1)}
+    members = {"a/images/a.png": picture, "b/images/b.png": bytes(archives.MAX_MEMBER_BYTES + 1)}
     for name, said in (
         ("a/images/a.png", "6000 x 6000 pixels"),
         ("b/images/b.png", "unpacks to 33,554,433 bytes"),
