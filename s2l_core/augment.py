@@ -11,20 +11,6 @@ from torch import Tensor
 from s2l_core.config import IGNORE
 
 
-def intensity_range(image: np.ndarray, intensity: str) -> tuple[float, float]:
-    """Grey values that become 0 and 1 (D20).
-
-    Args:
-        image: (H, W, 3) uint8.
-        intensity: `imagenet` maps 0-255 to 0-1; `stretch` maps the image's own 0.5 and 99.5
-            percentiles, at least 4 grey values apart so that an empty image is not all noise.
-    """
-    if intensity == "imagenet":
-        return 0.0, 255.0
-    low, high = np.percentile(image, (0.5, 99.5))
-    return float(low), float(max(high, low + 4))
-
-
 def to_unit(image: np.ndarray, limits: tuple[float, float]) -> Tensor:
     """Image (H, W, 3) uint8 -> (3, H, W) float32 in [0, 1], by the limits of `intensity_range`."""
     low, high = limits

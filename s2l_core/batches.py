@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2l_core.augment import intensity_range, random_crop
+from s2l_core.augment import random_crop
 from s2l_core.config import CLASSES, RunConfig, S2LError, seed_for
-from s2l_core.images import CellImage
+from s2l_core.images import CellImage, intensity_range
 from s2l_core.profiles import STAINED
 from s2l_core.pseudo_labels import PseudoLabels
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from s2l_core.augment import intensity_range, to_unit
+from s2l_core.augment import to_unit
 from s2l_core.config import S2LError
+from s2l_core.images import intensity_range
 
 MULTIPLE = 32  # the encoder halves the image five times
 

@@ -13,9 +13,8 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from s2l_core.augment import intensity_range
 from s2l_core.config import IGNORE, S2LError, digest
-from s2l_core.images import CellImage
+from s2l_core.images import CellImage, intensity_range
 from s2l_images.files import alone
 from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes, render, write_strokes
 

@@ -15,7 +15,7 @@ from s2l_paper.sensitivity import BUDGETS, DEFAULT, DRAWN, SCORES
 from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, compare, groups_of, repeated
 
 if TYPE_CHECKING:  # a chart needs no PyTorch
-    from s2l_paper.recipe import Choice
+    from s2l_paper.recipe import Option
 
 COLOURS = {
     "s2l": BLUE,
@@ -272,7 +272,7 @@ def budget_picture(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def trials(kept: pd.DataFrame, choices: "list[Choice]") -> Figure:
+def trials(kept: pd.DataFrame, choices: "list[Option]") -> Figure:
     """Validation IoU of every trial of an experiment, a dot for each seed, and the mean as a bar.
 
     Args:

@@ -23,7 +23,7 @@ from s2l_core.profiles import DATASETS
 from s2l_images.faults import Fault
 from s2l_images.files import write_atomically
 from s2l_images.pictures import read_values
-from s2l_paper import figure1, paths, plotting, results, table1
+from s2l_paper import paths, plotting, results, table1
 from s2l_paper.datasets import images_of, split_of
 from s2l_paper.plotting import BLUE, GREEN, GREY, MARK, MONUSEG_NOTE, ORANGE, PINK, RED, SKY, styled
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # only named: the trainer loads the network
 
 # What else notebooks read here.
 display, overlay, gallery = plotting.display, plotting.overlay, plotting.gallery
-figure1 = figure1.figure1
 
 FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels

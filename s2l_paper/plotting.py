@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from skimage.segmentation import expand_labels, find_boundaries
 
-from s2l_core.augment import intensity_range
 from s2l_core.config import S2LError
+from s2l_core.images import intensity_range
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()

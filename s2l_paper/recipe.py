@@ -41,7 +41,7 @@ TRIAL_COLUMNS += [
 
 
 @dataclass(frozen=True)
-class Choice:
+class Option:
     """One choice of an experiment.
 
     Attributes:
@@ -61,7 +61,7 @@ class Choice:
     against: str = ""
 
 
-def experiments(profile: str = "pretrained", dataset: str = "dsb-bf") -> dict[str, list[Choice]]:
+def experiments(profile: str = "pretrained", dataset: str = "dsb-bf") -> dict[str, list[Option]]:
     """The experiments, each an answer to one question of the docs.
 
     Args:
@@ -75,22 +75,22 @@ def experiments(profile: str = "pretrained", dataset: str = "dsb-bf") -> dict[st
         "annotator and budget": _annotator_and_budget(),
         "pretraining": _pretraining(),
         "statistics": _statistics(),
-        "noise": [Choice(name, name, seeds=(0, 1, 2, 3)) for name in ("s2l", "scribble-only")],
+        "noise": [Option(name, name, seeds=(0, 1, 2, 3)) for name in ("s2l", "scribble-only")],
     }
 
 
-def _labels(usual: RunConfig) -> list[Choice]:
+def _labels(usual: RunConfig) -> list[Option]:
     """What is learned where nothing is drawn: nothing, one prediction, several, the truth."""
     snapshot = {"average_every": usual.warmup_steps, "averaging": 1.0}
     return [
-        Choice("scribbles alone", "scribble-only"),
-        Choice("one snapshot", "s2l", snapshot, against="scribbles alone"),
-        Choice("six averaged", "s2l", against="one snapshot"),
-        Choice("truth where labelled", "s2l", truth=True, against="six averaged"),
+        Option("scribbles alone", "scribble-only"),
+        Option("one snapshot", "s2l", snapshot, against="scribbles alone"),
+        Option("six averaged", "s2l", against="one snapshot"),
+        Option("truth where labelled", "s2l", truth=True, against="six averaged"),
     ]
 
 
-def _coarse_term(usual: RunConfig) -> list[Choice]:
+def _coarse_term(usual: RunConfig) -> list[Option]:
     """Ways to weigh R4x4 and to bring it in, with few strokes and with many."""
     ramp, alone = usual.main_steps // 3, usual.main_steps // 6
     ways = {
@@ -106,13 +106,13 @@ def _coarse_term(usual: RunConfig) -> list[Choice]:
     for budget, (label, change) in itertools.product((0.3, 1.0), ways.items()):
         fields = {"budget": budget} | change
         without = f"without (S2L), {budget:.0%}"
-        choices.append(Choice(f"{label}, {budget:.0%}", FULL, fields, against=without))
+        choices.append(Option(f"{label}, {budget:.0%}", FULL, fields, against=without))
     for budget in (0.3, 1.0):
-        choices.append(Choice(f"without (S2L), {budget:.0%}", "s2l", {"budget": budget}))
+        choices.append(Option(f"without (S2L), {budget:.0%}", "s2l", {"budget": budget}))
     return choices
 
 
-def _annotator_and_budget() -> list[Choice]:
+def _annotator_and_budget() -> list[Option]:
     """Who draws, and how much of it is used."""
     choices = []
     for (way, annotator), (share, budget) in itertools.product(
@@ -122,34 +122,34 @@ def _annotator_and_budget() -> list[Choice]:
         first = way == "blind" and share == "30 %"
         for method in ("scribble-only", "s2l", FULL):
             against = "" if first else f"blind, 30 %: {method}"
-            choices.append(Choice(f"{way}, {share}: {method}", method, strokes, against=against))
+            choices.append(Option(f"{way}, {share}: {method}", method, strokes, against=against))
     return choices
 
 
-def _pretraining() -> list[Choice]:
+def _pretraining() -> list[Option]:
     """The same network with ImageNet's weights and without, each at rates that suit it."""
     scratch = {"encoder_weights": None, "frozen_statistics": False}
     scratch |= {"rate_encoder": 3e-3, "rate_decoder": 9e-3}
     choices = []
     for method in ("supervised", "s2l", FULL):
         label = f"from scratch: {method}"
-        choices.append(Choice(f"pretrained: {method}", method, against=label))
-        choices.append(Choice(label, method, scratch))
+        choices.append(Option(f"pretrained: {method}", method, against=label))
+        choices.append(Option(label, method, scratch))
     return choices
 
 
-def _statistics() -> list[Choice]:
+def _statistics() -> list[Option]:
     """Batch normalisation with each batch's own statistics, or with those of ImageNet (D22)."""
     choices = []
     for method in ("supervised", "s2l"):
         own = f"own: {method}"
-        choices.append(Choice(own, method, {"frozen_statistics": False}))
+        choices.append(Option(own, method, {"frozen_statistics": False}))
         frozen = {"frozen_statistics": True}
-        choices.append(Choice(f"frozen: {method}", method, frozen, against=own))
+        choices.append(Option(f"frozen: {method}", method, frozen, against=own))
     return choices
 
 
-def configuration(choice: Choice, seed: int, *, profile: str, dataset: str) -> RunConfig:
+def configuration(choice: Option, seed: int, *, profile: str, dataset: str) -> RunConfig:
     """The run of one trial, on fold 0."""
     return RunConfig(dataset, choice.method, profile=profile, seed=seed, **choice.fields)
 
@@ -183,7 +183,7 @@ def kept_trials(profile: str) -> pd.DataFrame:
 
 def trials(
     profile: str, dataset: str, names: list[str] | None = None
-) -> list[tuple[str, Choice, int]]:
+) -> list[tuple[str, Option, int]]:
     """(experiment, choice, seed) of every trial, one seed of all choices after the other.
 
     Raises:
@@ -204,7 +204,7 @@ def trials(
     return sorted(plan, key=lambda trial: trial[2])
 
 
-def summary(kept: pd.DataFrame, choices: list[Choice]) -> pd.DataFrame:
+def summary(kept: pd.DataFrame, choices: list[Option]) -> pd.DataFrame:
     """What the trials of one experiment say; choices without a trial are left out.
 
     Args:
@@ -241,7 +241,7 @@ def _interval(differences: pd.Series) -> dict[str, float]:
     return {"from": differences.mean() - half, "to": differences.mean() + half}
 
 
-def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, dataset: str) -> None:
+def run_trial(experiment: str, choice: Option, seed: int, *, profile: str, dataset: str) -> None:
     """Trains one trial, unless it is kept already, and keeps its row; another process at work on it
     is waited for.
     """
@@ -268,7 +268,7 @@ def run_trial(experiment: str, choice: Choice, seed: int, *, profile: str, datas
             write_csv(table_file(profile), table)
 
 
-def _train(config: RunConfig, choice: Choice) -> dict[str, Any]:
+def _train(config: RunConfig, choice: Option) -> dict[str, Any]:
     """One training from the shared warm-up; its last and best validation IoU, and what its labels
     were worth.
     """

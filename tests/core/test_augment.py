@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from s2l_core.augment import _grid, _jitter, _sample, intensity_range, random_crop, to_unit
+from s2l_core.augment import _grid, _jitter, _sample, random_crop, to_unit
 from s2l_core.config import IGNORE
+from s2l_core.images import intensity_range
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from tiny import trainer as new_trainer
 
-from s2l_core.augment import intensity_range
 from s2l_core.config import IGNORE, R4, RunConfig, ScaleTerm
+from s2l_core.images import intensity_range
 from s2l_core.model import ScribbleUNet
 from s2l_core.objective import loss_terms, rate_factor, scale_labels
 

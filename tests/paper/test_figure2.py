@@ -16,7 +16,7 @@ from PIL import Image
 from s2l_core.config import R1, R4, RunConfig, S2LError
 from s2l_core.images import CellImage
 from s2l_core.metrics import score
-from s2l_paper import figure2, paths, plotting, results
+from s2l_paper import figure1, figure2, paths, plotting, results
 from s2l_paper.datasets import images_of, split_of
 
 PROFILE = "smoke"
@@ -363,7 +363,7 @@ def test_curves_of_a_rival_are_empty_and_say_so():
 
 
 def test_figure1_names_stages_losses_and_numbers():
-    shown = " ".join(texts(figure2.figure1()))
+    shown = " ".join(texts(figure1.figure1()))
     for expected in (
         "Warm-up stage",
         "Main stage",

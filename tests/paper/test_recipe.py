@@ -10,9 +10,9 @@ from s2l_core.config import IGNORE, R1, R4, S2LError
 from s2l_core.profiles import PROFILES
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_paper import charts, recipe
-from s2l_paper.recipe import Choice
+from s2l_paper.recipe import Option
 
-LOW, HIGH = Choice("low", "s2l"), Choice("high", "s2l-r1-r4", against="low")
+LOW, HIGH = Option("low", "s2l"), Option("high", "s2l-r1-r4", against="low")
 
 
 def rows(**scores):
