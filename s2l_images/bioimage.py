@@ -173,7 +173,7 @@ def pack(
         "test_input.npy": _array(example.image),
         "test_output.npy": _array(example.probability),
         "cover.png": _cover(example),
-        "README.md": _documentation(title, config, example).encode(),
+        "README.md": _documentation(title, config, example).encode(errors="backslashreplace"),
     }
     described = _describe(title, files, config, example, licence, author or "A user of s2l_core")
     files["rdf.yaml"] = yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode()
