@@ -296,9 +296,7 @@ def _export_arguments(parser: Parser) -> None:
     parser.add_argument(
         "folder", metavar="FOLDER", type=_path, help="holds images/, and scribbles/ or masks/"
     )
-    parser.add_argument(
-        "--to", metavar="FOLDER", type=_path, required=True, help="where the files go"
-    )
+    parser.add_argument("--to", metavar="FOLDER", type=_path, help="where the files go")
     parser.add_argument(
         "--program",
         metavar="NAME",
@@ -311,10 +309,66 @@ def _export_arguments(parser: Parser) -> None:
         type=_micrometres,
         help="side of a pixel in micrometres: adds areas and lengths in micrometres to the tables",
     )
+    parser.add_argument(
+        "--bioimageio",
+        metavar="FILE",
+        type=_path,
+        help="write the model as a BioImage.IO package, a .zip (docs/elsewhere.md)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        type=_path,
+        help="for --bioimageio: a model.safetensors (default: the one in use in FOLDER)",
+    )
+    parser.add_argument(
+        "--licence",
+        metavar="NAME",
+        help="for --bioimageio: of the model, as SPDX calls it, such as CC-BY-4.0 (default: what its "
+        "parts ask for)",
+    )
+    parser.add_argument("--author", metavar="NAME", help="for --bioimageio: whom the package names")
+    parser.add_argument(
+        "--force", action="store_true", help="for --bioimageio: replace FILE if it is there"
+    )
 
 
 def _export(given: Namespace) -> int:
-    """Writes the strokes and the nuclei of a folder for other programs."""
+    """Writes the strokes, the nuclei and the model of a folder for other programs."""
+    if given.to is None and given.bioimageio is None:
+        raise UsageError(
+            "the following arguments are required: --to FOLDER for strokes and nuclei, or "
+            "--bioimageio FILE for the model. `s2l export --help` explains the command."
+        )
+    about_model = {
+        "--model": given.model,
+        "--licence": given.licence,
+        "--author": given.author,
+        "--force": given.force,
+    }
+    for option, value in about_model.items():
+        if value and given.bioimageio is None:
+            raise UsageError(f"{option} is for --bioimageio FILE, which is missing. Add it.")
+
+    # A package that cannot be written says so before anything else is.
+    if given.bioimageio:
+        from s2l_images.bioimage import pack
+
+        print(
+            pack(
+                given.folder,
+                given.bioimageio,
+                model_file=given.model,
+                licence=given.licence,
+                author=given.author,
+                force=given.force,
+            )
+        )
+    return _export_drawn(given) if given.to else 0
+
+
+def _export_drawn(given: Namespace) -> int:
+    """Writes strokes and nuclei."""
     from s2l_images import exports, prediction
     from s2l_images.folder import read_folder, sound
     from s2l_images.pictures import raw_channels
@@ -409,12 +463,17 @@ least sure of.""",
         extra="images",
     ),
     "export": Command(
-        summary="write drawn strokes and masks for ImageJ or QuPath",
+        summary="write drawn strokes, masks and the model for other programs",
         about="""\
 Writes what you have of a folder for another program: strokes that were drawn in notebook 08 as
 lines that can be changed there, and masks as a label image (.tif), outlines for ImageJ (.zip) and
-QuPath (.geojson), and a table with a row for each nucleus (.csv).""",
-        examples=("s2l export my-cells --to for-qupath",),
+QuPath (.geojson), and a table with a row for each nucleus (.csv). With --bioimageio it writes the
+model that is in use in the folder as a BioImage.IO package, which ilastik, deepImageJ and QuPath
+are made to read. A piece of one of your images goes into it as the example.""",
+        examples=(
+            "s2l export my-cells --to for-qupath",
+            "s2l export my-cells --bioimageio model.zip --licence CC-BY-4.0 --author 'A. Name'",
+        ),
         arguments=_export_arguments,
         run=_export,
         extra="images",
