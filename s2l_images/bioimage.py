@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from s2l_core import __version__
-from s2l_core.augment import intensity_range
 from s2l_core.config import RunConfig, S2LError
+from s2l_core.images import intensity_range
 from s2l_core.inference import MULTIPLE
 from s2l_core.model import ScribbleUNet
 from s2l_core.weights import PACKAGED

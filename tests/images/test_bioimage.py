@@ -12,8 +12,8 @@ import torch
 import yaml
 from PIL import Image
 
-from s2l_core.augment import intensity_range
 from s2l_core.config import RunConfig
+from s2l_core.images import intensity_range
 from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
 from s2l_images import bioimage
