@@ -145,18 +145,7 @@ def pack(
         S2LError: the target exists, there is no model, it finds nothing in the folder, or the
             package does not pass the test. Nothing is written then.
     """
-    if target.suffix != ".zip":
-        raise S2LError(f"{target}: a BioImage.IO package is a .zip. Name it so, as in model.zip.")
-    if target.is_dir():
-        raise S2LError(f"{target}: is a folder. Name a file that is not there yet.")
-    if target.exists() and not force:
-        raise S2LError(f"{target}: is there already. Name another file, or replace it: --force.")
-
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence or "MIT"):
-        raise S2LError(f"licence = {licence!r}: expected an SPDX name, such as CC-BY-4.0.")
-    if "/" in (author or ""):
-        raise S2LError(f"author = {author!r}: BioImage.IO allows no slash in a name. Leave it out.")
-
+    _check_asked(target, licence, author, force)
     file = model_file or model_in_use(folder)
     if not file.is_file():
         train = "Train one first (notebook 08), or name another: --model MODEL."
@@ -184,6 +173,21 @@ def pack(
     about = f"BioImage.IO model {FORMAT}, {size:.1f} MB, licence {licence}"
     found = f"with a piece of the image {example.source!r} as its example"
     return "\n".join([f"{target}: {about}, {found}", *report])
+
+
+def _check_asked(target: Path, licence: str | None, author: str | None, force: bool) -> None:
+    """Refuses a target or a name that a package cannot have, before anything is computed."""
+    if target.suffix != ".zip":
+        raise S2LError(f"{target}: a BioImage.IO package is a .zip. Name it so, as in model.zip.")
+    if target.is_dir():
+        raise S2LError(f"{target}: is a folder. Name a file that is not there yet.")
+    if target.exists() and not force:
+        raise S2LError(f"{target}: is there already. Name another file, or replace it: --force.")
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence or "MIT"):
+        raise S2LError(f"licence = {licence!r}: expected an SPDX name, such as CC-BY-4.0.")
+    if "/" in (author or ""):
+        raise S2LError(f"author = {author!r}: BioImage.IO allows no slash in a name. Leave it out.")
 
 
 def _example(folder: Path, model: ScribbleUNet, graph: nn.Module) -> Example:

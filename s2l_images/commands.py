@@ -231,15 +231,7 @@ def _share(text: str) -> float:
 
 def _width(text: str) -> float | str:
     """The width of a nucleus, from the command line."""
-    if text == "auto":
-        return text
-    try:
-        width = float(text)
-    except ValueError:
-        width = 0.0
-    if not 0 < width < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a width in pixels nor auto")
-    return width
+    return text if text == "auto" else _positive(text, "neither a width in pixels nor auto")
 
 
 def _predict(given: Namespace) -> int:
@@ -426,13 +418,18 @@ def _pixels(text: str) -> int:
 
 def _micrometres(text: str) -> float:
     """A length in micrometres, from the command line."""
+    return _positive(text, "no length in micrometres, such as 0.25")
+
+
+def _positive(text: str, otherwise: str) -> float:
+    """A finite number above 0, from the command line; `otherwise` says what any other text is."""
     try:
-        length = float(text)
+        number = float(text)
     except ValueError:
-        length = 0.0
-    if not 0 < length < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no length in micrometres, such as 0.25")
-    return length
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is {otherwise}")
+    return number
 
 
 COMMANDS = {

@@ -48,19 +48,9 @@ def fit_random_forest(
         S2LError: images and scribbles do not fit each other, or no pixel of a class is scribbled in
             any image.
     """
-    if len(images) != len(scribbles):
-        raise S2LError(
-            f"{len(images)} images and {len(scribbles)} scribbles: expected one for each. Pair them first."
-        )
-    for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
-        check_image(image, f"images[{k}]")
-        if labels.shape != image.shape[:2] or not np.isin(labels, (0, 1, IGNORE)).all():
-            found, kinds = (
-                np.unique(labels)[:5],
-                f"0 (background), 1 (foreground) and {IGNORE} (unlabelled)",
-            )
-            expected = f"expected {image.shape[:2]} with {kinds}. Check its file."
-            raise S2LError(f"scribbles[{k}] is {labels.shape} with values {found}: {expected}")
+    _check_pairs(images, scribbles)
+
+    # Features and classes of the pixels that are drawn on, a part of them where there are many.
     colour = any(chroma(image) >= COLOURED for image in images)
     features, classes = [np.empty((0, _count(colour)), np.float32)], [np.empty(0, np.uint8)]
     for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
@@ -71,6 +61,7 @@ def fit_random_forest(
         if drawn.size:
             features.append(_features(image, colour, drawn))
             classes.append(labels.ravel()[drawn])
+
     classes = np.concatenate(classes)
     for label, name in enumerate(("background", "foreground")):
         if not (classes == label).any():
@@ -93,6 +84,23 @@ def fit_random_forest(
     learned = np.concatenate(features).tobytes() + classes.tobytes()
     key = digest([digest(learned, 64), seed, trees], 16)
     return RandomForest(forest, colour, key)
+
+
+def _check_pairs(images: Sequence[np.ndarray], scribbles: Sequence[np.ndarray]) -> None:
+    """Refuses scribbles that do not fit their images, or hold what is no class."""
+    if len(images) != len(scribbles):
+        raise S2LError(
+            f"{len(images)} images and {len(scribbles)} scribbles: expected one for each. Pair them first."
+        )
+    for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
+        check_image(image, f"images[{k}]")
+        if labels.shape != image.shape[:2] or not np.isin(labels, (0, 1, IGNORE)).all():
+            found, kinds = (
+                np.unique(labels)[:5],
+                f"0 (background), 1 (foreground) and {IGNORE} (unlabelled)",
+            )
+            expected = f"expected {image.shape[:2]} with {kinds}. Check its file."
+            raise S2LError(f"scribbles[{k}] is {labels.shape} with values {found}: {expected}")
 
 
 def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:

@@ -133,16 +133,6 @@ def warm_up(config: RunConfig, *, progress=True, device=None) -> Path:
     return folder
 
 
-def learning_curve(config: RunConfig, *, progress=True, device=None) -> pd.DataFrame:
-    """Trains without ever touching a test image and returns the rows of `steps.csv`: how a recipe
-    is chosen.
-    """
-    trainer = new_trainer(config, progress=progress, device=device)
-    with checkpoints.kept(trainer, None):
-        trainer.fit()
-    return pd.DataFrame(trainer.history)
-
-
 def new_trainer(config: RunConfig, *, progress=True, device=None) -> Trainer:
     """A Trainer with the training images, strokes and validation images of a configuration."""
     split = split_of(config)
