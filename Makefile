@@ -1,6 +1,6 @@
 # `make` lists the targets. GNU make 3.81 or later, as on a Mac.
 
-PROFILE  = demo#       smoke | demo | cpu | paper | paper-code
+PROFILE  = demo#       smoke | demo | scratch | paper | paper-code
 DATASETS =#            the profile's own when empty; else names, e.g. "dsb-fluo dsb-bf"
 FOLDS    =#            the profile's own when empty; else numbers, e.g. "0 1"
 METHODS  =#            the profile's own when empty; else names, e.g. "s2l supervised otsu"
@@ -47,7 +47,7 @@ help: ## list the targets
 	@echo
 	@echo 'Variables: PROFILE=demo DATASETS="..." FOLDS="..." METHODS="..." SEEDS="..." ANNOTATORS="..." ROTATIONS="..." JOBS=2 S2L_DATA=folder PYTHON=python3.11'
 	@echo 'On Slurm:  ON=slurm CORES=4 GPUS=1 HOURS=24 (docs/cluster.md)'
-	@echo 'Example:   make reproduce PROFILE=cpu DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=1'
+	@echo 'Example:   make reproduce PROFILE=scratch DATASETS=dsb-fluo FOLDS=0 S2L_DATA=~/data JOBS=1'
 
 install: .venv/.installed ## install the locked versions and this package into .venv (other targets do it when needed)
 

@@ -18,7 +18,7 @@ from s2l_paper.datasets import split_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
 PLAN = re.compile(r"(?<=<!-- computed -->\n).*(?=<!-- end of what is computed -->)", re.S)
-PLANNED = ("cpu", "paper")
+PLANNED = ("scratch", "paper")
 SEEDS_PLANNED = 5
 RECORD = 1e6  # bytes of a run that git keeps: tables, pictures, notebook
 PLAN_HEAD = (

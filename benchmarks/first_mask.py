@@ -38,7 +38,7 @@ from s2l_paper import paths
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset, splits
 
-BEFORE = 450  # steps of the model that was trained before, as many as a run of profile `cpu` has
+BEFORE = 450  # steps of the model that was trained before, as many as a run of `scratch` has
 
 
 def measure(scale: Scale) -> list[Row]:

@@ -66,11 +66,11 @@ def loads_torch(name: str) -> bool:
     """Runs a notebook's cells on the committed runs, in an interpreter of its own:
     is PyTorch loaded at the end?
     """
-    program = code(name).replace('profile = "smoke"', 'profile = "cpu"', 1)
+    program = code(name).replace('profile = "smoke"', 'profile = "scratch"', 1)
     with tempfile.TemporaryDirectory() as home:  # where it may write its tables
-        folder = Path(home, "results", "cpu")
+        folder = Path(home, "results", "scratch")
         folder.mkdir(parents=True)
-        (folder / "runs").symlink_to(paths.ROOT / "results" / "cpu" / "runs")
+        (folder / "runs").symlink_to(paths.ROOT / "results" / "scratch" / "runs")
         printed = python(
             f"{program}\nimport sys\nprint('torch' in sys.modules)", S2L_HOME=home, MPLBACKEND="Agg"
         )

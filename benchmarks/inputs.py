@@ -45,7 +45,7 @@ def config(scale: Scale, method: str, dataset: str | None = None, **settings) ->
     if scale.name == "smoke":
         return RunConfig("synthetic-fluo", method, profile="smoke", **{"warmup_steps": 1})
     usual = {"subset": True, "batch": 8, "crop": 256, "max_regions": 6000, "warmup_steps": 1}
-    return RunConfig(dataset or fluorescence(), method, profile="cpu", **usual | settings)
+    return RunConfig(dataset or fluorescence(), method, profile="scratch", **usual | settings)
 
 
 def run(config: RunConfig, *, main: bool = True) -> Trainer:

@@ -297,6 +297,7 @@ def _check_together(config: RunConfig) -> None:
 
 # D16: simulated annotators that never look at the image have numbers, those that look at it have
 # names.
+FORMER_NAMES = {"cpu": "scratch"}  # of profiles
 ANNOTATORS = ("skeleton", "attentive-0", "attentive-1", "attentive-2")
 
 
@@ -310,6 +311,8 @@ def suggestion(value: Any, choices: Iterable[Any]) -> str:
     """The choices, after the one that was probably meant."""
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(value), names, n=1)
+    if FORMER_NAMES.get(str(value)) in names:
+        near = [FORMER_NAMES[str(value)]]
     meant = f" Did you mean {near[0]!r}?" if near else ""
     return f"{meant} Choose one of: {', '.join(names)}."
 

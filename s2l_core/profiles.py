@@ -105,7 +105,7 @@ PROFILES = {
         },
     ),
     # Real images, ResNet-34 from scratch, two processor cores.
-    "cpu": Profile(
+    "scratch": Profile(
         datasets=("dsb-bf", "dsb-fluo"),
         folds=1,
         settings={

@@ -171,7 +171,7 @@ notebook into results/PROFILE/runs/. `make reproduce` does this for a whole batc
 Ctrl-C, the same command goes on from its checkpoint.""",
         examples=(
             "s2l train dataset=synthetic-fluo method=s2l-r1-r4 profile=smoke",
-            "s2l train dataset=dsb-fluo method=supervised profile=cpu fold=1",
+            "s2l train dataset=dsb-fluo method=supervised profile=scratch fold=1",
             "s2l train dataset=my-cells",
         ),
         arguments=_train_arguments,
@@ -191,7 +191,7 @@ every cell ran. Unlike papermill itself it refuses parameters that the notebook 
     "tables": Command(
         summary="print Table 1 of the finished runs, beside the paper's",
         about="Prints Table 1 of the finished runs of a profile beside the paper's numbers.",
-        examples=("s2l tables cpu",),
+        examples=("s2l tables scratch",),
         arguments=_tables_arguments,
         run=_tables,
         extra="paper",

@@ -33,7 +33,7 @@ SCORES = [
     "missed",
     "merged",
 ]
-OPTIONAL = ["false_area"]  # scores that the runs of profile `cpu` do not have
+OPTIONAL = ["false_area"]  # scores that the runs of profile `scratch` do not have
 COLUMNS = KEYS + SCORES
 PACKAGES = (
     "torch",

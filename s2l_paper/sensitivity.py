@@ -1,8 +1,9 @@
 """What the paper leaves open, varied one at a time; and scores against the effort of drawing.
 Configurations and tables.
 
-Profile `cpu` trained each reading once, for half its steps; later profiles train it in full, and
-again with other seeds and other test images, so that a difference can be held against run noise.
+Profile `scratch` trained each reading once, for half its steps; later profiles train it in full,
+and again with other seeds and other test images, so that a difference can be held against run
+noise.
 """
 
 import dataclasses
@@ -73,7 +74,7 @@ def default(profile: str) -> RunConfig:
 def readings(profile: str) -> dict[str, RunConfig]:
     """Label -> first run, the default first; a reading that is the profile's own is left out.
 
-    Who drew was not varied in profile `cpu`.
+    Who drew was not varied in profile `scratch`.
     """
     usual = default(profile)
     varied = {DEFAULT: usual}

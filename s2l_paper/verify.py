@@ -34,7 +34,7 @@ GENERATED = re.compile(r"(<!-- generated:([\w-]+) -->\n?)(.*?)(<!-- /generated:\
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "factorial.csv", "claims.csv")
 PRODUCTS += ("claims.md",)
 UNREADABLE = "cannot be read"
-IN_README = "cpu"  # profile of a block in the README that names none
+IN_README = "scratch"  # profile of a block in the README that names none
 
 
 def profiles() -> list[str]:

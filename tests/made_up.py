@@ -25,7 +25,7 @@ def write_run(
     `counts` are false positives, missed and merged nuclei of an image, of 10 nuclei. Images are
     numbered from `first`, so that all runs have the same ones unless they are told otherwise.
     """
-    config = RunConfig(dataset, method, **{"profile": "cpu"} | fields)
+    config = RunConfig(dataset, method, **{"profile": "scratch"} | fields)
     rng = np.random.default_rng(
         seed_for("made up", method, config.fold, config.seed, config.annotator, first)
     )

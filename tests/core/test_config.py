@@ -23,11 +23,11 @@ def test_impossible_scale_is_refused(field):
 
 
 def test_fields_come_from_caller_then_profile_then_paper():
-    cpu = RunConfig("dsb-bf", "s2l", profile="cpu")
-    assert cpu.schedule == PROFILES["cpu"].settings["schedule"] == "cosine"
-    assert RunConfig("dsb-bf", "s2l", profile="cpu", schedule="constant").schedule == "constant"
+    scratch = RunConfig("dsb-bf", "s2l", profile="scratch")
+    assert scratch.schedule == PROFILES["scratch"].settings["schedule"] == "cosine"
+    assert RunConfig("dsb-bf", "s2l", profile="scratch", schedule="constant").schedule == "constant"
     assert RunConfig("dsb-bf", "s2l", profile="paper").schedule == "constant"
-    assert cpu.confidence == 0.8
+    assert scratch.confidence == 0.8
 
 
 def test_paper_profile_holds_the_papers_values():
@@ -61,7 +61,7 @@ def test_paper_code_profile_differs_where_the_released_code_does():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"profile": "cpux"}, "Did you mean 'cpu'"),
+        ({"profile": "scratchx"}, "Did you mean 'scratch'"),
         ({"method": "s2l-r2"}, "Choose one of"),
         ({"schedule": "linear"}, "constant, cosine"),
         ({"confidence": 1.5}, "confidence = 1.5"),
@@ -91,9 +91,9 @@ def test_dict_round_trip(method):
 
 
 def test_warmup_is_the_same_for_whatever_acts_only_later():
-    first = RunConfig("dsb-bf", "s2l", profile="cpu")
+    first = RunConfig("dsb-bf", "s2l", profile="scratch")
     other = RunConfig(
-        "dsb-bf", "s2l-r1-r4", profile="cpu", pair_target="or", confidence=0.9, max_regions=77
+        "dsb-bf", "s2l-r1-r4", profile="scratch", pair_target="or", confidence=0.9, max_regions=77
     )
     assert first.warmup() == other.warmup()
     changed = {

@@ -134,7 +134,7 @@ def test_percentiles_are_asked_for_where_they_are_used(tmp_path):
     ],
 )
 def test_the_licence_follows_from_what_the_weights_derive_from(dataset, encoder, licence):
-    config = RunConfig(dataset, "s2l", profile="cpu", encoder=encoder)
+    config = RunConfig(dataset, "s2l", profile="scratch", encoder=encoder)
     assert bioimage.usual_licence(config) == licence
     example = bioimage.Example(np.zeros((1, 3, 192, 192)), np.zeros((1, 1, 192, 192)), "a")
     text = bioimage._documentation("Nuclei", config, example)

@@ -18,7 +18,7 @@ CONFIG = RunConfig("synthetic-fluo", "s2l", profile="smoke")
             {"pair_goal": "same"},
             "of another version .configuration field = 'pair_goal' is not known",
         ),
-        ({"profile": "cpu-old"}, "of another version .profile = 'cpu-old' is not known"),
+        ({"profile": "scratch-old"}, "of another version .profile = 'scratch-old' is not known"),
         ({"fold": 1}, "made with another configuration: fold .1 there, 0 here"),
         (None, "the checkpoint is not ours"),
     ],

@@ -93,7 +93,7 @@ def test_validation_curves_show_every_run_and_the_mean(tmp_path, monkeypatch):
         ("otsu", 0, None),
     ):
         right = 1 - wrong.get(method, (0,))[fold]
-        config = RunConfig("dsb-bf", method, fold=fold, profile="cpu")
+        config = RunConfig("dsb-bf", method, fold=fold, profile="scratch")
         steps = [
             {"step": 5, "stage": "main", "validation_iou": iou, "accuracy": right},
             {"step": 6, "stage": "main", "validation_iou": np.nan, "accuracy": np.nan},
@@ -112,7 +112,7 @@ def test_validation_curves_show_every_run_and_the_mean(tmp_path, monkeypatch):
             "seed": 0,
         }
         results.write_run(config, [row | {"annotator": "0"}], steps if iou else [], {}, seconds=1)
-    figure = charts.validation_curves(results.load_runs("cpu"), "cpu")
+    figure = charts.validation_curves(results.load_runs("scratch"), "scratch")
     validation, errors = figure.axes
     drawn = {
         line.get_label(): line.get_ydata().tolist()

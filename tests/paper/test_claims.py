@@ -39,7 +39,7 @@ def home(tmp_path, monkeypatch):
 
 
 def ledger():
-    return claims.ledger(results.load_runs("cpu"), "cpu")
+    return claims.ledger(results.load_runs("scratch"), "scratch")
 
 
 def row(table, text, data=None):
@@ -214,7 +214,7 @@ def test_rates_are_measured_per_nucleus_and_image():
     assert row(table, "S2L + R1x1 + R4x4 separates nearby").verdict == CONTRADICTED
     assert "merged, R1x1 against S2L: -0.3000" in row(table, "S2L + R1x1 separates nearby").ours
     assert row(table, "avoids overfitting", "DSB-Fluo").verdict == CONTRADICTED
-    measured = claims.measured(results.load_runs("cpu"))
+    measured = claims.measured(results.load_runs("scratch"))
     lost = measured.groupby("method").lost.mean().round(6).to_dict()
     assert lost["s2l"] == 0.05 and lost["s2l-r1-r4"] == 0.09
 

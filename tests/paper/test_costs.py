@@ -26,7 +26,7 @@ def test_estimates_agree_with_the_committed_runs():
         every.append((estimate - START) / seconds)
         quickest[kind] = max(quickest.get(kind, 0), every[-1])
 
-    for file in sorted((ROOT / "results" / "cpu" / "runs").glob("*/env.json")):
+    for file in sorted((ROOT / "results" / "scratch" / "runs").glob("*/env.json")):
         took = json.loads(file.read_text())
         config = RunConfig.from_dict(
             json.loads((file.parent / "config.json").read_text())["config"]
@@ -85,7 +85,7 @@ def test_each_kind_of_work_counts_as_often_as_it_is_done():
 
 def test_a_run_has_the_warm_up_that_it_does_not_share():
     for method in METHODS:
-        shared = estimate_seconds(RunConfig("dsb-bf", method, profile="cpu"), warmup=True)
+        shared = estimate_seconds(RunConfig("dsb-bf", method, profile="scratch"), warmup=True)
         assert (shared > START) == METHODS[method].forks
 
 
@@ -96,7 +96,8 @@ def test_the_images_of_a_folder_are_measured(tmp_path):
         picture[20:60, 20:60] = label
         for name in ("a.png", "b.png"):
             Image.fromarray(picture).save(tmp_path / part / name)
-    config = RunConfig(str(tmp_path), "supervised", profile="cpu", warmup_steps=10, main_steps=0)
+    fields = {"profile": "scratch", "warmup_steps": 10, "main_steps": 0}
+    config = RunConfig(str(tmp_path), "supervised", **fields)
     batch = 2 * (160 / 256) ** 2  # no more crops than images
     expected = 10 * (COSTS["cpu"].step + batch * COSTS["cpu"].train)
     assert estimate_seconds(config) - START == pytest.approx(expected)

@@ -627,7 +627,7 @@ def test_each_image_is_tested_once_over_all_rotations(name):
 
 
 def test_a_run_reads_the_images_of_its_rotation():
-    run = RunConfig("dsb-bf", "s2l", fold=2, rotation=3, profile="cpu")
+    run = RunConfig("dsb-bf", "s2l", fold=2, rotation=3, profile="scratch")
     assert datasets.split_of(run) == splits("dsb-bf", 2, rotation=3) != splits("dsb-bf", 2)
 
 

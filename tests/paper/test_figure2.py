@@ -288,11 +288,11 @@ def test_figure2_says_what_is_missing(home, cell, monkeypatch):
         figure2.figure2(PROFILE)
     with pytest.raises(S2LError, match="'dsb' "):
         figure2.figure2(PROFILE, ["dsb"])
-    config = RunConfig("dsb-bf", "s2l", profile="cpu")
+    config = RunConfig("dsb-bf", "s2l", profile="scratch")
     write_run(config, cell, (cell.instances > 0) * 1.0)
     monkeypatch.setenv("S2L_DATA", str(home / "nowhere"))
     with pytest.raises(S2LError, match="stage1_train.zip"):
-        figure2.figure2("cpu")
+        figure2.figure2("scratch")
 
 
 def test_picture_of_a_run(runs, home):

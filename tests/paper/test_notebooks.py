@@ -228,12 +228,12 @@ def test_the_splits_shown_are_those_of_the_runs():
     stays the same.
     """
     cells = nbformat.read(
-        ROOT / "results" / "cpu" / "executed" / "01_data.ipynb", as_version=4
+        ROOT / "results" / "scratch" / "executed" / "01_data.ipynb", as_version=4
     ).cells
     (table,) = (cell.outputs[0].data["text/plain"] for cell in cells if cell.id == "splits")
     expected = []
     for dataset in REAL:
-        subset = RunConfig(dataset, "s2l", profile="cpu").subset
+        subset = RunConfig(dataset, "s2l", profile="scratch").subset
         for fold in range(DATASETS[dataset][1]):
             split = splits(dataset, fold, subset=subset)
             expected.append((fold, len(split.train), len(split.validation), len(split.test)))

@@ -42,7 +42,7 @@ def test_what_is_no_dict_is_refused(given):
 )
 def test_lists_of_a_batch_may_be_texts(lists, expected):
     methods, seeds = expected
-    found = [(config.method, config.seed) for config in notebooks.plan("cpu", *lists)]
+    found = [(config.method, config.seed) for config in notebooks.plan("scratch", *lists)]
     assert found == [(method, seed) for seed in seeds for method in methods]
 
 
@@ -57,7 +57,7 @@ def test_lists_of_a_batch_may_be_texts(lists, expected):
 )
 def test_a_list_that_is_none_is_named(lists, said):
     with pytest.raises(S2LError, match=said):
-        notebooks.plan("cpu", *lists)
+        notebooks.plan("scratch", *lists)
 
 
 class Shell:

@@ -149,7 +149,7 @@ def test_home_and_data_may_have_any_name(files, tmp_path, name):
     assert len(list((home / "results" / "smoke" / "runs").glob("[!.]*"))) == 1
 
     # From the environment and from the command line, as an absolute path.
-    asked = ("reproduce", "PROFILE=cpu", "DATASETS=dsb-bf", "FOLDS=0", "METHODS=otsu")
+    asked = ("reproduce", "PROFILE=scratch", "DATASETS=dsb-bf", "FOLDS=0", "METHODS=otsu")
     failed = make(folder, *asked, S2L_HOME=str(home), S2L_DATA=str(data))
     assert failed.returncode != 0
     assert f"found no stage1_train.zip in {data}/bbbc038" in failed.stderr

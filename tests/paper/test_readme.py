@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_table_is_the_committed_one():
-    assert (ROOT / "results" / "cpu" / "table1.md").read_text() in README
+    assert (ROOT / "results" / "scratch" / "table1.md").read_text() in README
 
 
 def test_every_generated_block_is_known_and_up_to_date():
@@ -65,7 +65,7 @@ def test_every_switch_is_in_the_deviation_table():
         "batch",
         "image",
         "demo",
-        "cpu",
+        "scratch",
     }
     assert named <= fields | values | set(METHODS) | set(PROFILES)
 

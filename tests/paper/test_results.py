@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
 
 
 def fake_run(method, dataset="dsb-bf", fold=0, base=0.5, checkpoints=("best", "last"), **fields):
-    config = RunConfig(dataset, method, fold=fold, profile="cpu", **fields)
+    config = RunConfig(dataset, method, fold=fold, profile="scratch", **fields)
     rows = []
     for checkpoint in checkpoints:
         for image in range(3):
@@ -62,7 +62,7 @@ def fake_run(method, dataset="dsb-bf", fold=0, base=0.5, checkpoints=("best", "l
 
 def test_done_until_touched():
     config = fake_run("s2l")
-    folder = paths.run_folder("cpu", results.run_id(config))
+    folder = paths.run_folder("scratch", results.run_id(config))
     assert results.is_done(config)
     assert not results.is_done(dataclasses.replace(config, max_regions=5))
     table = (folder / "per_image.csv").read_text()
@@ -73,7 +73,7 @@ def test_done_until_touched():
 @pytest.mark.parametrize("break_it", ["no config", "bad json", "no table", "other hash"])
 def test_half_a_run_is_not_done(break_it):
     config = fake_run("s2l")
-    folder = paths.run_folder("cpu", results.run_id(config))
+    folder = paths.run_folder("scratch", results.run_id(config))
     record = json.loads((folder / "config.json").read_text())
     if break_it == "no config":
         (folder / "config.json").unlink()
@@ -87,7 +87,7 @@ def test_half_a_run_is_not_done(break_it):
 
 
 def test_hash_covers_config_splits_scribbles_and_numerics(monkeypatch, tmp_path):
-    config = RunConfig("dsb-bf", "s2l", profile="cpu")
+    config = RunConfig("dsb-bf", "s2l", profile="scratch")
     hashes = {results.run_hash(config), results.run_hash(dataclasses.replace(config, seed=1))}
     monkeypatch.setitem(results.NUMERICS_VERSION, "networks", 10**6)
     hashes.add(results.run_hash(config))
@@ -95,7 +95,7 @@ def test_hash_covers_config_splits_scribbles_and_numerics(monkeypatch, tmp_path)
     changed.write_text("{}")
     monkeypatch.setattr(paths, "scribble_file", lambda *_: changed)
     hashes.add(results.run_hash(config))
-    unseen = RunConfig("dsb-bf", "supervised", profile="cpu", foreground_crops=0.0)
+    unseen = RunConfig("dsb-bf", "supervised", profile="scratch", foreground_crops=0.0)
     unaffected = results.run_hash(unseen)
     changed.write_text("[]")
     assert unaffected == results.run_hash(unseen)  # no crop of its is placed on a scribble
@@ -106,11 +106,11 @@ def test_hash_covers_config_splits_scribbles_and_numerics(monkeypatch, tmp_path)
 
 def test_methods_share_a_warmup_unless_it_differs():
     ids = {
-        results.warmup_id(RunConfig("dsb-bf", m, profile="cpu"))
+        results.warmup_id(RunConfig("dsb-bf", m, profile="scratch"))
         for m in ("s2l", "s2l-r1-r4", "scribble-only")
     }
     assert len(ids) == 1
-    assert results.warmup_id(RunConfig("dsb-bf", "s2l", profile="cpu", seed=1)) not in ids
+    assert results.warmup_id(RunConfig("dsb-bf", "s2l", profile="scratch", seed=1)) not in ids
 
 
 def test_paper_table_holds_thirty_numbers():
@@ -125,7 +125,7 @@ def test_table1_is_the_mean_over_images_each_averaged_over_its_runs():
     fake_run("s2l", fold=1, base=0.7)
     fake_run("supervised", base=0.65)
     fake_run("otsu", base=0.1, checkpoints=("last",))
-    table = table1.table1(results.load_runs("cpu")).set_index(["method", "score"])
+    table = table1.table1(results.load_runs("scratch")).set_index(["method", "score"])
     assert table.loc[("s2l", "IoU"), "ours"] == pytest.approx((0.6 + 0.8) / 2)
     assert table.loc[("s2l", "IoU"), "spread"] == pytest.approx(
         np.std([0.6, 0.8], ddof=1), abs=1e-4
@@ -135,13 +135,13 @@ def test_table1_is_the_mean_over_images_each_averaged_over_its_runs():
     assert np.isnan(table.loc[("supervised", "IoU"), "spread"])
     assert table.loc[("supervised", "IoU"), "rank"] == 1 and table.loc[("s2l", "IoU"), "rank"] == 2
     assert "otsu" not in table.index.get_level_values("method")
-    assert set(table1.summary(results.load_runs("cpu")).method) == {"s2l", "supervised", "otsu"}
+    assert set(table1.summary(results.load_runs("scratch")).method) == {"s2l", "supervised", "otsu"}
 
 
 def test_three_images_get_neither_interval_nor_test():
     fake_run("s2l", base=0.5)
     fake_run("supervised", base=0.7)
-    table = table1.table1(results.load_runs("cpu"))
+    table = table1.table1(results.load_runs("scratch"))
     assert table[["low", "high", "p_holm"]].isna().all(axis=None) and (table.images == 3).all()
     for text in (table1.table1_markdown(table), table1.table1_html(table)):
         assert not {"†", "["} & set(
@@ -155,10 +155,10 @@ def test_a_run_with_settings_of_its_own_is_no_repetition():
     fake_run("s2l", base=0.7, annotator=2)
     fake_run("s2l", base=0.1, pair_target="or")
     fake_run("s2l", base=0.1, annotator="skeleton")
-    runs = results.load_runs("cpu")
+    runs = results.load_runs("scratch")
     assert runs.run_id.nunique() == 3 and set(runs.variant) == {""}
     assert table1.table1(runs).set_index("score").loc["IoU", "ours"] == pytest.approx(0.7)
-    runs = results.load_runs("cpu", variants=True)
+    runs = results.load_runs("scratch", variants=True)
     assert set(runs.variant) == {"", "pair_target=or", "annotator=skeleton"}
     wide = table1.summary(runs).query("checkpoint == 'best'").set_index("variant")
     assert wide.iou["pair_target=or"] == pytest.approx(0.2) and wide.runs[""] == 3
@@ -167,8 +167,8 @@ def test_a_run_with_settings_of_its_own_is_no_repetition():
 def test_another_rotation_is_a_repetition_and_old_tables_need_no_such_column():
     run = fake_run("s2l")
     fake_run("s2l", rotation=3)
-    runs = results.load_runs("cpu")
-    assert "rotation" not in results.read_run(paths.run_folder("cpu", results.run_id(run)))[0]
+    runs = results.load_runs("scratch")
+    assert "rotation" not in results.read_run(paths.run_folder("scratch", results.run_id(run)))[0]
     assert set(runs.rotation) == {0, 3} and set(runs.variant) == {""}
     assert "rotation" not in run.choices()  # so that runs from before the field keep their names
 
@@ -190,7 +190,8 @@ def test_annotators_who_draw_alike_are_repetitions(monkeypatch, usual, other, ex
         original(self, *args, annotator=annotator, **fields)
 
     monkeypatch.setattr(RunConfig, "__init__", with_usual)
-    assert results.variant(RunConfig("dsb-bf", "s2l", profile="cpu", annotator=other)) == expected
+    config = RunConfig("dsb-bf", "s2l", profile="scratch", annotator=other)
+    assert results.variant(config) == expected
 
 
 def test_a_run_of_another_profile_is_refused():
@@ -198,15 +199,15 @@ def test_a_run_of_another_profile_is_refused():
     config = RunConfig("dsb-bf", "s2l", profile="pretrained")
     results.write_run(config, [], [], {}, seconds=1.0)
     stray = paths.run_folder("pretrained", results.run_id(config))
-    stray.rename(paths.run_folder("cpu", stray.name))
-    with pytest.raises(S2LError, match="profile pretrained .*cpu"):
-        results.load_runs("cpu")
+    stray.rename(paths.run_folder("scratch", stray.name))
+    with pytest.raises(S2LError, match="profile pretrained .*scratch"):
+        results.load_runs("scratch")
 
 
 def test_a_new_score_is_kept_and_old_tables_do_without():
-    old = results.read_run(paths.run_folder("cpu", results.run_id(fake_run("s2l"))))[0]
+    old = results.read_run(paths.run_folder("scratch", results.run_id(fake_run("s2l"))))[0]
     assert list(old) == results.COLUMNS
-    config = RunConfig("dsb-bf", "s2l", fold=1, profile="cpu")
+    config = RunConfig("dsb-bf", "s2l", fold=1, profile="scratch")
     rows = [{**row, "false_area": 0.25} for row in old.to_dict("records")]
     folder = results.write_run(config, rows, [{"step": 1}], {}, seconds=1.0)
     assert list(results.read_run(folder)[0]) == [*results.COLUMNS, "false_area"]
@@ -214,14 +215,14 @@ def test_a_new_score_is_kept_and_old_tables_do_without():
 
 def test_only_variants_count_as_no_run():
     fake_run("s2l", pair_target="or")
-    with pytest.raises(S2LError, match="make reproduce PROFILE=cpu"):
-        results.load_runs("cpu")
+    with pytest.raises(S2LError, match="make reproduce PROFILE=scratch"):
+        results.load_runs("scratch")
 
 
 def test_wide_table_has_every_score_and_checkpoint():
     fake_run("s2l")
     fake_run("s2l", fold=1)
-    wide = table1.summary(results.load_runs("cpu")).set_index("checkpoint")
+    wide = table1.summary(results.load_runs("scratch")).set_index("checkpoint")
     assert set(wide.index) == {"best", "last"}
     assert (
         wide.merged["best"] == 2 and wide.missed["last"] == 1 and wide.false_positives["best"] == 1
@@ -233,7 +234,7 @@ def test_wide_table_has_every_score_and_checkpoint():
 
 def test_images_without_nuclei_are_left_out_of_mdice_only():
     config = fake_run("s2l")
-    runs = results.load_runs("cpu")
+    runs = results.load_runs("scratch")
     runs.loc[runs.image == "i2", ["mdice", "mdice_official"]] = np.nan
     row = table1.summary(runs).query("checkpoint == 'best'").iloc[0]
     assert row.mdice == pytest.approx(0.55) and row.iou == pytest.approx(0.6)
@@ -244,7 +245,7 @@ def test_table_as_text_marks_best_and_second_best():
     fake_run("s2l", base=0.5)
     fake_run("s2l-r1", base=0.6)
     fake_run("supervised", base=0.4)
-    table = table1.table1(results.load_runs("cpu"))
+    table = table1.table1(results.load_runs("scratch"))
     markdown, page = table1.table1_markdown(table), table1.table1_html(table)
     assert "**0.700** (paper 0.815, -0.115)" in markdown and "<u>0.600</u>" in markdown
     assert markdown.count("**") == 4 and markdown.count("<u>") == 2 and "not run" not in markdown
@@ -264,7 +265,7 @@ def test_table_as_text_marks_best_and_second_best():
 def test_the_true_mask_stands_below_the_methods(monkeypatch):
     """On the images that the runs tested, and nowhere if they are made up."""
     fake_run("s2l", base=0.5)
-    runs = results.load_runs("cpu")
+    runs = results.load_runs("scratch")
     assert table1.TRUE_MASK not in table1.table1_markdown(table1.table1(runs)).split("\n\n")[0]
     masks = pd.DataFrame({"mdice_official": [0.7, 0.8, 0.9, 0.1], "iou": 1.0})
     masks.index = [*sorted(set(runs.image)), "another image"]
@@ -293,14 +294,14 @@ def test_what_a_test_lacks_is_told_with_the_table():
     fake_run("s2l", base=0.5)
     fake_run("supervised", base=0.6)
     fake_run("s2l", dataset="synthetic-bf", base=0.5)  # no evidence about the paper
-    (line,) = [line for line in table1.told("cpu").splitlines() if line.startswith("missing ")]
+    (line,) = [line for line in table1.told("scratch").splitlines() if line.startswith("missing ")]
     assert line.startswith("missing   for a test on DSB-BF: ") and "minutes on one core" in line
     assert "s2l fold 0, seed 1; " in line
 
 
 def test_subset_is_labelled_everywhere():
     fake_run("s2l", dataset="dsb-fluo", subset=True)
-    runs = results.load_runs("cpu", variants=True)
+    runs = results.load_runs("scratch", variants=True)
     assert set(runs.data) == {"DSB-Fluo (subset)"}
     assert "DSB-Fluo (subset)" in table1.table1_markdown(table1.table1(runs))
     assert (
@@ -327,17 +328,17 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
 def test_current_tables_are_those_made_from_the_finished_runs():
     fake_run("s2l")
-    assert not results.tables_are_current("cpu")
-    write_csv(paths.results("cpu") / "table1.csv", table1.table1(results.load_runs("cpu")))
-    write_text(paths.figures("cpu") / "figure2.png", "")
-    assert results.tables_are_current("cpu")
+    assert not results.tables_are_current("scratch")
+    write_csv(paths.results("scratch") / "table1.csv", table1.table1(results.load_runs("scratch")))
+    write_text(paths.figures("scratch") / "figure2.png", "")
+    assert results.tables_are_current("scratch")
     fake_run("s2l-r1")
-    assert not results.tables_are_current("cpu")
+    assert not results.tables_are_current("scratch")
 
 
 def test_rival_has_no_steps():
     config = fake_run("otsu", checkpoints=("last",))
-    per_image, steps = results.read_run(paths.run_folder("cpu", results.run_id(config)))
+    per_image, steps = results.read_run(paths.run_folder("scratch", results.run_id(config)))
     assert steps.empty and len(per_image) == 3
     assert isinstance(per_image, pd.DataFrame)
 
@@ -345,7 +346,8 @@ def test_rival_has_no_steps():
 def one_run():
     """The folder of a finished run."""
     write_run("s2l")
-    return paths.run_folder("cpu", results.run_id(RunConfig("dsb-bf", "s2l", profile="cpu")))
+    config = RunConfig("dsb-bf", "s2l", profile="scratch")
+    return paths.run_folder("scratch", results.run_id(config))
 
 
 def test_a_run_of_another_version_is_refused_with_its_folder(home):
@@ -356,11 +358,11 @@ def test_a_run_of_another_version_is_refused_with_its_folder(home):
     write_json(folder / "config.json", record)
     said = f"{folder}: made by another version .configuration field = 'pair_goal' is not known"
     with pytest.raises(S2LError, match=said):
-        results.load_runs("cpu")
+        results.load_runs("scratch")
     record["config"] = ["dataset", "dsb-bf"]
     write_json(folder / "config.json", record)
     with pytest.raises(S2LError, match=f"{folder}: damaged"):
-        results.load_runs("cpu")
+        results.load_runs("scratch")
 
 
 def test_a_table_that_lacks_a_column_is_refused(home):
@@ -377,4 +379,4 @@ def test_a_field_that_was_added_since_has_its_usual_value(home):
     assert record["config"].pop("rotation") == 0
     write_json(folder / "config.json", record)
     _, config = results.recorded(folder)
-    assert config == RunConfig("dsb-bf", "s2l", profile="cpu")
+    assert config == RunConfig("dsb-bf", "s2l", profile="scratch")

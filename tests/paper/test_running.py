@@ -193,14 +193,14 @@ def test_a_cell_that_fails_ends_the_command_and_leaves_nothing(home, source, cap
             "error: 6_table: no such notebook. Did you mean '06_table1'",
         ),
         (
-            "notebook 06_table1 out.ipynb profil=cpu",
+            "notebook 06_table1 out.ipynb profil=scratch",
             "error: 06_table1.ipynb: no parameter 'profil'. Did you mean 'profile'",
         ),
         ("notebook 06_table1 out.ipynb profile", "error: 'profile': expected name=value"),
         ("train method=s2l", "error: dataset is missing."),
         (
-            "train dataset=dsb-bf method=s2l profile=cpux",
-            "error: profile = 'cpux' is not known. Did you mean 'cpu'",
+            "train dataset=dsb-bf method=s2l profile=scratchx",
+            "error: profile = 'scratchx' is not known. Did you mean 'scratch'",
         ),
         ("train dataset=dsb-bf method=s3l", "error: method = 's3l' is not known"),
         ("train dataset=dsb-bf method=s2l fold=4", "error: fold = 4: dsb-bf has folds 0 to 3"),
@@ -213,7 +213,7 @@ def test_a_cell_that_fails_ends_the_command_and_leaves_nothing(home, source, cap
             "error: Data set 'dsb-bff' is neither known nor a folder.",
         ),
         (
-            "train --warm-up dataset=dsb-bf method=s2l profile=cpu",
+            "train --warm-up dataset=dsb-bf method=s2l profile=scratch",
             "error: dsb-bf: found no stage1_train.zip in",
         ),
     ],
@@ -231,13 +231,13 @@ def test_a_run_is_a_call_of_the_training_notebook(monkeypatch):
     calls = []
     monkeypatch.setattr(notebooks, "run", lambda *given: calls.append(given))
     config = RunConfig(
-        "dsb-bf", "s2l-r1", profile="cpu", fold=1, pair_target="or", annotator="skeleton"
+        "dsb-bf", "s2l-r1", profile="scratch", fold=1, pair_target="or", annotator="skeleton"
     )
     notebooks.run_training(config, threads=1)
     ((name, output, parameters),) = calls
     assert (
         name == "04_train"
-        and output == paths.run_folder("cpu", results.run_id(config)) / "notebook.ipynb"
+        and output == paths.run_folder("scratch", results.run_id(config)) / "notebook.ipynb"
     )
     notebooks.check_parameters(paths.notebook(name), parameters)
     overrides = parameters.pop("overrides")

@@ -70,11 +70,11 @@ def test_every_reading_changes_one_thing(profile):
 
 
 def test_readings_that_are_trained_once_take_half_the_steps_and_no_part_in_table_1():
-    usual = sensitivity.default("cpu")
-    whole = RunConfig(usual.dataset, usual.method, profile="cpu")
+    usual = sensitivity.default("scratch")
+    whole = RunConfig(usual.dataset, usual.method, profile="scratch")
     assert usual.total_steps == whole.total_steps // 2
-    assert all(map(variant, sensitivity.readings("cpu").values()))
-    assert not any("D16" in label for label in sensitivity.readings("cpu"))
+    assert all(map(variant, sensitivity.readings("scratch").values()))
+    assert not any("D16" in label for label in sensitivity.readings("scratch"))
     assert sensitivity.repeats(usual) == [usual]
 
 
@@ -91,27 +91,27 @@ def test_readings_that_are_repeated_share_the_runs_of_table_1():
 
 
 def test_the_issue_of_scales_is_asked_as_the_paper_does():
-    scales = sensitivity.readings("cpu")["all five blocks"].scales
+    scales = sensitivity.readings("scratch")["all five blocks"].scales
     assert sorted(scale.block for scale in scales) == [1, 2, 3, 4, 5]
 
 
 def test_budgets_cover_every_effort_and_share_the_default():
-    plan = sensitivity.budgets("cpu")
+    plan = sensitivity.budgets("scratch")
     assert {method for method, _ in plan} == {*sensitivity.DRAWN, "supervised"}
     assert [budget for method, budget in plan if method == "s2l"] == list(sensitivity.BUDGETS)
-    assert plan["s2l-r1-r4", 0.3] == sensitivity.default("cpu")
-    assert plan["s2l", 0.3] == sensitivity.readings("cpu")["no contrast (S2L)"]
+    assert plan["s2l-r1-r4", 0.3] == sensitivity.default("scratch")
+    assert plan["s2l", 0.3] == sensitivity.readings("scratch")["no contrast (S2L)"]
 
 
 def test_the_table_has_the_differences_of_the_runs(home, base):
-    runs = sensitivity.readings("cpu")
+    runs = sensitivity.readings("scratch")
     finish(runs[sensitivity.DEFAULT], base)
     finish(runs["D1: target or"], base + 0.05)
     finish(runs["D3: 500 regions"], base)
     for fold, method in itertools.product((0, 1), ("s2l-r1-r4", "s2l")):
         moved = 0.01 * (fold == 0) * (method == "s2l")
-        finish(RunConfig("dsb-fluo", method, profile="cpu", fold=fold), base + 0.3 + moved)
-    table = sensitivity.reading_table("cpu", results.load_runs("cpu", variants=True))
+        finish(RunConfig("dsb-fluo", method, profile="scratch", fold=fold), base + 0.3 + moved)
+    table = sensitivity.reading_table("scratch", results.load_runs("scratch", variants=True))
     table = table[table.score == "IoU"].set_index("reading")
     assert list(table.index) == [
         sensitivity.DEFAULT,
@@ -147,11 +147,11 @@ def test_repeated_readings_are_held_against_the_noise_of_all(home, base):
 
 
 def test_budget_table_and_pictures(home, base):
-    plan = sensitivity.budgets("cpu")
+    plan = sensitivity.budgets("scratch")
     for (method, budget), config in plan.items():
         finish(config, base + 0.1 * budget + 0.05 * (method == "supervised"))
-    runs = results.load_runs("cpu", variants=True)
-    curve = sensitivity.budget_table("cpu", runs)
+    runs = results.load_runs("scratch", variants=True)
+    curve = sensitivity.budget_table("scratch", runs)
     part = curve[(curve.method == "s2l") & (curve.score == "IoU")]
     assert part["mean"].tolist() == pytest.approx(
         [base.mean() + 0.1 * budget for budget in sensitivity.BUDGETS], abs=1e-4
@@ -161,19 +161,19 @@ def test_budget_table_and_pictures(home, base):
     labels = {line.get_label() for line in picture.axes[0].lines}
     assert {"S2L", "S2L + R1x1 + R4x4", "Random forest", "Supervised (full masks)"} <= labels
     assert set(picture.run_ids) == set(curve.run_ids)
-    effects = charts.reading_picture(sensitivity.reading_table("cpu", runs))
+    effects = charts.reading_picture(sensitivity.reading_table("scratch", runs))
     assert [text.get_text() for text in effects.axes[0].get_yticklabels()] == [
         "no contrast (S2L)",
         sensitivity.LAST,
     ]
-    assert set(sensitivity.tables("cpu", runs)) == set(sensitivity.READINGS_FILES)
+    assert set(sensitivity.tables("scratch", runs)) == set(sensitivity.READINGS_FILES)
 
 
 def test_no_such_run_gives_no_table(home, base):
-    finish(RunConfig("dsb-fluo", "s2l-r1-r4", profile="cpu"), base)
-    runs = results.load_runs("cpu", variants=True)
-    assert sensitivity.tables("cpu", runs) == {} and isinstance(
-        sensitivity.reading_table("cpu", runs), pd.DataFrame
+    finish(RunConfig("dsb-fluo", "s2l-r1-r4", profile="scratch"), base)
+    runs = results.load_runs("scratch", variants=True)
+    assert sensitivity.tables("scratch", runs) == {} and isinstance(
+        sensitivity.reading_table("scratch", runs), pd.DataFrame
     )
 
 

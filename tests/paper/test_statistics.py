@@ -409,7 +409,7 @@ def finished(cells):
 
 def test_a_test_that_lacks_trainings_says_which_and_how_long():
     runs = finished([("s2l", 0, 0, [0.5]), ("s2l", 0, 1, [0.5]), ("s2l-r1", 0, 0, [0.6])])
-    lacking = statistics.missing_runs(runs, "cpu", "monuseg", ["s2l", "s2l-r1", "s2l-r4"])
+    lacking = statistics.missing_runs(runs, "scratch", "monuseg", ["s2l", "s2l-r1", "s2l-r4"])
     assert [(run.method, run.seed) for run in lacking] == [
         ("s2l-r1", 1),
         ("s2l-r4", 0),
@@ -420,22 +420,22 @@ def test_a_test_that_lacks_trainings_says_which_and_how_long():
     minutes = round(seconds / 60)
     text = statistics.shortage(lacking)
     assert text.startswith(f"3 runs, about {minutes} minutes on one core: s2l-r1 fold 0, seed 1")
-    assert statistics.missing_runs(runs[runs.method == "s2l"], "cpu", "monuseg", ["s2l"]) == []
+    assert statistics.missing_runs(runs[runs.method == "s2l"], "scratch", "monuseg", ["s2l"]) == []
     assert statistics.shortage([]) == ""
 
 
 def test_one_training_of_a_rotation_asks_for_another_seed():
     runs = table([("s2l", 0, 0, [0.5]), ("s2l", 3, 0, [0.5]), ("s2l", 3, 1, [0.5])], "dsb-fluo")
-    (lacking,) = statistics.missing_runs(runs, "cpu", "dsb-fluo", ["s2l"])
+    (lacking,) = statistics.missing_runs(runs, "scratch", "dsb-fluo", ["s2l"])
     assert (lacking.rotation, lacking.seed) == (0, 1)
-    assert len(statistics.missing_runs(runs[:0], "cpu", "dsb-fluo", ["s2l"])) == MIN_REPETITIONS
+    assert len(statistics.missing_runs(runs[:0], "scratch", "dsb-fluo", ["s2l"])) == MIN_REPETITIONS
 
 
 def test_a_test_part_of_few_images_asks_for_other_parts():
     """Three images of DSB-BF are tested at once: no more parts are asked for than are needed."""
     two = [("s2l", 0, seed, [0.5] * 3) for seed in (0, 1)]
     runs = table(two, dataset="dsb-bf")
-    lacking = statistics.missing_runs(runs, "cpu", "dsb-bf", ["s2l"])
+    lacking = statistics.missing_runs(runs, "scratch", "dsb-bf", ["s2l"])
     parts = [(run.rotation, run.seed) for run in lacking]
     assert parts == [(part, seed) for part in range(1, 5) for seed in (0, 1)][: len(parts)]
     tested = {0, *(run.rotation for run in lacking)}
@@ -513,5 +513,5 @@ def test_a_damaged_file_of_groups_is_named(tmp_path, monkeypatch):
 
 def test_missing_runs_are_runs_of_the_profile():
     elsewhere = table([("s2l", 0, 0, [0.5])])
-    first, *_ = statistics.missing_runs(elsewhere, "cpu", "dsb-bf", ["s2l"])
-    assert first == RunConfig("dsb-bf", "s2l", profile="cpu")
+    first, *_ = statistics.missing_runs(elsewhere, "scratch", "dsb-bf", ["s2l"])
+    assert first == RunConfig("dsb-bf", "s2l", profile="scratch")

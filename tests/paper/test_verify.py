@@ -22,14 +22,14 @@ from s2l_paper.__main__ import main, settings
 from s2l_paper.table1 import image_scores
 
 README = (
-    "# Ours\n\n<!-- table1 -->\n<!-- /table1 -->\nand\n<!-- claims cpu -->\nold\n<!-- /claims"
+    "# Ours\n\n<!-- table1 -->\n<!-- /table1 -->\nand\n<!-- claims scratch -->\nold\n<!-- /claims"
     " -->\nend\n"
 )
 
 
 def figure2(scores=None, ids=None):
     """A picture that carries what notebook 07 writes into it."""
-    runs = results.load_runs("cpu")
+    runs = results.load_runs("scratch")
     shown = runs[runs.shown & (runs.fold == 0) & (runs.image == "image1")]
     scores = scores or {
         f"{row.run_id}/{row.image}": image_scores(row) for _, row in shown.iterrows()
@@ -42,18 +42,19 @@ def figure2(scores=None, ids=None):
         "Scores": json.dumps(scores),
     }.items():
         info.add_text(name, text)
-    paths.figures("cpu").mkdir(parents=True, exist_ok=True)
-    Image.new("L", (4, 4)).save(paths.figures("cpu") / "figure2.png", pnginfo=info)
+    paths.figures("scratch").mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 4)).save(paths.figures("scratch") / "figure2.png", pnginfo=info)
 
 
 def notebook():
     """An executed notebook 06 that shows the tables as they are."""
-    texts = [(paths.results("cpu") / name).read_text() for name in ("table1.md", "claims.md")]
+    texts = [(paths.results("scratch") / name).read_text() for name in ("table1.md", "claims.md")]
     cells = [
         {"outputs": [{"data": {"text/markdown": text.splitlines(keepends=True)}}]} for text in texts
     ]
     write_json(
-        paths.executed("cpu") / "06_table1.ipynb", {"cells": [{"cell_type": "markdown"}, *cells]}
+        paths.executed("scratch") / "06_table1.ipynb",
+        {"cells": [{"cell_type": "markdown"}, *cells]},
     )
 
 
@@ -65,7 +66,7 @@ def home(tmp_path, monkeypatch):
     for method, fold, iou in (("s2l", 0, 0.5), ("s2l", 1, 0.6), ("supervised", 0, 0.7)):
         write_run(method, fold=fold, iou=iou)
     (tmp_path / "README.md").write_text(README)
-    verify.write(["cpu"])
+    verify.write(["scratch"])
     figure2()
     notebook()
     return tmp_path
@@ -82,15 +83,16 @@ def alter(file, old, new):
 
 
 def run_of(method):
-    return paths.run_folder("cpu", results.run_id(RunConfig("dsb-bf", method, profile="cpu")))
+    config = RunConfig("dsb-bf", method, profile="scratch")
+    return paths.run_folder("scratch", results.run_id(config))
 
 
 def test_what_was_written_from_the_runs_passes(home, capsys):
     assert check() == []
-    (paths.results("cpu") / "recipe.csv").write_text("by hand\n")
+    (paths.results("scratch") / "recipe.csv").write_text("by hand\n")
     assert main(["verify"]) == 0
     said = capsys.readouterr().out
-    assert "cpu: 3 runs, 6 tables" in said and "every number follows" in said
+    assert "scratch: 3 runs, 6 tables" in said and "every number follows" in said
     assert "not made from runs, not checked: recipe.csv" in said
 
 
@@ -99,23 +101,23 @@ def test_any_altered_digit_is_found(home, name):
     if name == "factorial.csv":  # which needs all four methods
         for method in ("s2l-r1", "s2l-r4", "s2l-r1-r4"):
             write_run(method, iou=0.61)
-        verify.write(["cpu"])
-    file = paths.results("cpu") / name
+        verify.write(["scratch"])
+    file = paths.results("scratch") / name
     found = re.search(r"0\.\d*[1-8](?=\D)", file.read_text())  # a last digit
     at = found.end() - 1
     text = file.read_text()
     file.write_text(text[:at] + str(int(text[at]) + 1) + text[at + 1 :])
-    faults = [fault for fault in check() if f"results/cpu/{name}, line" in fault]
+    faults = [fault for fault in check() if f"results/scratch/{name}, line" in fault]
     assert len(faults) == 1 and found[0] in faults[0] and "--write" in faults[0]
 
 
 def test_documents_and_executed_notebook_are_held_to_the_tables(home):
     alter(home / "README.md", "0.580", "0.581")
     alter(home / "REPRODUCIBILITY.md", "| 1.0 |", "| 1.1 |")
-    alter(paths.executed("cpu") / "06_table1.ipynb", "0.580", "0.581")
+    alter(paths.executed("scratch") / "06_table1.ipynb", "0.580", "0.581")
     faults = check()
     assert [fault.split(",")[0].split(":")[0] for fault in faults] == [
-        "results/cpu/executed/06_table1.ipynb",
+        "results/scratch/executed/06_table1.ipynb",
         "REPRODUCIBILITY.md",
         "README.md",
     ]
@@ -130,14 +132,14 @@ def test_a_sentence_with_measured_numbers_is_held_to_its_measurements(home):
     readme.write_text(readme.read_text() + block)
     (fault,) = check()
     assert fault.startswith("README.md, line") and "a round of 72 steps gives" in fault
-    verify.write(["cpu"])
+    verify.write(["scratch"])
     assert check() == [] and "the forest ." in readme.read_text()
 
 
 def test_readme_blocks_are_filled_and_the_rest_is_left(home):
     text = (home / "README.md").read_text()
     table, ledger = (
-        (paths.results("cpu") / name).read_text() for name in ("table1.md", "claims.md")
+        (paths.results("scratch") / name).read_text() for name in ("table1.md", "claims.md")
     )
     assert text == README.replace("<!-- table1 -->\n", f"<!-- table1 -->\n{table}").replace(
         "old\n", ledger
@@ -169,7 +171,7 @@ def test_each_input_of_a_run_is_compared(home, monkeypatch, tmp_path):
         patch.setattr(results, "numerics_version", lambda method: 10**6)
         faults = check()
     assert all("stale: numerics changed now. Delete it" in fault for fault in faults[:3])
-    assert "no finished run" in faults[3] and "make reproduce PROFILE=cpu" in faults[3]
+    assert "no finished run" in faults[3] and "make reproduce PROFILE=scratch" in faults[3]
 
 
 def test_an_altered_configuration_is_stale(home):
@@ -219,8 +221,8 @@ def test_numbers_and_runs_of_figures_are_checked(home):
 def test_a_new_run_makes_everything_stale_until_written(home, capsys):
     write_run("s2l-r1", iou=0.65)
     assert {fault.split(",")[0].split(":")[0] for fault in check()} >= {
-        "results/cpu/table1.csv",
-        "results/cpu/claims.csv",
+        "results/scratch/table1.csv",
+        "results/scratch/claims.csv",
         "REPRODUCIBILITY.md",
     }
     figure2()
@@ -231,19 +233,20 @@ def test_a_new_run_makes_everything_stale_until_written(home, capsys):
 
 
 def test_a_missing_table_is_named(home):
-    (paths.results("cpu") / "claims.md").unlink()
+    (paths.results("scratch") / "claims.md").unlink()
     faults = check()
-    assert "results/cpu/claims.md: missing" in faults[0]
+    assert "results/scratch/claims.md: missing" in faults[0]
 
 
 def test_reproducibility_names_what_made_a_number(home):
     write_run("s2l", fold=1, annotator=2)
     write_run("s2l", pair_target="or")
-    text = provenance.reproducibility(["cpu"])
-    assert 'make reproduce PROFILE=cpu DATASETS=dsb-bf METHODS=s2l FOLDS="0 1" SEEDS="0"' in text
-    assert "`s2l train dataset=dsb-bf method=s2l profile=cpu fold=1 annotator=2`" in text
-    assert "profile=cpu 'pair_target='\"'\"'or'\"'\"''`" in text
-    inputs = results.run_inputs(RunConfig("dsb-bf", "s2l", profile="cpu"))
+    text = provenance.reproducibility(["scratch"])
+    batch = 'make reproduce PROFILE=scratch DATASETS=dsb-bf METHODS=s2l FOLDS="0 1" SEEDS="0"'
+    assert batch in text
+    assert "`s2l train dataset=dsb-bf method=s2l profile=scratch fold=1 annotator=2`" in text
+    assert "profile=scratch 'pair_target='\"'\"'or'\"'\"''`" in text
+    inputs = results.run_inputs(RunConfig("dsb-bf", "s2l", profile="scratch"))
     assert (
         f"| DSB-BF | {inputs['splits']} | {inputs['scribbles']} | {inputs['numerics']} | 4 |"
         in text
@@ -259,7 +262,13 @@ def test_reproducibility_names_what_made_a_number(home):
 
 def test_the_command_of_a_run_makes_that_run(home):
     config = RunConfig(
-        "dsb-bf", "s2l-r1", profile="cpu", fold=2, seed=3, annotator="skeleton", rate_heads=0.001
+        "dsb-bf",
+        "s2l-r1",
+        profile="scratch",
+        fold=2,
+        seed=3,
+        annotator="skeleton",
+        rate_heads=0.001,
     )
     program, command, *words = shlex.split(provenance.command(config))
     assert (program, command) == ("s2l", "train")
@@ -268,7 +277,7 @@ def test_the_command_of_a_run_makes_that_run(home):
 
 def test_profiles_made_anew_are_not_asked_for(home):
     write_run("otsu", "synthetic-fluo", profile="demo")
-    assert verify.profiles() == ["cpu"]
+    assert verify.profiles() == ["scratch"]
 
 
 def test_nothing_loads_torch(home):
@@ -290,6 +299,6 @@ def test_every_committed_number_follows_from_the_runs(monkeypatch):
 
 
 def test_a_profile_that_this_version_does_not_know_is_named(home):
-    (paths.home() / "results" / "cpu").rename(paths.home() / "results" / "cpu-old")
+    (paths.home() / "results" / "scratch").rename(paths.home() / "results" / "cpu")
     faults = verify.faults(verify.profiles())
-    assert "results/cpu-old: no profile has this name. Did you mean 'cpu'?" in faults[0]
+    assert "results/cpu: no profile has this name. Did you mean 'scratch'?" in faults[0]

@@ -59,9 +59,9 @@ def jobs(process):
 
 
 def test_plan_is_the_product():
-    batch = plan("cpu", ["dsb-bf"], [0, 1], ["s2l", "otsu"], [0, 5])
+    batch = plan("scratch", ["dsb-bf"], [0, 1], ["s2l", "otsu"], [0, 5])
     assert len(batch) == 8 and len({results.run_id(config) for config in batch}) == 8
-    drawn = plan("cpu", ["dsb-bf"], [0], ["s2l", "otsu"], annotators=[0, 2])
+    drawn = plan("scratch", ["dsb-bf"], [0], ["s2l", "otsu"], annotators=[0, 2])
     assert [(config.method, config.annotator) for config in drawn] == [
         ("s2l", 0),
         ("otsu", 0),
@@ -69,7 +69,9 @@ def test_plan_is_the_product():
         ("otsu", 2),
     ]
     assert len({results.run_id(config) for config in drawn}) == 4
-    turned = plan("cpu", ["dsb-bf"], [0], ["s2l"], annotators=["attentive-0"], rotations=range(5))
+    turned = plan(
+        "scratch", ["dsb-bf"], [0], ["s2l"], annotators=["attentive-0"], rotations=range(5)
+    )
     assert [config.rotation for config in turned] == [0, 1, 2, 3, 4]
     assert len({results.run_id(config) for config in turned}) == 5
     assert len({results.warmup_id(config) for config in turned}) == 5
@@ -81,10 +83,10 @@ def test_plan_is_the_product():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cpux",), "PROFILE = 'cpux' is not known. Did you mean 'cpu'"),
-        (("cpu", ["dsb"]), "DATASETS = 'dsb' is not known. .*Choose one of: dsb-bf"),
-        (("cpu", ["dsb-bf"], [0], ["s3l"]), "METHODS = 's3l' is not known"),
-        (("cpu", ["dsb-bf"], [7]), "folds 0 to 3"),
+        (("scratchx",), "PROFILE = 'scratchx' is not known. Did you mean 'scratch'"),
+        (("scratch", ["dsb"]), "DATASETS = 'dsb' is not known. .*Choose one of: dsb-bf"),
+        (("scratch", ["dsb-bf"], [0], ["s3l"]), "METHODS = 's3l' is not known"),
+        (("scratch", ["dsb-bf"], [7]), "folds 0 to 3"),
     ],
 )
 def test_plan_names_what_does_not_exist(arguments, message):
@@ -130,7 +132,7 @@ def test_cores_gpus_and_hours_of_a_cluster_reach_the_jobs(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("profile", "cpux"), ("datasets", "dsb"), ("methods", "s3l"), ("folds", "9")],
+    [("profile", "scratchx"), ("datasets", "dsb"), ("methods", "s3l"), ("folds", "9")],
 )
 def test_wrong_word_ends_with_an_error(tmp_path, name, value):
     process = snakemake(tmp_path, "--dry-run", **({"profile": "smoke"} | {name: value}))
