@@ -75,6 +75,7 @@ METHODS = {
     "otsu": Method("Otsu", baseline=True),
     "random-forest": Method("Random forest", baseline=True),
 }
+FULL = "s2l-r1-r4"  # the paper's method: both contrastive terms
 TABLE1_METHODS = ("s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4", "supervised")
 
 

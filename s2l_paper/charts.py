@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from s2l_core.config import METHODS
 from s2l_paper import paths, plotting, results, table1
+from s2l_paper.comparisons import compare, repeated
 from s2l_paper.plotting import BLUE, GREEN, GREY, ORANGE, PINK, RED, styled
-from s2l_paper.sensitivity import BUDGETS, DEFAULT, DRAWN, SCORES
-from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, compare, groups_of, repeated
+from s2l_paper.sensitivity import BUDGETS, DEFAULT, DRAWN, PANELS
+from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, groups_of
 
 if TYPE_CHECKING:  # a chart needs no PyTorch
     from s2l_paper.recipe import Option
@@ -226,7 +227,7 @@ def reading_picture(table: pd.DataFrame) -> Figure:
     names = [name for name in dict.fromkeys(table.reading) if name != DEFAULT]
     figure = plotting.Picture(figsize=(8, 0.24 * len(names) + 1.1), layout="constrained")
     figure.run_ids = tuple(sorted(set(" ".join(table.run_ids).split())))
-    for ax, score in zip(figure.subplots(1, 2, sharey=True), SCORES.values(), strict=True):
+    for ax, score in zip(figure.subplots(1, 2, sharey=True), PANELS.values(), strict=True):
         part = table[table.score == score].set_index("reading")
         ax.axvline(0, color=GREY, lw=0.8)
         band = 2 * part.noise.iloc[0]
@@ -253,7 +254,7 @@ def budget_picture(table: pd.DataFrame) -> Figure:
     figure.run_ids = tuple(sorted(set(" ".join(table.run_ids).split())))
     looks = dict(zip(DRAWN, ((BLUE, "o-"), (ORANGE, "s-"), (GREEN, "^-")), strict=True))
     full_masks = f"{METHODS['supervised'].label} (full masks)"
-    for ax, score in zip(figure.subplots(1, 2), SCORES.values(), strict=True):
+    for ax, score in zip(figure.subplots(1, 2), PANELS.values(), strict=True):
         here = table[table.score == score]
 
         # Methods are shifted by a percent each, so that their intervals stay apart.

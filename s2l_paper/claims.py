@@ -13,18 +13,9 @@ import pandas as pd
 
 from s2l_core.config import METHODS, TABLE1_METHODS
 from s2l_core.profiles import DATASETS, PROFILES, REAL
-from s2l_paper.statistics import (
-    ALPHA,
-    DRAWS,
-    EXACT_GROUPS,
-    MIN_GROUPS,
-    MIN_REPETITIONS,
-    POWER,
-    SMALLEST_EFFECT,
-    compare,
-    missing_runs,
-    shortage,
-)
+from s2l_paper.comparisons import compare
+from s2l_paper.missing import MIN_REPETITIONS, missing_runs, shortage
+from s2l_paper.statistics import ALPHA, DRAWS, EXACT_GROUPS, MIN_GROUPS, POWER, SMALLEST_EFFECT
 from s2l_paper.table1 import TABLE1_SCORES, against_s2l, markdown, paper_value, table1
 
 DIFFERENCE, NUMBER, SENTENCE = "difference", "number", "sentence"
@@ -43,7 +34,7 @@ NONE_IN_PAPER = 0.001  # smaller differences between the paper's numbers are rea
 GREATER, LESS, ALIKE = 1, -1, 0
 FULL, SINGLE = "s2l-r1-r4", ("s2l-r1", "s2l-r4")
 BESIDE = ("scribble-only", "random-forest")  # what scribbles give without pseudo-labels, or a net
-SCORES = TABLE1_SCORES | {
+SCORE_TITLES = TABLE1_SCORES | {
     "aji": "AJI",
     "false_positives": "false positives per image",
     "false_area": "false area, share of the image",
@@ -149,7 +140,9 @@ def _differences() -> list[Claim]:
         sign = ALIKE
         if abs(gap) >= NONE_IN_PAPER:
             sign = GREATER if gap > 0 else LESS
-        text = f"{METHODS[method].label} {words[sign]} {METHODS[other].label} in {SCORES[score]}"
+        text = (
+            f"{METHODS[method].label} {words[sign]} {METHODS[other].label} in {SCORE_TITLES[score]}"
+        )
         parts = ((method, sign, other, score),)
         claims.append(Claim(DIFFERENCE, "Table 1", text, dataset, parts))
     return claims
@@ -173,7 +166,7 @@ def judge(test: pd.Series | None, sign: int) -> str:
     """Verdict on one comparison by `RULES`.
 
     Args:
-        test: a row of `statistics.compare`, in the claim's direction; None where it was not run.
+        test: a row of `comparisons.compare`, in the claim's direction; None where it was not run.
         sign: GREATER, LESS or ALIKE.
     """
     if test is None:
@@ -275,7 +268,7 @@ def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
     parts = [part for part in claim.parts if part[3] != "false_area" or _has_area(claim, tests)]
     paper, ours, verdicts, seen, ids = [], [], [], [], set()
     for method, sign, other, score in parts:
-        name = f"{SCORES[score]}, {_short(method)} against {_short(other)}: "
+        name = f"{SCORE_TITLES[score]}, {_short(method)} against {_short(other)}: "
         gap = paper_value(method, claim.dataset, score) - paper_value(other, claim.dataset, score)
         if gap == gap:
             paper.append(f"{name}{gap:+.4f}")
@@ -316,7 +309,7 @@ def _beside(claim: Claim, rates: pd.DataFrame) -> str:
     means = here.groupby(["method", "image"])[score].mean().groupby("method").mean()
     names = dict.fromkeys(["s2l", claim.parts[0][0], *BESIDE])
     found = [f"{METHODS[name].label} {means[name]:.3g}" for name in names if name in means]
-    return f"{SCORES[score]}: {', '.join(found)}" if found else ""
+    return f"{SCORE_TITLES[score]}: {', '.join(found)}" if found else ""
 
 
 def _short(method: str) -> str:

@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from s2l_core.config import IGNORE, R1, R4, RunConfig, S2LError
+from s2l_core.config import FULL, IGNORE, R1, R4, RunConfig, S2LError
 from s2l_core.objective import loss_terms
 from s2l_core.pseudo_labels import PseudoLabels, threshold
 from s2l_images import checkpoints
@@ -25,7 +25,6 @@ from s2l_images.files import alone, write_csv
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, warm_up
 
-FULL = "s2l-r1-r4"
 SEEDS = (0, 1, 2)
 TRIAL_COLUMNS = ["experiment", "choice", "dataset", "method", "annotator", "budget", "seed"]
 TRIAL_COLUMNS += [

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 import pandas as pd
 from scipy import stats
 
-from s2l_core.config import R1, R4, RunConfig, ScaleTerm
+from s2l_core.config import FULL, R1, R4, RunConfig, ScaleTerm
 from s2l_core.profiles import PROFILES, ROTATING
+from s2l_paper.comparisons import Noise, pooled_noise, run_noise
 from s2l_paper.results import run_id
-from s2l_paper.statistics import ALPHA, Noise, holm, pooled_noise, run_noise
+from s2l_paper.statistics import ALPHA, holm
 
-FULL = "s2l-r1-r4"
 DEFAULT = "default"
 BETWEEN = ScaleTerm(block=4, weight=2.2, temperature=0.2)  # R2x2: between R1x1 and R4x4
 COARSER = (
@@ -48,7 +48,7 @@ LAST = "D10: last weights"  # another checkpoint of the default's run
 BUDGETS = (0.1, 0.3, 0.5, 1.0)  # D16: share of nuclei that carry a stroke
 DRAWN = ("s2l", FULL, "random-forest")
 READINGS_FILES = ("readings.csv", "budget.csv")
-SCORES = {"iou": "IoU", "mdice_official": "mDice"}
+PANELS = {"iou": "IoU", "mdice_official": "mDice"}  # scores that are shown, in this order
 
 
 REPEATED_ON = {"pretrained": "dsb-bf"}  # profile -> the data set whose readings are repeated
@@ -134,7 +134,7 @@ def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
     chosen = {label: repeats(run) for label, run in readings(profile).items()}
     chosen[LAST] = chosen[DEFAULT]
     rows = []
-    for column, score in SCORES.items():
+    for column, score in PANELS.items():
         means = _means(runs[runs.shown], chosen, column)
         means[LAST] = _means(runs[runs.checkpoint == "last"], chosen, column)[LAST]
         means = means.dropna(axis=1, how="all")
@@ -163,7 +163,7 @@ def budget_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
     """
     chosen = {key: repeats(run) for key, run in budgets(profile).items()}
     rows = []
-    for column, score in SCORES.items():
+    for column, score in PANELS.items():
         means = _means(runs[runs.shown], chosen, column).dropna(axis=1, how="all")
         if means.empty:
             return pd.DataFrame()

@@ -17,8 +17,8 @@ from s2l_core.profiles import PROFILES
 from s2l_images.files import write_text
 from s2l_paper import measured_texts, paths, results, sensitivity
 from s2l_paper.claims import claims_markdown, ledger
+from s2l_paper.comparisons import factorial
 from s2l_paper.provenance import reproducibility, run_files
-from s2l_paper.statistics import factorial
 from s2l_paper.table1 import (
     TABLE1_SCORES,
     image_scores,

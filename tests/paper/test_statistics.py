@@ -12,9 +12,10 @@ from scipy import stats
 from conftest import script
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import REAL
-from s2l_paper import costs, paths, statistics
+from s2l_paper import comparisons, costs, missing, paths, statistics
 from s2l_paper.datasets import load_dataset, splits
-from s2l_paper.statistics import ALPHA, MIN_GROUPS, MIN_REPETITIONS, SMALLEST_EFFECT, Sample
+from s2l_paper.missing import MIN_REPETITIONS
+from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, Sample
 
 FIVE = ("s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4", "supervised")
 
@@ -66,12 +67,12 @@ def test_run_noise_is_the_residual_of_method_and_repetition():
         for seed in range(4)
     ]
     residuals = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
-    noise = statistics.run_noise(table(cells), "iou")
+    noise = comparisons.run_noise(table(cells), "iou")
     assert noise.df == 6
     assert noise.sd == pytest.approx(math.sqrt((residuals**2).sum() / 6))
 
     baseline = table([("otsu", 0, seed, [0.1 * seed] * 3) for seed in range(4)])
-    assert statistics.run_noise(pd.concat([table(cells), baseline]), "iou") == noise
+    assert comparisons.run_noise(pd.concat([table(cells), baseline]), "iou") == noise
 
 
 def test_run_noise_of_an_incomplete_table_is_that_of_least_squares():
@@ -83,7 +84,7 @@ def test_run_noise_of_an_incomplete_table_is_that_of_least_squares():
         for seed in range(4)
         if (seed, column) not in ((0, 0), (3, 2))
     ]
-    assert statistics.run_noise(table(cells), "iou").df == 10 - (4 + 3 - 1)
+    assert comparisons.run_noise(table(cells), "iou").df == 10 - (4 + 3 - 1)
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -98,7 +99,7 @@ def test_run_noise_is_found_again(paired):
             for method in FIVE
             for seed in range(4)
         ]
-        variances.append(statistics.run_noise(table(cells), "iou", paired=paired).sd ** 2)
+        variances.append(comparisons.run_noise(table(cells), "iou", paired=paired).sd ** 2)
     expected = 0.01**2 if paired else 0.01**2 + 0.02**2
     assert np.mean(variances) == pytest.approx(expected, rel=0.25)
 
@@ -111,14 +112,14 @@ def test_test_images_that_differ_are_no_run_noise():
         own = 0.1 * rng.standard_normal()
         for seed in range(2):
             cells.append((method, rotation, seed, [0.7 + own + 0.001 * rng.standard_normal()]))
-    noise = statistics.run_noise(table(cells), "iou")
+    noise = comparisons.run_noise(table(cells), "iou")
     assert noise.df == 5 * 4 and noise.sd < 0.002
     once = table([cell for cell in cells if cell[2] == 0])
-    assert statistics.run_noise(once, "iou").sd > 0.05  # for want of repetitions
+    assert comparisons.run_noise(once, "iou").sd > 0.05  # for want of repetitions
 
 
 def test_one_training_says_nothing_about_noise():
-    noise = statistics.run_noise(table([("s2l", 0, 0, [0.5]), ("s2l-r1", 0, 0, [0.6])]), "iou")
+    noise = comparisons.run_noise(table([("s2l", 0, 0, [0.5]), ("s2l-r1", 0, 0, [0.6])]), "iou")
     assert math.isnan(noise.sd) and noise.df == 0
 
 
@@ -248,9 +249,9 @@ def test_whole_comparisons_of_simulated_runs_keep_their_size():
     pairs = [("d", method, "s2l", "iou") for method in FIVE[1:]]
     false, found = 0, 0
     for _ in range(100):
-        tests = statistics.compare(simulated(rng, methods=FIVE), pairs, "all")
+        tests = comparisons.compare(simulated(rng, methods=FIVE), pairs, "all")
         false += (tests.p_holm < ALPHA).any()
-        tests = statistics.compare(simulated(rng, effect=0.05, methods=FIVE), pairs, "all")
+        tests = comparisons.compare(simulated(rng, effect=0.05, methods=FIVE), pairs, "all")
         found += tests.p_holm["d", "s2l-r1-r4", "s2l", "iou"] < ALPHA
     assert false / 100 <= at_most(ALPHA, 100)
     assert found / 100 > 0.8
@@ -308,7 +309,7 @@ def test_images_are_averaged_over_the_repetitions_that_tested_them():
     cells = [("s2l", 0, 0, [0.5, 0.6]), ("s2l-r1", 0, 0, [0.6, 0.9])]
     cells += [("s2l", 1, seed, [0.5]) for seed in (0, 1)]
     cells += [("s2l-r1", 1, 0, [0.4]), ("s2l-r1", 1, 1, [0.6])]
-    found = statistics.contrast(table(cells), {"s2l-r1": 1.0, "s2l": -1.0}, "iou")
+    found = comparisons.contrast(table(cells), {"s2l-r1": 1.0, "s2l": -1.0}, "iou")
     assert found["difference"] == pytest.approx((0.1 + 0.3 + 0.0) / 3)
     assert (found["images"], found["repetitions"]) == (3, 3)
     assert (found["above"], found["below"]) == (2, 1)
@@ -319,7 +320,7 @@ def test_only_common_repetitions_and_images_are_compared():
     cells = [("s2l-r1", 0, 0, [0.5, 0.6, 0.7]), ("s2l-r1", 0, 1, [0.9] * 3)]
     runs = table([*cells, ("s2l", 0, 0, [0.4, 0.5, np.nan])])
     pairs = [("d", "s2l-r1", "s2l", "iou"), ("d", "s2l-r1", "s2l-r4", "iou")]
-    found = statistics.compare(runs, [*pairs, ("e", "s2l-r1", "s2l", "iou")], "all")
+    found = comparisons.compare(runs, [*pairs, ("e", "s2l-r1", "s2l", "iou")], "all")
     assert list(found.index) == pairs[:1]
     assert found.difference.iloc[0] == pytest.approx(0.1) and found.images.iloc[0] == 2
     assert found.run_ids.iloc[0] == "s2l-r1_r0_s0 s2l_r0_s0"
@@ -328,8 +329,8 @@ def test_only_common_repetitions_and_images_are_compared():
 def test_more_trainings_make_the_error_smaller():
     runs = simulated(np.random.default_rng(0), group_sd=0.001, seeds=8)
     weights = {"s2l-r1": 1.0, "s2l": -1.0}
-    two = statistics.contrast(runs[runs.seed < 2], weights, "iou", statistics.Noise(0.01, 9))
-    eight = statistics.contrast(runs, weights, "iou", statistics.Noise(0.01, 9))
+    two = comparisons.contrast(runs[runs.seed < 2], weights, "iou", comparisons.Noise(0.01, 9))
+    eight = comparisons.contrast(runs, weights, "iou", comparisons.Noise(0.01, 9))
     assert eight["error"] == pytest.approx(two["error"] / 2, rel=0.1)
 
 
@@ -338,7 +339,7 @@ def test_each_data_set_has_a_family_of_its_own():
     one = simulated(rng)
     runs = pd.concat([one, one.assign(dataset="e")])
     pairs = [(name, method, "s2l", "iou") for name in "de" for method in FIVE[1:]]
-    found = statistics.compare(runs, [*pairs, *pairs[:1]], "named")
+    found = comparisons.compare(runs, [*pairs, *pairs[:1]], "named")
     assert set(found.tests) == {4} and set(found.family) == {"named"}
     for name in "de":
         part = found.loc[name]
@@ -349,13 +350,13 @@ def test_each_data_set_has_a_family_of_its_own():
 def test_a_drawn_p_counts_with_twice_its_error():
     p = {"p": [0.02, 0.02], "p_error": [0.0, 0.01], "p_equal": np.nan, "p_equal_error": np.nan}
     index = pd.MultiIndex.from_tuples([("d", "exact"), ("e", "drawn")], names=["dataset", "other"])
-    found = statistics.corrected(pd.DataFrame(p | {"error": 0.01, "df": 9.0}, index), "all")
+    found = comparisons.corrected(pd.DataFrame(p | {"error": 0.01, "df": 9.0}, index), "all")
     assert found.p_holm.tolist() == pytest.approx([0.02, 0.04])
 
 
 def test_nothing_to_compare_is_an_empty_table():
     runs = table([("s2l-r1", 0, 0, [0.5])])
-    found = statistics.compare(runs, [("d", "s2l-r1", "s2l", "iou")], "all")
+    found = comparisons.compare(runs, [("d", "s2l-r1", "s2l", "iou")], "all")
     assert found.empty and {"difference", "p_holm", "run_ids"} <= set(found)
 
 
@@ -363,7 +364,7 @@ def test_the_factorial_tells_effects_from_their_interaction():
     gives = {"s2l": 0.0, "s2l-r1": 0.02, "s2l-r4": -0.01, "s2l-r1-r4": 0.05}
     base = np.linspace(0.4, 0.8, 12)
     cells = [(name, 0, seed, base + gain) for name, gain in gives.items() for seed in (0, 1)]
-    found = statistics.factorial(table(cells), ["iou"]).difference["d"]
+    found = comparisons.factorial(table(cells), ["iou"]).difference["d"]
     assert found["R1x1", "iou"] == pytest.approx((0.02 + 0.06) / 2)
     assert found["R4x4", "iou"] == pytest.approx((-0.01 + 0.03) / 2)
     assert found["R1x1 and R4x4 together", "iou"] == pytest.approx(0.05 - 0.02 + 0.01)
@@ -371,8 +372,8 @@ def test_the_factorial_tells_effects_from_their_interaction():
 
 def test_a_main_effect_has_half_the_variance_of_a_difference():
     runs = simulated(np.random.default_rng(0), group_sd=0.0, noise=0.01)
-    effect = statistics.factorial(runs, ["iou"]).noise["d", "R1x1", "iou"]
-    pair = statistics.contrast(runs, {"s2l-r1": 1, "s2l": -1}, "iou")["noise"]
+    effect = comparisons.factorial(runs, ["iou"]).noise["d", "R1x1", "iou"]
+    pair = comparisons.contrast(runs, {"s2l-r1": 1, "s2l": -1}, "iou")["noise"]
     assert effect == pytest.approx(pair / math.sqrt(2))
 
 
@@ -380,9 +381,9 @@ def test_recipes_are_never_pooled():
     runs = table([("s2l", 0, 0, [0.5])], variant="")
     other = table([("s2l-r1", 0, 0, [0.6])], variant="max_regions=500")
     with pytest.raises(S2LError, match="d: runs of 2 recipes .*max_regions=500"):
-        statistics.compare(pd.concat([runs, other]), [("d", "s2l-r1", "s2l", "iou")], "all")
+        comparisons.compare(pd.concat([runs, other]), [("d", "s2l-r1", "s2l", "iou")], "all")
     with pytest.raises(S2LError, match="s2l_r0_s0, image r0i0: two rows of one repetition"):
-        statistics.compare(pd.concat([runs, runs]), [("d", "s2l", "s2l-r1", "iou")], "all")
+        comparisons.compare(pd.concat([runs, runs]), [("d", "s2l", "s2l-r1", "iou")], "all")
 
 
 # --- means
@@ -392,11 +393,11 @@ def test_mean_interval_and_spread():
     rng = np.random.default_rng(0)
     runs = simulated(rng, images=40, seeds=4)
     own = runs[runs.method == "s2l"]
-    mean, low, high = statistics.mean_interval(own, "iou")
+    mean, low, high = comparisons.mean_interval(own, "iou")
     assert low < mean < high and mean == pytest.approx(own.iou.mean())
     means = own.groupby("seed").iou.mean()
-    assert statistics.spread(own, "iou") == pytest.approx(means.std())
-    assert math.isnan(statistics.spread(own[own.seed == 0], "iou"))
+    assert comparisons.spread(own, "iou") == pytest.approx(means.std())
+    assert math.isnan(comparisons.spread(own[own.seed == 0], "iou"))
 
 
 # --- what is missing
@@ -409,7 +410,7 @@ def finished(cells):
 
 def test_a_test_that_lacks_trainings_says_which_and_how_long():
     runs = finished([("s2l", 0, 0, [0.5]), ("s2l", 0, 1, [0.5]), ("s2l-r1", 0, 0, [0.6])])
-    lacking = statistics.missing_runs(runs, "scratch", "monuseg", ["s2l", "s2l-r1", "s2l-r4"])
+    lacking = missing.missing_runs(runs, "scratch", "monuseg", ["s2l", "s2l-r1", "s2l-r4"])
     assert [(run.method, run.seed) for run in lacking] == [
         ("s2l-r1", 1),
         ("s2l-r4", 0),
@@ -418,24 +419,24 @@ def test_a_test_that_lacks_trainings_says_which_and_how_long():
     seconds = sum(costs.estimate_seconds(run) for run in lacking)
     seconds += 2 * costs.estimate_seconds(lacking[0], warmup=True)  # of each of two seeds, once
     minutes = round(seconds / 60)
-    text = statistics.shortage(lacking)
+    text = missing.shortage(lacking)
     assert text.startswith(f"3 runs, about {minutes} minutes on one core: s2l-r1 fold 0, seed 1")
-    assert statistics.missing_runs(runs[runs.method == "s2l"], "scratch", "monuseg", ["s2l"]) == []
-    assert statistics.shortage([]) == ""
+    assert missing.missing_runs(runs[runs.method == "s2l"], "scratch", "monuseg", ["s2l"]) == []
+    assert missing.shortage([]) == ""
 
 
 def test_one_training_of_a_rotation_asks_for_another_seed():
     runs = table([("s2l", 0, 0, [0.5]), ("s2l", 3, 0, [0.5]), ("s2l", 3, 1, [0.5])], "dsb-fluo")
-    (lacking,) = statistics.missing_runs(runs, "scratch", "dsb-fluo", ["s2l"])
+    (lacking,) = missing.missing_runs(runs, "scratch", "dsb-fluo", ["s2l"])
     assert (lacking.rotation, lacking.seed) == (0, 1)
-    assert len(statistics.missing_runs(runs[:0], "scratch", "dsb-fluo", ["s2l"])) == MIN_REPETITIONS
+    assert len(missing.missing_runs(runs[:0], "scratch", "dsb-fluo", ["s2l"])) == MIN_REPETITIONS
 
 
 def test_a_test_part_of_few_images_asks_for_other_parts():
     """Three images of DSB-BF are tested at once: no more parts are asked for than are needed."""
     two = [("s2l", 0, seed, [0.5] * 3) for seed in (0, 1)]
     runs = table(two, dataset="dsb-bf")
-    lacking = statistics.missing_runs(runs, "scratch", "dsb-bf", ["s2l"])
+    lacking = missing.missing_runs(runs, "scratch", "dsb-bf", ["s2l"])
     parts = [(run.rotation, run.seed) for run in lacking]
     assert parts == [(part, seed) for part in range(1, 5) for seed in (0, 1)][: len(parts)]
     tested = {0, *(run.rotation for run in lacking)}
@@ -445,7 +446,7 @@ def test_a_test_part_of_few_images_asks_for_other_parts():
         for some in (tested, tested - {max(tested)})
     ]
     assert len(groups[0]) >= MIN_GROUPS > len(groups[1])
-    assert "rotation 1" in statistics.shortage(lacking)
+    assert "rotation 1" in missing.shortage(lacking)
 
 
 # --- groups
@@ -472,10 +473,10 @@ def test_kinds_are_made_of_whole_groups():
 def test_images_of_a_group_count_as_one(monkeypatch):
     runs = simulated(np.random.default_rng(0), images=24)
     weights = {"s2l-r1": 1.0, "s2l": -1.0}
-    apart = statistics.contrast(runs, weights, "iou")
+    apart = comparisons.contrast(runs, weights, "iou")
     together = {f"r0i{number}": number // 2 for number in range(24)}
-    monkeypatch.setattr(statistics, "groups_of", lambda name, level="groups": together)
-    joined = statistics.contrast(runs, weights, "iou")
+    monkeypatch.setattr(comparisons, "groups_of", lambda name, level="groups": together)
+    joined = comparisons.contrast(runs, weights, "iou")
     assert (apart["groups"], joined["groups"]) == (24, 12)
     assert joined["difference"] == pytest.approx(apart["difference"])
     assert (joined["kinds"], apart["kinds"]) == (12, 1)
@@ -513,5 +514,5 @@ def test_a_damaged_file_of_groups_is_named(tmp_path, monkeypatch):
 
 def test_missing_runs_are_runs_of_the_profile():
     elsewhere = table([("s2l", 0, 0, [0.5])])
-    first, *_ = statistics.missing_runs(elsewhere, "scratch", "dsb-bf", ["s2l"])
+    first, *_ = missing.missing_runs(elsewhere, "scratch", "dsb-bf", ["s2l"])
     assert first == RunConfig("dsb-bf", "s2l", profile="scratch")

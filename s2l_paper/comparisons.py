@@ -1,0 +1,353 @@
+"""Methods compared over their runs: the noise of training, differences, the two terms' factorial.
+
+Tests that are asked together are corrected together, for each data set on its own: a *family*.
+Where a data set has several kinds of imaging, how many of them agree stands beside.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from s2l_core.config import METHODS, S2LError
+from s2l_paper.statistics import (
+    Sample,
+    detectable,
+    equivalence,
+    groups_of,
+    holm,
+    interval,
+    p_value,
+)
+
+# What tells one training of a method from another; a rotation has test images of its own.
+REPETITION = ["rotation", "fold", "seed", "annotator"]
+
+# Scores in which differences are held against the smallest effect of interest.
+MEASURED_BY_IT = ("iou", "mdice_official", "aji", "lost", "missed_share", "merged_share")
+
+TESTS = [
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_error",
+    "p_equal",
+    "p_equal_error",
+    "error",
+    "df",
+    "images",
+    "groups",
+    "repetitions",
+    "noise",
+    "above",
+    "below",
+    "kinds",
+    "kinds_above",
+    "p_kinds",
+    "run_ids",
+]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a training adds by chance to a method's mean score over the test images.
+
+    Attributes:
+        sd: its standard deviation; nan where no training was repeated.
+        df: degrees of freedom of that estimate; 0 where no training was repeated.
+    """
+
+    sd: float
+    df: int
+
+
+def run_noise(runs: pd.DataFrame, score: str, *, paired: bool = True) -> Noise:
+    """What a training of a network adds by chance, pooled over the methods of one data set.
+
+    A run is its mean over the test images. Within each rotation, which has the same test images,
+    it is taken for method + repetition (additive); the noise is what is left. Where no repetition
+    is left within a rotation, rotations are taken for repetitions: then the noise holds what other
+    test images do to the difference of two methods too.
+
+    Args:
+        runs: rows of one data set and checkpoint.
+        score: the column.
+        paired: for differences, from which what a repetition does to all methods is gone; else it
+            belongs to the noise.
+    """
+    networks = [name for name in runs.method.unique() if not METHODS[name].baseline]
+    rows = runs[runs.method.isin(networks)]
+    means = rows.groupby(["method", *REPETITION])[score].mean().unstack("method")
+    means = means.dropna(how="all")
+    if means.empty:
+        return Noise(math.nan, 0)
+
+    tables = [table.to_numpy() for _, table in means.groupby("rotation")]
+    if not sum(_after_both(table)[1] for table in tables):
+        tables = [means.to_numpy()]
+    return pooled_noise(tables, paired=paired)
+
+
+def pooled_noise(tables: Sequence[np.ndarray], *, paired: bool = True) -> Noise:
+    """Noise of single values in tables (repetitions, methods); nan is no observation.
+
+    Args:
+        tables: each with rows and columns of its own.
+        paired: for differences within a row; else what a row does to all its values is noise too.
+    """
+    squares, df = np.sum([_after_both(table) for table in tables], axis=0)
+    if paired:
+        return Noise(math.sqrt(squares / df), int(df)) if df else Noise(math.nan, 0)
+
+    # About the columns alone: a part that methods share, of as many degrees of freedom as there
+    # are repetitions, and their own. Satterthwaite's degrees of freedom are those of the sum.
+    alone, repeated = np.sum([_after_methods(table) for table in tables], axis=0)
+    if not repeated:
+        return Noise(math.nan, 0)
+    total = alone / repeated
+    own = squares / df * (1 - 1 / tables[0].shape[1]) if df else 0.0
+    shared = max(total - own, 0.0)
+    shared_df = max(1, sum(len(table) - 1 for table in tables))
+    weights = shared**2 / shared_df + (own**2 / df if df else 0.0)
+    return Noise(math.sqrt(total), max(1, int(total**2 / weights)) if weights else shared_df)
+
+
+def _after_both(table: np.ndarray) -> tuple[float, int]:
+    """Sum of squares of a table (repetitions, methods) about row + column, and its degrees of
+    freedom; nan is no observation.
+    """
+    seen = ~np.isnan(table)
+    rows, columns = np.nonzero(seen)
+    design = np.concatenate([np.eye(table.shape[0])[rows], np.eye(table.shape[1])[columns]], axis=1)
+    fitted, _, rank, _ = np.linalg.lstsq(design, table[seen], rcond=None)
+    residuals = table[seen] - design @ fitted
+    return float((residuals**2).sum()), int(seen.sum() - rank)
+
+
+def _after_methods(table: np.ndarray) -> tuple[float, int]:
+    """Sum of squares of a table (repetitions, methods) about its columns, and how many values are
+    free in it; nan is no observation.
+    """
+    seen = (~np.isnan(table)).sum(axis=0)
+    repeated = table[:, seen > 1]
+    squares = (seen[seen > 1] - 1) * np.nanvar(repeated, axis=0, ddof=1) if repeated.size else 0.0
+    return float(np.sum(squares)), int((seen[seen > 1] - 1).sum())
+
+
+def contrast(
+    runs: pd.DataFrame, weights: Mapping[str, float], score: str, noise: Noise | None = None
+) -> dict | None:
+    """A weighted sum of methods over what all of them were run on, with its tests.
+
+    Each image is first averaged over the repetitions that tested it, so that an image counts once.
+
+    Args:
+        runs: rows of one data set and checkpoint, unique in method, repetition and image.
+        weights: method -> weight; they add up to 0.
+        score: the column.
+        noise: of the runs, where it is known already.
+
+    Returns:
+        `TESTS`, or None where no repetition has all the methods. `difference` is the sum; `error`
+        and `df` are its standard error by groups and trainings; `low` and `high` a 95 % interval;
+        `p` and `p_equal` the tests, with `p_error` and `p_equal_error`, their errors. `noise` is
+        the standard deviation of one training's difference, `above` and `below` count repetitions.
+        `kinds` of imaging, of which so many are above 0, and `p_kinds`, where signs are exchanged
+        by kind.
+    """
+    if not set(weights) <= set(runs.method):
+        return None
+    chosen = runs[runs.method.isin(weights)]
+    wide = chosen.pivot(index=[*REPETITION, "image"], columns="method", values=score)
+    values = sum(weight * wide[method] for method, weight in weights.items()).dropna()
+    if values.empty:
+        return None
+    images = values.groupby("image").mean()
+    repetitions = values.groupby(REPETITION).mean().round(9)
+
+    # A rotation's trainings say something about its own images only.
+    noise = run_noise(runs, score) if noise is None else noise
+    spread = noise.sd * math.hypot(*weights.values())
+    tested = values.reset_index().groupby("rotation").image.nunique() / len(images)
+    trained = repetitions.groupby("rotation").size()
+    error = spread * math.sqrt((tested**2 / trained).sum())
+    dataset = runs.dataset.iloc[0]
+    sample = Sample.of(images, groups_of(dataset), error, noise.df)
+    kinds = groups_of(dataset, "kinds")
+    by_kind = Sample.of(images, kinds, error, noise.df) if kinds else None
+
+    names = (dataset, *sorted(weights.items()), score)
+    low, high = interval(sample, *map(str, names))
+    p, p_error = p_value(sample)
+    bounded = score in MEASURED_BY_IT
+    total, df = sample.total_error() if sample.enough else (math.nan, math.nan)
+    used = chosen.set_index([*REPETITION, "image"]).loc[values.index]
+    found = [sample.mean, low, high, p, p_error]
+    found += equivalence(sample) if bounded else (math.nan, math.nan)
+    found += [total, df, len(images), len(sample.parts), len(repetitions), spread]
+    found += [int((repetitions > 0).sum()), int((repetitions < 0).sum())]
+    if by_kind is None:
+        found += [1, int(sample.mean > 0), math.nan]
+    else:
+        above = int((by_kind.parts > 0).sum())
+        found += [len(by_kind.parts), above, p_value(by_kind)[0]]
+    return dict(zip(TESTS, [*found, " ".join(sorted(set(used.run_id)))], strict=True))
+
+
+def compare(
+    runs: pd.DataFrame, pairs: Iterable[tuple[str, str, str, str]], family: str
+) -> pd.DataFrame:
+    """Differences between methods over what both were run on.
+
+    Args:
+        runs: rows of one checkpoint and recipe.
+        pairs: (dataset, method, other, score); those without a common run are left out.
+        family: names what is asked. On each data set its tests are corrected together.
+
+    Returns:
+        Indexed by the pair: see `contrast`, and `corrected`.
+
+    Raises:
+        S2LError: runs of several recipes, or two of the same.
+    """
+    asked = {
+        pair: (pair[0], {pair[1]: 1.0, pair[2]: -1.0}, pair[3]) for pair in dict.fromkeys(pairs)
+    }
+    return _tested(runs, asked, ["dataset", "method", "other", "score"], family)
+
+
+FACTORIAL = ("s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
+EFFECTS = {  # weights of neither term, R1x1, R4x4, and both
+    "R1x1": (-0.5, 0.5, -0.5, 0.5),
+    "R4x4": (-0.5, -0.5, 0.5, 0.5),
+    "R1x1 and R4x4 together": (1.0, -1.0, -1.0, 1.0),
+}
+
+
+def factorial(runs: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """The two terms as a 2 x 2 factorial: what each gives on average, and what both give beyond.
+
+    Args:
+        runs: rows of one checkpoint and recipe.
+        scores: the columns.
+
+    Returns:
+        Indexed by data set, effect and score: see `contrast`, and `corrected`. An effect of one
+        term is its mean over runs without and with the other; the interaction is what both terms
+        give beyond the sum of what each gives alone.
+    """
+    asked = {}
+    for dataset in runs.dataset.unique():
+        for effect, weights in EFFECTS.items():
+            for score in scores:
+                signed = dict(zip(FACTORIAL, weights, strict=True))
+                asked[dataset, effect, score] = dataset, signed, score
+    return _tested(runs, asked, ["dataset", "effect", "score"], "factorial")
+
+
+def repeated(runs: pd.DataFrame, method: str, other: str, score: str) -> pd.Series:
+    """Difference of two methods in each repetition that both have: means over its test images.
+
+    Args:
+        runs: rows of one data set and checkpoint.
+        method: name of the method.
+        other: name of the one that is taken off.
+        score: the column.
+    """
+    means = runs.groupby(["method", *REPETITION])[score].mean().unstack("method")
+    if not {method, other} <= set(means):
+        return pd.Series(dtype=float)
+    return (means[method] - means[other]).dropna()
+
+
+def _tested(runs: pd.DataFrame, asked: Mapping, names: list[str], family: str) -> pd.DataFrame:
+    """The contrasts asked for, as a table with their corrections."""
+    refuse_mixed(runs)
+    tables = dict(list(runs.groupby("dataset")))
+    noises, rows = {}, {}
+    for key, (dataset, weights, score) in asked.items():
+        if dataset not in tables:
+            continue
+        if (dataset, score) not in noises:
+            noises[dataset, score] = run_noise(tables[dataset], score)
+        row = contrast(tables[dataset], weights, score, noises[dataset, score])
+        if row is not None:
+            rows[key] = row
+    index = pd.MultiIndex.from_tuples(list(rows), names=names)
+    return corrected(pd.DataFrame(list(rows.values()), index, TESTS), family)
+
+
+def corrected(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Adds what follows from asking several questions of one data set.
+
+    Returns:
+        The table with `family` and its number of `tests`; `p_holm` and `p_equal_holm`, Holm's
+        corrections; and `seen`, the smallest difference that such a test finds four times in five.
+        Where exchanges were drawn, p counts with twice its error, so that no verdict hangs on the
+        draws.
+    """
+    table = table.assign(family=family, tests=0, p_holm=np.nan, p_equal_holm=np.nan, seen=np.nan)
+    for dataset, part in table.groupby(level="dataset", sort=False):
+        rows = table.index.get_level_values("dataset") == dataset
+        tests = max(int(part.p.count()), 1)
+        table.loc[rows, "tests"] = int(part.p.count())
+        table.loc[rows, "p_holm"] = holm(part.p + 2 * part.p_error)
+        table.loc[rows, "p_equal_holm"] = holm(part.p_equal + 2 * part.p_equal_error)
+        seen = [detectable(error, df, tests) for error, df in zip(part.error, part.df, strict=True)]
+        table.loc[rows, "seen"] = seen
+    return table
+
+
+def mean_interval(
+    runs: pd.DataFrame, score: str, noise: Noise | None = None
+) -> tuple[float, float, float]:
+    """Mean of one method's score over images, and its 95 % interval by groups and trainings.
+
+    Each image is first averaged over the repetitions that tested it.
+
+    Args:
+        runs: rows of one data set, method and checkpoint.
+        score: the column.
+        noise: unpaired, of all methods, where there are several.
+
+    Returns:
+        Mean, lower and upper end; the ends are nan where there are too few groups or trainings.
+    """
+    images = runs.groupby("image")[score].mean().dropna()
+    noise = run_noise(runs, score, paired=False) if noise is None else noise
+    tested = runs.groupby("rotation").image.nunique() / max(runs.image.nunique(), 1)
+    trained = runs.groupby("rotation").run_id.nunique()
+    error = noise.sd * math.sqrt((tested**2 / trained).sum())
+    dataset, method = runs.dataset.iloc[0], runs.method.iloc[0]
+    sample = Sample.of(images, groups_of(dataset), error, noise.df)
+    return sample.mean, *interval(sample, dataset, method, score)
+
+
+def spread(runs: pd.DataFrame, score: str) -> float:
+    """Standard deviation of one method's repetitions that tested the same images; nan for one."""
+    means = runs.groupby(REPETITION)[score].mean()
+    tables = [table.to_numpy()[:, None] for _, table in means.groupby("rotation")]
+    squares, free = np.sum([_after_methods(table) for table in tables], axis=0)
+    return math.sqrt(squares / free) if free else math.nan
+
+
+def refuse_mixed(runs: pd.DataFrame) -> None:
+    """Raises an S2LError where runs of several recipes, or a run twice, would be averaged."""
+    if "variant" in runs:
+        for dataset, variants in runs.groupby("dataset").variant:
+            found = sorted(set(variants))
+            if len(found) > 1:
+                raise S2LError(
+                    f"{dataset}: runs of {len(found)} recipes ({'; '.join(found)!r:.200}) cannot "
+                    "be averaged. Take those of one: results.load_runs without variants."
+                )
+    twice = runs.duplicated(["dataset", "method", *REPETITION, "image"])
+    if twice.any():
+        row = runs[twice].iloc[0]
+        raise S2LError(
+            f"{row.run_id}, image {row.image}: two rows of one repetition. Pass the rows of one "
+            "checkpoint, and delete one of two runs that are the same."
+        )
