@@ -6,14 +6,15 @@ compares it, and `verify --write` writes it.
 
 import pandas as pd
 
-from s2l_paper import paths
+from s2l_paper import findings, paths
 
-PAGES = ("README.md", "docs/obstacles.md")  # that hold such blocks
+PAGES = ("README.md", "docs/results.md", "docs/obstacles.md")  # that hold such blocks
+IN_README = "scratch"  # the profile that they tell of
 
 
 def texts() -> dict[str, str]:
     """Name of a block -> what stands in it; those whose measurements are here."""
-    found = {}
+    found = findings.texts(IN_README)
     if paths.round_trials().exists():
         trials = pd.read_csv(paths.round_trials())
         trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)

@@ -34,7 +34,6 @@ GENERATED = re.compile(r"(<!-- generated:([\w-]+) -->\n?)(.*?)(<!-- /generated:\
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "factorial.csv", "claims.csv")
 PRODUCTS += ("claims.md",)
 UNREADABLE = "cannot be read"
-IN_README = "scratch"  # profile of a block in the README that names none
 
 
 def profiles() -> list[str]:
@@ -171,7 +170,7 @@ def documents(found: list[str]) -> dict[Path, str]:
 
     def fill(block: re.Match) -> str:
         begin, name, profile, text, end = block.groups()
-        file = paths.results(profile or IN_README) / f"{name}.md"
+        file = paths.results(profile or measured_texts.IN_README) / f"{name}.md"
         return begin + (file.read_text() if file.exists() else text) + end
 
     def renew(block: re.Match) -> str:

@@ -1,0 +1,278 @@
+"""What README and docs/results.md say was found: sentences and tables made of committed tables.
+
+Words claim no more than a verdict of the ledger or a number beside another; where a table is
+missing, so is its text.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import pandas as pd
+
+from s2l_core.config import FULL, METHODS, TABLE1_METHODS
+from s2l_paper import paths
+from s2l_paper.claims import CANNOT_TELL, DIFFERENCE, NUMBER, SENTENCE
+from s2l_paper.table1 import TABLE1_SCORES, markdown
+
+NOT_YET = "This has not been run."
+RIVALS = ("scribble-only", "random-forest", "otsu")
+THESIS = "the multiscale contrastive loss (both terms) improves S2L"
+KINDS = {DIFFERENCE: "differences of Table 1", NUMBER: "numbers of Table 1", SENTENCE: "sentences"}
+
+
+def texts(profile: str) -> dict[str, str]:
+    """Name of a block -> what stands in it, for a profile with committed tables.
+
+    Args:
+        profile: whose Table 1 and ledger are told; trials of the recipe are those of `pretrained`.
+    """
+    folder = paths.results(profile)
+    makers: dict[str, tuple[Sequence[str], Callable]] = {
+        "answer": (["claims.csv"], _answer),
+        "table1-short": (["table1.csv"], _short_table),
+        "ledger": (["claims.csv"], _ledger),
+        "terms": (["claims.csv"], _terms),
+        "thesis": (["claims.csv"], _thesis),
+        "labels": (["scores.csv"], _labels),
+        "rival": (["scores.csv"], _rival),
+        "methods": (["scores.csv"], _methods),
+        "errors": (["scores.csv"], _errors),
+        "budget": (["budget.csv"], _budget),
+        "readings": (["readings.csv"], _readings),
+    }
+    found = {}
+    for name, (files, make) in makers.items():
+        if all((folder / file).exists() for file in files):
+            found[name] = make(*(pd.read_csv(folder / file) for file in files))
+
+    file = paths.results("pretrained") / "recipe.csv"
+    if file.exists():
+        trials = pd.read_csv(file, dtype={"annotator": str})
+        found |= {"strokes": _strokes(trials), "strokes-table": _strokes_table(trials)}
+    return found
+
+
+def share(value: float, digits: int = 3, *, signed: bool = False) -> str:
+    """A score without the 0 before its point, such as .614 or -.007."""
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Parts of a sentence: a, b and c."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _verdicts(claims: pd.DataFrame) -> pd.DataFrame:
+    """How often each verdict was given, by kind of claim."""
+    return claims.pivot_table(index="kind", columns="verdict", aggfunc="size", fill_value=0)
+
+
+def _answer(claims: pd.DataFrame) -> str:
+    """One sentence: what the runs say of the paper's thesis."""
+    thesis = claims[claims.claim == THESIS]
+    said = []
+    for verdict, data in thesis.groupby("verdict").data:
+        said.append(f"{verdict} on {listed(data)}")
+    return f"**Do both contrastive terms improve S2L? Our verdict: {'; '.join(said)}.**"
+
+
+def _ledger(claims: pd.DataFrame) -> str:
+    """Counts of verdicts, a row for each kind of claim."""
+    counts = _verdicts(claims).rename(index=KINDS).rename_axis(columns=None)
+    return markdown(counts.reset_index(names="of the paper's"))
+
+
+def _terms(claims: pd.DataFrame) -> str:
+    """The paper's sentences counted, and the difference on the data set that can see the least."""
+    sentences = claims[claims.kind == SENTENCE]
+    open_ones = int((sentences.verdict == CANNOT_TELL).sum())
+    row = claims[claims.claim == THESIS].sort_values("could_see").iloc[0]
+    counted = (
+        f"Of {len(sentences)} statements of the paper's text, checked on each data set, "
+        f"{open_ones} cannot be decided by these runs."
+    )
+    if pd.isna(row.could_see):
+        return counted
+    return (
+        f"{counted} On {row.data} they could have seen a "
+        f"difference of {share(row.could_see, 2)}; the paper's own are "
+        f"{_numbers(row.paper, 'mDice')} in mDice and {_numbers(row.paper, 'IoU')} in IoU, ours "
+        f"{_numbers(row.ours, 'mDice')} and {_numbers(row.ours, 'IoU')}."
+    )
+
+
+def _numbers(text: str, score: str) -> str:
+    """The difference that the ledger's text gives for one score."""
+    part = next(part for part in text.split("; ") if part.startswith(score))
+    value = re.search(r"[-+]\d\.\d+", part)
+    return share(float(value.group()), signed=True) if value else "not run"
+
+
+def _thesis(claims: pd.DataFrame) -> str:
+    """Both terms against S2L on each data set: the paper, ours, the verdict."""
+    rows = claims[claims.claim == THESIS]
+    lines = ["| data | score | the paper | ours | verdict |", "|---|---|---|---|---|"]
+    for row in rows.itertuples():
+        for paper, ours in zip(row.paper.split("; "), row.ours.split("; "), strict=True):
+            score, _, theirs = paper.partition(", ")
+            value = ours.split(": ", 1)[1].split(", above")[0]
+            said = row.verdict
+            if row.could_see == row.could_see:
+                said += f" (could have seen {share(row.could_see, 2)})"
+            lines.append(f"| {row.data} | {score} | {theirs.split(': ')[1]} | {value} | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short_table(table: pd.DataFrame) -> str:
+    """Table 1 with one figure of ours and the paper's in a cell; bold: the best scribble method."""
+    wide = table.set_index(["method", "data", "score"])
+    scribbles = [method for method in TABLE1_METHODS if not METHODS[method].masks]
+    best = table[table.method.isin(scribbles)].groupby(["data", "score"]).ours.max()
+    columns = [
+        (data, score) for data in table.data.unique() for score in sorted(TABLE1_SCORES.values())
+    ]
+    lines = ["| ours / paper | " + " | ".join(" ".join(column) for column in columns) + " |"]
+    lines.append("|---" * (1 + len(columns)) + "|")
+    for method in TABLE1_METHODS:
+        cells = []
+        for data, score in columns:
+            if (method, data, score) not in wide.index:
+                cells.append("not run")
+                continue
+            row = wide.loc[(method, data, score)]
+            ours = share(row.ours)
+            if method in scribbles and row.ours == best[data, score]:
+                ours = f"**{ours}**"
+            cells.append(f"{ours} / {share(row.paper)}")
+        lines.append(f"| {METHODS[method].label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _usual(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the usual recipe with the weights that Table 1 shows, by data set and method."""
+    rows = scores[scores.shown & scores.variant.isna()]
+    return rows.set_index(["data", "method"])
+
+
+def _with_all(rows: pd.DataFrame, *methods: str) -> list[str]:
+    """The data sets on which all these methods were run."""
+    every = rows.index.unique("data")
+    return [data for data in every if all((data, method) in rows.index for method in methods)]
+
+
+def _labels(scores: pd.DataFrame) -> str:
+    """S2L beside the same network on scribbles alone."""
+    rows = _usual(scores)
+    pairs = []
+    for data in _with_all(rows, "s2l", "scribble-only"):
+        s2l, alone = (rows.iou[data, method] for method in ("s2l", "scribble-only"))
+        pairs.append(f"{share(s2l)} against {share(alone)} on {data}")
+    return f"In IoU S2L has {listed(pairs)}." if pairs else NOT_YET
+
+
+def _rival(scores: pd.DataFrame) -> str:
+    """The forest beside the full method and full masks."""
+    rows = _usual(scores)
+    compared = ("random-forest", FULL, "supervised")
+    parts = []
+    for data in _with_all(rows, *compared):
+        forest, full, masks = (rows.iou[data, method] for method in compared)
+        parts.append(f"{share(forest)} on {data} ({share(full)}, {share(masks)})")
+    if not parts:
+        return NOT_YET
+    return f"Its IoU is {listed(parts)}; in brackets the full method and full masks."
+
+
+def _methods(scores: pd.DataFrame) -> str:
+    """IoU and mDice of every method and rival."""
+    rows = _usual(scores)
+    lines = []
+    for method in (*TABLE1_METHODS, *RIVALS):
+        line = {"method": METHODS[method].label}
+        for data in _with_all(rows, method):
+            line[f"{data} IoU"] = share(rows.iou[data, method])
+            line[f"{data} mDice"] = share(rows.mdice_official[data, method])
+        lines.append(line)
+    return markdown(pd.DataFrame(lines).fillna("not run"))
+
+
+def _errors(scores: pd.DataFrame) -> str:
+    """Objects an image that are false, missed or merged."""
+    rows = _usual(scores)
+    lines = []
+    for data in rows.index.unique("data"):
+        for method in ("s2l", FULL, "supervised", "scribble-only", "random-forest"):
+            if (data, method) not in rows.index:
+                continue
+            row = rows.loc[(data, method)]
+            line = {"data": data, "method": METHODS[method].label, "nuclei": row.n_nuclei}
+            line |= {"false": row.false_positives, "missed": row.missed, "merged": row.merged}
+            lines.append(line)
+    return markdown(pd.DataFrame(lines).round(1))
+
+
+def _budget(table: pd.DataFrame) -> str:
+    """IoU by share of the nuclei that carry a stroke."""
+    wide = table[table.score == "IoU"].pivot(index="method", columns="budget", values="mean")
+    wide = wide.rename(index=lambda name: METHODS[name].label if name in METHODS else name)
+    wide = (
+        wide.map(share)
+        .replace("nan", "")
+        .rename(columns="{:.0%} of nuclei".format)
+        .rename_axis(columns=None)
+    )
+    return markdown(wide.reset_index())
+
+
+def _readings(table: pd.DataFrame) -> str:
+    """Readings of the paper by what they move in IoU, the largest first."""
+    rows = table[(table.score == "IoU") & table.difference.notna()]
+    rows = rows.sort_values("difference", key=abs, ascending=False)
+    shown = pd.DataFrame(
+        {
+            "reading": rows.reading,
+            "IoU": rows["mean"].map(share),
+            "difference": [share(value, signed=True) for value in rows.difference],
+            "runs": rows.repetitions,
+        }
+    )
+    noise = share(rows.noise.iloc[0])
+    return f"{markdown(shown)}\nA training alone moves IoU by {noise} (standard deviation).\n"
+
+
+def _strokes_rows(trials: pd.DataFrame) -> pd.Series:
+    """Validation IoU by annotator, budget and method: the values of all seeds."""
+    rows = trials[trials.experiment == "annotator and budget"]
+    return rows.groupby(["annotator", "budget", "method"]).validation_iou.agg(["mean", "size"])
+
+
+def _strokes(trials: pd.DataFrame) -> str:
+    """What strokes are worth with ImageNet's weights."""
+    rows = _strokes_rows(trials)
+    asked = [("0", 0.3, "s2l"), ("attentive-0", 1.0, "s2l")]
+    if not all(choice in rows.index for choice in asked):
+        return NOT_YET
+    few, many = (rows.loc[choice] for choice in asked)
+    masks = trials[trials.method == "supervised"].drop_duplicates("run")
+    masks = masks[~masks.choice.str.startswith(("from scratch", "own"))].validation_iou
+    count = min(int(few["size"]), int(many["size"]))
+    trained = "one training each" if count == 1 else f"{count} trainings or more each"
+    return (
+        "With ImageNet's weights S2L has a validation IoU on DSB-BF of "
+        f"{share(few['mean'])} where a blind annotator strokes 30 % of the nuclei, and of "
+        f"{share(many['mean'])} where one who looks strokes all; full masks give "
+        f"{share(masks.mean())} ({trained})."
+    )
+
+
+def _strokes_table(trials: pd.DataFrame) -> str:
+    """The same for each method, with the number of trainings."""
+    lines = []
+    for (annotator, budget, method), row in _strokes_rows(trials).iterrows():
+        line = {"annotator": "blind" if annotator == "0" else "attentive"}
+        line |= {"nuclei with a stroke": f"{budget:.0%}", "method": METHODS[method].label}
+        line |= {"validation IoU": share(row["mean"]), "trainings": int(row["size"])}
+        lines.append(line)
+    return markdown(pd.DataFrame(lines))
