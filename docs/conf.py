@@ -23,6 +23,7 @@ author = "The s2l_core authors"
 copyright = "the s2l_core authors (code: MIT). What shows MoNuSeg: CC BY-NC-SA 4.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 nb_execution_mode = "off"  # the executed copies are the results; nothing is run here
+nb_render_markdown_format = "gfm"  # tables in the outputs of notebooks, as in JupyterLab
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 default_role = "code"  # single backticks of the docstrings

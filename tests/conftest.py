@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Tests run side by side, so each of them, and what it starts, computes on one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # no time limits, however busy the machine; in CI the same examples every time:
 # a red run there must be repeatable
 SUPPRESSED = [

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -83,23 +85,27 @@ def test_a_parameter_that_a_notebook_does_not_have_stops_it(monkeypatch):
 
 
 def papermill(home, folder, notebook, *parameters):
-    """`papermill NOTEBOOK out.ipynb -p ...` in a folder; the finished process."""
-    command = [sys.executable, "-m", "papermill", notebook, str(home / "out.ipynb")]
-    for name, value in parameters:
-        command += ["-p", name, value]
+    """`papermill NOTEBOOK out.ipynb ...` in a folder; the finished process."""
+    command = [sys.executable, "-m", "papermill", notebook, str(home / "out.ipynb"), *parameters]
     environment = os.environ | {"S2L_HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow
-def test_papermill_itself_makes_a_run(tmp_path):
-    """From the root, with fields of the configuration as a text."""
-    given = ("profile", "smoke"), ("method", "otsu"), ("overrides", '{"images": 9}')
-    done = papermill(tmp_path, ROOT, "notebooks/04_train.ipynb", *given)
+@pytest.mark.parametrize(
+    ("page", "folder"), [("README.md", ROOT), ("notebooks/04_train.ipynb", ROOT / "notebooks")]
+)
+def test_the_lines_that_are_shown_make_a_run(tmp_path, page, folder):
+    """As printed, from the root and from notebooks/; with Otsu, which is done at once."""
+    text = (ROOT / page).read_text().replace('\\"', '"')
+    (line,) = re.findall(r"papermill \S*04_train.ipynb out.ipynb -p profile smoke.*?\}\"", text)
+    given = [word.replace("s2l-r1-r4", "otsu") for word in shlex.split(line)[3:]]
+    notebook = shlex.split(line)[1]
+    done = papermill(tmp_path, folder, notebook, *given)
     assert done.returncode == 0, done.stderr[-3000:]
     (run,) = _runs(tmp_path)
     config = json.loads((run / "config.json").read_text())["config"]
-    assert config["images"] == 9 and config["method"] == "otsu"
+    assert config["pair_target"] == "and" and config["method"] == "otsu"
 
 
 def _runs(home):
@@ -110,9 +116,13 @@ def _runs(home):
 @pytest.mark.parametrize(
     ("notebook", "parameters", "said"),
     [
-        ("04_train.ipynb", [("fols", "1")], "no parameter 'fols'. Did you mean 'fold'?"),
-        ("04_train.ipynb", [("overrides", '{"pair_targt": "and"}')], "'pair_targt' is not known"),
-        ("05_ablation.ipynb", [("methods", "otsu s3l")], "METHODS = 's3l' is not known"),
+        ("04_train.ipynb", ["-p", "fols", "1"], "no parameter 'fols'. Did you mean 'fold'?"),
+        (
+            "04_train.ipynb",
+            ["-p", "overrides", '{"pair_targt": "and"}'],
+            "'pair_targt' is not known",
+        ),
+        ("05_ablation.ipynb", ["-p", "methods", "otsu s3l"], "METHODS = 's3l' is not known"),
     ],
 )
 def test_a_misspelt_word_stops_the_notebook_itself(tmp_path, notebook, parameters, said):
