@@ -88,7 +88,7 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
         each averaged over its `runs`; `low` and `high` are its 95 % interval over groups of alike
         images and trainings, `p_holm` is of the difference to S2L. Both are empty for fewer than
         `MIN_GROUPS` groups, where the `spread` over runs on the same images has to do. `rank` is 1
-        or 2 for the best and second best of ours. `true_mask` is what the true masks of the same
+        or 2 for the best and second best scribble method of ours. `true_mask` is what the true masks of the same
         images score; empty for images that are not real ones.
 
     Raises:
@@ -129,7 +129,11 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     table = pd.DataFrame(rows)
-    rank = table.groupby(["data", "score"]).ours.rank(ascending=False, method="min")
+
+    # As in the paper, marks compare what learns from scribbles; full masks stand apart.
+    scribbles = [method for method in TABLE1_METHODS if not METHODS[method].masks]
+    ours = table.ours.where(table.method.isin(scribbles))
+    rank = ours.groupby([table["data"], table["score"]]).rank(ascending=False, method="min")
     return table.assign(rank=rank.where(rank <= 2)).round(4)
 
 
@@ -152,8 +156,10 @@ LEGEND = (
     "same images [95 % interval over groups of alike images and trainings]. † differs from S2L: "
     "signs exchanged by group, with the run noise of all methods, "
     f"p < {ALPHA:g} after Holm's correction. Fewer than {MIN_GROUPS} groups: neither interval nor "
-    "test. True mask: what the scores give a perfect mask, which does not tell touching nuclei "
-    "apart."
+    "test. Best and second best scribble method are marked. Weights were chosen by IoU on fully "
+    "labelled validation images. mDice is that of the released code: an object that covers no "
+    "nucleus costs nothing, and one object may serve several nuclei. True mask: what the scores "
+    "give a perfect mask, which does not tell touching nuclei apart."
 )
 
 

@@ -133,7 +133,8 @@ def test_table1_is_the_mean_over_images_each_averaged_over_its_runs():
     assert table.loc[("s2l", "mDice"), "ours"] == pytest.approx(0.71)
     assert table.loc[("s2l", "IoU"), "difference"] == pytest.approx(0.7 - 0.8108, abs=1e-4)
     assert np.isnan(table.loc[("supervised", "IoU"), "spread"])
-    assert table.loc[("supervised", "IoU"), "rank"] == 1 and table.loc[("s2l", "IoU"), "rank"] == 2
+    assert np.isnan(table.loc[("supervised", "IoU"), "rank"])  # stands apart
+    assert table.loc[("s2l", "IoU"), "rank"] == 1
     assert "otsu" not in table.index.get_level_values("method")
     assert set(table1.summary(results.load_runs("scratch")).method) == {"s2l", "supervised", "otsu"}
 
@@ -244,7 +245,7 @@ def test_images_without_nuclei_are_left_out_of_mdice_only():
 def test_table_as_text_marks_best_and_second_best():
     fake_run("s2l", base=0.5)
     fake_run("s2l-r1", base=0.6)
-    fake_run("supervised", base=0.4)
+    fake_run("supervised", base=0.7)
     table = table1.table1(results.load_runs("scratch"))
     markdown, page = table1.table1_markdown(table), table1.table1_html(table)
     assert "**0.700** (paper 0.815, -0.115)" in markdown and "<u>0.600</u>" in markdown
