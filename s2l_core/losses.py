@@ -4,6 +4,12 @@ They know nothing of models: logits, embeddings and labels go in, scalars come o
 """
 
 import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from threading import Barrier
 
 import torch
 import torch.nn.functional as F
@@ -204,7 +210,18 @@ def contrastive_loss(
             f"temperature = {temperature}: expected a number above 0. "
             "Change the scale's temperature."
         )
-    y = y.bool()
+    threads = torch.get_num_threads() if z.device.type == "cpu" else 1
+
+    def loss(z: Tensor) -> Tensor:
+        return _mean_over_pairs(z, y.bool(), temperature, target, reduction, threads)
+
+    return loss(z) if threads == 1 else _InOneThread.apply(z, loss)
+
+
+def _mean_over_pairs(
+    z: Tensor, y: Tensor, temperature: float, target: str, reduction: str, threads: int
+) -> Tensor:
+    """`contrastive_loss` of checked arguments, with its tiles shared among so many threads."""
     with torch.autocast(z.device.type, enabled=False):
         z = _normalise(z if z.dtype == torch.float64 else z.float())
         foreground = z[y.nonzero().squeeze(1).to(z.device, non_blocking=True)]  # (n, C)
@@ -219,7 +236,7 @@ def contrastive_loss(
         for a, b, positive in blocks:
             own = a is b
             scale = 1 / temperature if positive else -1 / temperature
-            total = _PairSum.apply(a, None if own else b, scale)
+            total = _PairSum.apply(a, None if own else b, scale, threads)
 
             # What a block's sum is divided by. Pairs fg-bg stand for bg-fg too: they count twice.
             if reduction == "mean":
@@ -262,11 +279,12 @@ def contrastive_term(
     """
     _check_choice("pairs", pairs, ("batch", "image"))
     size = len(embedding) if pairs == "batch" else 1
-    sampling = {"equalise": equalise, "generator": generator}
     losses = []
     # Split, not indexed: its gradient is one concatenation instead of a full-size map an image.
     for features, regions in zip(embedding.split(size), labels.cpu().split(size), strict=True):
-        z, y = sample_regions(features, regions, max_regions, **sampling)
+        z, y = sample_regions(
+            features, regions, max_regions, equalise=equalise, generator=generator
+        )
         if len(y):
             losses.append(contrastive_loss(z, y, temperature, target=target, reduction=reduction))
     return torch.stack(losses).mean() if losses else 0.0 * embedding.float().sum()
@@ -276,36 +294,53 @@ class _PairSum(torch.autograd.Function):
     """Sum of -log sigmoid(u_ij) over all i and j, u_ij = scale * x_i . y_j, tile by tile.
 
     d/du of -log sigmoid(u) is sigmoid(u) - 1: the one sigmoid of a pair serves the value and, while
-    its tile is at hand, the gradient, so that no pair is kept for the backward pass. Pairs of x
-    with itself (y = None) are symmetric: no tile below the diagonal is computed. Memory: one tile
-    and the gradients.
+    its tile is at hand, the gradient, so that no pair is kept for the backward pass. Where y is x
+    itself (other = None), pairs are symmetric: no tile below the diagonal is computed. Memory: a
+    tile for each thread, and the gradients.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor | None, scale: float) -> Tensor:
-        # Gradients grow tile by tile; pairs of x with itself share one.
-        own = y is None
-        y = x if own else y  # x is (n, C), y is (m, C)
-        grad_x = torch.zeros_like(x)
-        grad_y = grad_x if own else torch.zeros_like(y)
+    def forward(ctx, x: Tensor, other: Tensor | None, scale: float, threads: int) -> Tensor:
+        # Gradients grow tile by tile, in memory for one tile a thread that is used over and over.
+        own = other is None
+        y = x if other is None else other  # (m, C)
+        grad_x = torch.zeros_like(x)  # (n, C)
+        grad_y = grad_x if own else torch.zeros_like(y)  # (m, C)
         side = TILE if x.device.type == "cpu" else 4 * TILE
-        value, memory = x.new_zeros(()), x.new_empty(side * side)
+        spare = [x.new_empty(side * side) for _ in range(threads)]
 
-        # A tile above the diagonal stands for its mirror image too: its value counts twice, and it
-        # gives a gradient to both of its sides.
-        for i in range(0, len(x), side):
-            a = x[i : i + side]
-            scaled = scale * a
-            for j in range(i if own else 0, len(y), side):
-                b = y[j : j + side]
-                tile = memory[: len(a) * len(b)].view(len(a), len(b))
-                torch.mm(scaled, b.T, out=tile)
-                mirrored = own and j > i
-                value -= (2 if mirrored else 1) * _sum_of_log_sigmoids_(tile, scale)
-                tile.sub_(1)
-                grad_x[i : i + side].addmm_(tile, b)
-                if mirrored or not own:
-                    grad_y[j : j + side].addmm_(tile.T, a)
+        @torch.inference_mode()  # which threads do not take over from each other
+        def add(i: int, j: int, earlier: Sequence[Future]) -> Tensor:
+            """Adds a tile to the gradients, once earlier ones have been added; returns its sum."""
+            rows, columns = slice(i * side, (i + 1) * side), slice(j * side, (j + 1) * side)
+            a, b, memory = x[rows], y[columns], spare.pop()
+            tile = memory[: len(a) * len(b)].view(len(a), len(b))  # (side, side), fewer at the end
+            torch.mm(scale * a, b.T, out=tile)
+            total = _sum_of_log_sigmoids_(tile, scale)
+            tile.sub_(1)
+
+            for each in earlier:
+                each.result()
+            grad_x[rows].addmm_(tile, b)
+            mirrored = own and j > i  # stands for its mirror image below the diagonal too
+            if mirrored or not own:
+                grad_y[columns].addmm_(tile.T, a)
+            spare.append(memory)
+            return 2 * total if mirrored else total
+
+        # Rows of a gradient get their tiles in the order of a loop over i and j, however many
+        # threads there are, and so the same roundings. Begun along diagonals, tiles wait least.
+        run = _run if threads == 1 else _workers(threads, os.getpid()).submit
+        rows, columns = math.ceil(len(x) / side), math.ceil(len(y) / side)
+        places = [(i, j) for i in range(rows) for j in range(i if own else 0, columns)]
+        tiles: dict[tuple[int, int], Future] = {}
+        for i, j in sorted(places, key=sum):
+            earlier = [tiles[place] for place in ((i - 1, j), (i, j - 1)) if place in tiles]
+            tiles[i, j] = run(add, i, j, earlier)
+
+        value = x.new_zeros(())
+        for place in places:
+            value -= tiles[place].result()
 
         # u = scale * x . y, and on both sides of it stands x where y does not.
         grad_x.mul_(2 * scale if own else scale)
@@ -314,13 +349,9 @@ class _PairSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        # once_differentiable would miss a second derivative with a constant `grad`
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "contrastive_loss can be differentiated once: do not ask for create_graph=True."
-            )
+        _refuse_second_derivative()
         grad_x, grad_y = ctx.saved_tensors
-        return grad * grad_x, None if grad_y is None else grad * grad_y, None
+        return grad * grad_x, None if grad_y is None else grad * grad_y, None, None
 
 
 def _sum_of_log_sigmoids_(tile: Tensor, scale: float) -> Tensor:
@@ -338,6 +369,69 @@ def _sum_of_log_sigmoids_(tile: Tensor, scale: float) -> Tensor:
     tile.sigmoid_()
     folded = tile.view(math.gcd(factors, tile.numel()), -1)  # (n, m) -> (k, n * m / k)
     return folded.prod(0).log_().sum()
+
+
+class _InOneThread(torch.autograd.Function):
+    """A loss of z whose operations, of value and gradient, take one thread each.
+
+    Threads that share an operation wait for each other at its end. Where other processes keep the
+    cores busy, that takes longer than all that is computed between two of the waits.
+    """
+
+    @staticmethod
+    def forward(ctx, z: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        with _threads(1), torch.enable_grad():
+            ctx.z = z.detach().requires_grad_()
+            ctx.loss = loss(ctx.z)
+        return ctx.loss.detach()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        _refuse_second_derivative()
+        with _threads(1):
+            (grad_z,) = torch.autograd.grad(ctx.loss, ctx.z, grad, retain_graph=True)
+        return grad_z, None
+
+
+def _refuse_second_derivative() -> None:
+    """`once_differentiable` would miss one where the incoming gradient is a constant."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "contrastive_loss can be differentiated once: do not ask for create_graph=True."
+        )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for each operation of the calling thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _workers(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads whose operations take one thread each; a process that was forked has its own."""
+    started = Barrier(count)
+
+    def start(_: int) -> None:
+        started.wait()  # so that every thread gets one of these calls
+        torch.get_num_threads()  # takes over the process's number now, not after the next line
+        torch.set_num_threads(1)
+
+    pool = ThreadPoolExecutor(count, thread_name_prefix="pairs")
+    list(pool.map(start, range(count)))
+    return pool
+
+
+def _run(function: Callable, *arguments) -> Future:
+    """Calls the function at once: `submit` where there is one thread."""
+    future: Future = Future()
+    future.set_result(function(*arguments))
+    return future
 
 
 def _normalise(z: Tensor) -> Tensor:

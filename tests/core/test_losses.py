@@ -4,6 +4,7 @@ memory.
 
 import itertools
 import math
+from threading import get_ident
 
 import pytest
 import torch
@@ -431,7 +432,9 @@ def test_the_order_and_the_length_of_embeddings_do_not_matter():
     )
 
 
-def test_a_second_derivative_is_refused():
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_second_derivative_is_refused(count, threads):
+    threads(count)
     z, y = embeddings(5, 5)
     z.requires_grad_()
     with pytest.raises(RuntimeError, match="differentiated once"):
@@ -452,6 +455,73 @@ def test_contrastive_loss_names_what_is_wrong(arguments, message):
         contrastive_loss(*embeddings(2, 2), **arguments)
 
 
+@pytest.fixture
+def threads():
+    """Sets how many threads an operation takes, until the end of the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "balanced"])
+@pytest.mark.parametrize("counts", [(70, 90), (100, 5), (0, 60), (9, 7)])
+def test_threads_share_the_tiles_and_change_no_bit(counts, reduction, threads, monkeypatch):
+    monkeypatch.setattr(losses, "TILE", 16)
+    z, y = embeddings(*counts)
+    found = []
+    for count in (1, 2, 5):
+        threads(count)
+        found.append(value_and_gradient(contrastive_loss, z, y, 0.1, reduction=reduction))
+        assert torch.get_num_threads() == count, "what comes after has its threads back"
+    for value, gradient in found[1:]:
+        assert torch.equal(value, found[0][0]) and torch.equal(gradient, found[0][1])
+
+
+def test_where_threads_share_the_tiles_each_operation_takes_one(threads, monkeypatch):
+    counts, fold = [], losses._sum_of_log_sigmoids_
+    monkeypatch.setattr(losses, "TILE", 16)
+    monkeypatch.setattr(
+        losses,
+        "_sum_of_log_sigmoids_",
+        lambda *given: counts.append((get_ident(), torch.get_num_threads())) or fold(*given),
+    )
+    z, y = embeddings(100, 100)
+    z.requires_grad_().register_hook(lambda gradient: counts.append((None, 1)))
+    threads(3)
+    loss = contrastive_loss(z, y, 0.1)
+    assert {count for _, count in counts} == {1} and get_ident() not in dict(counts)
+    tiles = len(counts)
+    loss.backward(retain_graph=True)
+    once = z.grad.clone()
+    loss.backward()
+    assert len(counts) == tiles + 2, "the gradient is at hand"
+    assert torch.equal(z.grad, 2 * once)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_error_in_a_tile_is_raised_and_waited_for_by_none(count, threads, monkeypatch):
+    def fail(tile, scale):
+        raise MemoryError("no room for a tile")
+
+    monkeypatch.setattr(losses, "TILE", 16)
+    threads(count)
+    with monkeypatch.context() as broken, pytest.raises(MemoryError, match="no room"):
+        broken.setattr(losses, "_sum_of_log_sigmoids_", fail)
+        contrastive_loss(*embeddings(60, 60), 0.1)
+    assert torch.get_num_threads() == count
+    assert contrastive_loss(*embeddings(60, 60), 0.1) > 0, "the threads go on"
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_threads_share_the_tiles_where_no_gradient_is_wanted(mode, threads, monkeypatch):
+    monkeypatch.setattr(losses, "TILE", 16)
+    z, y = embeddings(40, 40)
+    expected = contrastive_loss(z, y, 0.1)
+    threads(2)
+    with mode():
+        assert torch.equal(contrastive_loss(z, y, 0.1), expected)
+
+
 class Largest(TorchDispatchMode):
     """Elements of the largest storage that any operation returned."""
 
@@ -468,7 +538,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("target", "reduction"), [("same", "mean"), ("or", "balanced")])
-def test_no_matrix_of_all_pairs_exists_at_any_time(target, reduction, monkeypatch):
+def test_no_matrix_of_all_pairs_exists_at_any_time(target, reduction, monkeypatch, one_thread):
     monkeypatch.setattr(losses, "TILE", 64)
     z, y = embeddings(300, 300)
     with Largest() as ours:
