@@ -124,8 +124,9 @@ def _grid(
 
 def _sample(values: Tensor, grid: Tensor, mode: str) -> Tensor:
     """Values (C, h, w) -> (C, size, size); points outside are reflected."""
-    options = {"mode": mode, "padding_mode": "reflection", "align_corners": False}
-    return F.grid_sample(values[None], grid, **options)[0]
+    return F.grid_sample(
+        values[None], grid, mode=mode, padding_mode="reflection", align_corners=False
+    )[0]
 
 
 def _sample_labels(labels: np.ndarray | None, grid: Tensor, inside: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
 """The averaged predictions of each training image, and the pseudo-labels they give (Sec. 2.1)."""
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from s2l_core.config import IGNORE, S2LError
+
+Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 class PseudoLabels:
@@ -98,7 +102,7 @@ class PseudoLabels:
         self._counts = dict(state["counts"])
 
 
-def threshold(averaged: Tensor | np.ndarray, low: float, high: float) -> Tensor | np.ndarray:
+def threshold(averaged: Array, low: float, high: float) -> Array:
     """Pseudo-labels of an averaged probability: above `high` 1, below `low` 0, else IGNORE; uint8.
 
     Both comparisons are strict. NumPy in, NumPy out; tensor in, tensor out; any shape.
