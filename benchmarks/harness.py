@@ -17,11 +17,12 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 TOPICS = {  # what `make bench` measures, in this order; "full" has more
     "bench": (
-        "loss steps feeding averages prediction scores scribbles rendering reading imports cost"
+        "loss crowd steps feeding averages prediction scores scribbles rendering reading imports"
+        " cost"
     ).split(),
-    "full": "averages scribbles prediction folds options first_mask rounds".split(),
+    "full": "averages scribbles prediction folds options first_mask rounds reach".split(),
 }
-TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask", "rounds"]
+TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask", "rounds", "reach"]
 BARS = {"<=": operator.le, ">=": operator.ge}
 LONG, ENDLESS = 5.0, 60.0  # seconds of a case from which 3 rounds do instead of 7, and 1
 Case = Callable[[], object]

@@ -2,11 +2,6 @@
 and beside the matrix products that no way around it can avoid.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -21,7 +16,6 @@ from s2l_core.losses import TILE, contrastive_loss
 from s2l_paper.plotting import BLUE, GREY, Picture, styled
 
 CHANNELS, TEMPERATURE = 32, 0.1
-BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 def plain_loss(z: Tensor, y: Tensor, temperature: float) -> Tensor:
@@ -64,22 +58,8 @@ def prepare(loss, count: int) -> Case:
     return partial(value_and_gradient, loss, *embeddings(count))
 
 
-@contextmanager
-def busy(count: int) -> Iterator[None]:
-    """Runs so many other processes meanwhile, each of which would take a core."""
-    others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
-
-
 def measure(scale: Scale) -> list[Row]:
-    """Time at the paper's 6000 regions of each class, on a quiet machine and on a crowded one;
-    then time and memory against their number.
-    """
+    """Time at the paper's 6000 regions of each class; then time and memory against their number."""
     count = scale.pick(300, 6000)
     z, y = embeddings(count)
     torch.testing.assert_close(
@@ -112,11 +92,6 @@ def measure(scale: Scale) -> list[Row]:
             f'{size}, reduction "balanced"', times["balanced"], "default", times["ours"], "<= 1.2"
         ),
     ]
-    crowd = 2 * (os.cpu_count() or 1)
-    with busy(crowd):
-        times = scale.turns({"plain": cases["plain"], "ours": ours})
-    name = f"{size}, beside {crowd} busy processes"
-    rows.append(ratio(name, times["ours"], "plain Eq. 4", times["plain"], ">= 8"))
     return rows + growth(
         count, scale.pick([600], [1000, 3000, count, 16384, 32768]), scale.pick([], [1000, 3000])
     )
