@@ -10,10 +10,21 @@ from s2l_core.config import IGNORE, METHODS
 from s2l_core.losses import region_labels
 from s2l_core.pseudo_labels import threshold
 
+NETWORKS = {"": {}, "Lite0: ": {"encoder": "efficientnet-lite0"}}  # ResNet-34 has no name before
+
 
 def measure(scale: Scale) -> list[Row]:
-    """Both classes full at every scale, and labels as a good network gives them on real crops."""
-    s2l, both = (inputs.run(inputs.config(scale, method)) for method in ("s2l", "s2l-r1-r4"))
+    """Both classes full at every scale, and labels as a good network gives them on real crops;
+    for ResNet-34 and for EfficientNet-Lite0.
+    """
+    return [row for name, settings in NETWORKS.items() for row in beside(scale, name, settings)]
+
+
+def beside(scale: Scale, name: str, settings: dict) -> list[Row]:
+    """The rows of one network."""
+    s2l, both = (
+        inputs.run(inputs.config(scale, method, **settings)) for method in ("s2l", "s2l-r1-r4")
+    )
     real = s2l.data.batch(0, inputs.averages(s2l))
     full = inputs.all_labelled(real)
     cases = {
@@ -24,14 +35,14 @@ def measure(scale: Scale) -> list[Row]:
     times = scale.turns(cases, rounds=7)
     return [
         ratio(
-            f"both terms, classes full ({drawn(full, both.config)})",
+            f"{name}both terms, classes full ({drawn(full, both.config)})",
             times["full"],
             "S2L",
             times["S2L"],
             "<= 1.35",
         ),
         ratio(
-            f"both terms, {both.config.dataset} ({drawn(real, both.config)})",
+            f"{name}both terms, {both.config.dataset} ({drawn(real, both.config)})",
             times["real"],
             "S2L",
             times["S2L"],
