@@ -2,7 +2,7 @@
 
 Three networks on DSB-BF, fold 0, each supervised and by the full method on a blind annotator's
 strokes: EfficientNet-Lite0 that knows ImageNet (profile `pretrained`), the same from scratch, and
-ResNet-34 from scratch, with the rates of profile `cpu`. One thread, one training each, so a lead.
+ResNet-34 from scratch, with the rates of profile `scratch`. One thread, one training each: a lead.
 
 A network's curve is in `reach.csv` as soon as it ends, and is not made again where it is there:
 a measurement that was cut off goes on where it stopped. Remove the file to measure anew.
@@ -26,7 +26,7 @@ from s2l_paper.runs import new_trainer
 GOAL = 0.70  # validation IoU
 EVERY = 50  # steps between two looks at the validation images
 SCRATCH = {"encoder_weights": None} | {
-    name: value for name, value in PROFILES["cpu"].settings.items() if name.startswith("rate_")
+    name: value for name, value in PROFILES["scratch"].settings.items() if name.startswith("rate_")
 }
 NETWORKS = {  # name -> what it sets otherwise than profile `pretrained`
     "Lite0, pretrained": {},
