@@ -71,7 +71,7 @@ def train_round(
     """Trains on the images of a folder that carry scribbles, and keeps the model in `own_results`.
 
     The network begins with an encoder that knows ImageNet (profile `pretrained`), or goes on from
-    `start`. `profile="demo"` begins from random weights, as the first version did.
+    `start`. `profile="scratch"` begins from random weights, as the first version did.
 
     The pseudo-labels of a round (Eq. 3) come from a guess and stay, since what a network says in
     its first few hundred steps is worth less: believing it, short rounds grew surer of their
@@ -151,7 +151,7 @@ def _config(
     same: dict[str, Any] = {}
     if before:
         # A network of an earlier round keeps its architecture; its weights come from its file.
-        profile = "pretrained" if before.encoder in PACKAGED else "demo"
+        profile = "pretrained" if before.encoder in PACKAGED else "scratch"
         same = {"encoder": before.encoder, "encoder_weights": None, "intensity": before.intensity}
 
     factor = LATER if before else 1.0

@@ -170,7 +170,9 @@ def test_the_next_round_starts_where_the_last_one_ended(folder):
 
 def test_the_old_start_is_an_option_and_later_rounds_keep_its_network(folder):
     draw(folder)
-    train_round(folder, steps=STEPS, profile="demo", intensity="imagenet", **SMALL)
+    train_round(
+        folder, steps=STEPS, profile="scratch", encoder="resnet18", intensity="imagenet", **SMALL
+    )
     first = load_model(round_file(folder, 1))[1]
     assert first.encoder == "resnet18" and first.encoder_weights is None
     train_round(folder, steps=STEPS, start=round_file(folder, 1), **SMALL)
