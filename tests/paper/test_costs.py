@@ -64,7 +64,7 @@ def test_each_kind_of_work_counts_as_often_as_it_is_done():
         )
         return estimate_seconds(config, cost=costs.Cost(**nothing | {kind: 1.0}), **options) - START
 
-    size, crops, image = 0.65, 4 * (96 / 256) ** 2, (192 / 256) ** 2
+    size, crops, image = costs.SIZES["efficientnet-lite0"], 4 * (96 / 256) ** 2, (192 / 256) ** 2
     assert amount("s2l", "step") == pytest.approx(size * 50)
     assert amount("s2l", "step", warmup=True) == pytest.approx(size * 40)
     assert amount("supervised", "step") == pytest.approx(size * 90)
