@@ -5,6 +5,8 @@ they are used.
 import json
 import os
 import re
+import signal
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -29,7 +31,9 @@ SECONDS = (
 
 
 @contextmanager
-def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
+def kept(
+    trainer: "Trainer", folder: Path | None, stop: threading.Event | None = None
+) -> Iterator[None]:
     """Inside, a signal stops the training at its next pause, with a checkpoint; others are written
     as time passes.
 
@@ -37,6 +41,7 @@ def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
         trainer: its `on_pause` is ours for the time being.
         folder: where checkpoints go; None: a signal still stops the training, but nothing is
             written.
+        stop: once it is set, that counts as SIGINT, which reaches the main thread only.
 
     Raises:
         S2LError: nothing can be written there, said before hours of training; or memory ran out.
@@ -48,6 +53,8 @@ def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
 
     def pause() -> None:
         nonlocal saved
+        if stop is not None and stop.is_set():
+            signals.number = signal.SIGINT
         signals.check()
         if folder and time.monotonic() - saved > interval():
             save(trainer, folder)
@@ -60,11 +67,9 @@ def kept(trainer: "Trainer", folder: Path | None) -> Iterator[None]:
         except Stopped:
             if folder:
                 save(trainer, folder)
-                print(
-                    f"{folder.name}: stopped after step {trainer.step}; "
-                    "run it again to go on from there.",
-                    flush=True,
-                )
+                said = f"stopped after step {trainer.step}; run it again to go on from there."
+                if stop is None:  # else who stopped it says so
+                    print(f"{folder.name}: {said}", flush=True)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not re.search(
                 "out of memory|allocate memory", str(error)

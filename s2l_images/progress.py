@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
@@ -16,15 +17,36 @@ LINES_OF_STAGE = 8  # plain lines for one stage
 NOT_A_TERM = {"step", "stage", "loss", "coverage", "accuracy", "predictions", "validation_iou"}
 
 
+Report = Callable[[str, float], object]  # called with a sentence, and the share that is done
+
+
+def watched() -> bool:
+    """Whether somebody looks at a notebook's page, and no program runs it."""
+    return "ipykernel" in sys.modules and not os.environ.get(PLAIN)
+
+
+def time_left(seconds: float) -> str:
+    """A time to wait, as people say it."""
+    if seconds < 10:
+        return "a few seconds left"
+    if seconds < 50:
+        return f"about {10 * round(seconds / 10)} seconds left"
+    minutes = round(seconds / 60)
+    return "about a minute left" if minutes <= 1 else f"about {minutes} minutes left"
+
+
 class Progress:
     """Shows the steps of a training: what is left, the loss and its terms, and what the
     pseudo-labels cover. A `Trainer` calls it as its `on_step`; each stage has a bar of its own.
 
     Args:
         config: says what is trained, and how long its stages are.
+        losses: say them; they mean nothing to who draws on cells.
+        report: told in words instead of a bar or lines; without losses.
     """
 
-    def __init__(self, config: RunConfig):
+    def __init__(self, config: RunConfig, *, losses: bool = True, report: Report | None = None):
+        self.losses, self.report = losses, report
         name = PurePath(config.dataset).name  # which may be a folder
         self.title = f"{name} {config.method}"
         self.ends = {"warm-up": config.warmup_steps, "main": config.total_steps}
@@ -41,6 +63,10 @@ class Progress:
         self.seen |= row  # coverage and score stay in sight until the next ones
         self.latest = time.monotonic()
 
+        if self.report is not None:
+            step, left = row["step"], time_left(self._seconds_left(row["step"]))
+            self.report(f"step {step} of {self.until}, {left}", step / self.until)
+            return
         if self.bar is None:
             self._print(row)
             return
@@ -55,10 +81,9 @@ class Progress:
         self.start, self.until = row["step"] - 1, self.ends[self.stage]
         self.began = self.latest  # the last step of the stage before
 
-        in_notebook = "ipykernel" in sys.modules
-        watched = not os.environ.get(PLAIN) and (in_notebook or sys.stderr.isatty())
+        on_terminal = sys.stderr.isatty() and not os.environ.get(PLAIN)
         self.bar = None
-        if watched:
+        if self.report is None and (watched() or on_terminal):
             self.bar = tqdm(total=self.until, initial=self.start, desc=self.title, unit="step")
 
     def _print(self, row: dict[str, Any]) -> None:
@@ -67,15 +92,21 @@ class Progress:
         every = max(1, (self.until - self.start) // LINES_OF_STAGE)
         due = (step - self.start) % every == 0 or step == self.until
         if due or "validation_iou" in row:
-            per_step = (self.latest - self.began) / (step - self.start)
-            left = per_step * (self.until - step)
-            print(
-                f"{self.title}: step {step}/{self.until}, {left:.0f} s left, {self._notes()}",
-                flush=True,
-            )
+            left = f"{self._seconds_left(step):.0f} s left"
+            if not self.losses:
+                left = time_left(self._seconds_left(step))
+            notes = ", ".join(filter(None, [left, self._notes()]))
+            print(f"{self.title}: step {step}/{self.until}, {notes}", flush=True)
+
+    def _seconds_left(self, step: int) -> float:
+        """Of this stage, if all its steps take as long as those before."""
+        per_step = (self.latest - self.began) / (step - self.start)
+        return per_step * (self.until - step)
 
     def _notes(self) -> str:
         """The loss with its terms, the reach of the pseudo-labels and the last validation score."""
+        if not self.losses:
+            return ""
         terms = [
             f"{name} {value:.2f}" for name, value in self.seen.items() if name not in NOT_A_TERM
         ]

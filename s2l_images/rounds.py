@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from s2l_images.checkpoints import kept
 from s2l_images.files import write_json
 from s2l_images.folder import read_folder, split_folder
 from s2l_images.kept_models import keep_model, load_model, model_in_use, rounds_folder
-from s2l_images.progress import Progress
+from s2l_images.progress import Progress, Report
 
 UPDATES = 6  # parts of a round: how often there is something to watch
 LATER = 0.3  # of the learning rates, in a round that goes on from a model
@@ -65,6 +66,8 @@ def train_round(
     guess: Guess = None,
     start: Path | None = None,
     watch: Watch = None,
+    report: Report | None = None,
+    stop: threading.Event | None = None,
     largest: float = LARGEST_SHARE,
     **settings,
 ) -> Round:
@@ -90,6 +93,8 @@ def train_round(
             random forest; to be comparable it has learned from `hold_out(scribbles).kept`.
         start: a `model.safetensors` to go on from; None: an encoder with ImageNet's weights.
         watch: called now and then with the network as it is, for `predict`.
+        report: told how far it is, instead of a line or a bar; what came of it is not printed.
+        stop: ends the round when it is set, as an interrupt does; for one that learns in a thread.
         largest: share of an image that one object may cover; more is absurd.
         settings: other fields of `RunConfig`, such as the `seed` of weights and crops.
 
@@ -118,7 +123,7 @@ def train_round(
         for image in trainer.data.images:
             _hold(trainer, image, guess.get(image.id))
 
-    every, progress = steps // UPDATES, Progress(config)
+    every, progress = steps // UPDATES, Progress(config, losses=False, report=report)
 
     def show(row: dict) -> None:
         if guess is None or row["stage"] == "main":  # a warm-up of one step needs no bar
@@ -129,7 +134,7 @@ def train_round(
     trainer.on_step = show
     stopped = False
     try:
-        with kept(trainer, interrupted):
+        with kept(trainer, interrupted, stop):
             trainer.advance(config.warmup_steps)
             trainer.fit()
     except KeyboardInterrupt:
@@ -138,7 +143,8 @@ def train_round(
     result = _judged(trainer, folder, parts.held, guess, start, stopped, largest)
     if not stopped:
         shutil.rmtree(interrupted, ignore_errors=True)
-    print(result.said, flush=True)
+    if report is None:
+        print(result.said, flush=True)
     return result
 
 

@@ -74,6 +74,26 @@ class Scribbler(anywidget.AnyWidget):
         super().__init__(key=digest(str(self.file.resolve())), **self._summary())
         self.on_msg(self._receive)
 
+    def open(self) -> None:
+        """Tells the page of this board; called once, when it is made."""
+        super().open()
+        self._let_the_page_choose()
+
+    def _send(self, msg: dict, buffers: list | None = None) -> None:
+        super()._send(msg, buffers=buffers)
+        self._let_the_page_choose()
+
+    def _let_the_page_choose(self) -> None:
+        """Lets the page's messages arrive in the thread that the page asks for.
+
+        ipykernel answers from the loop that spoke last, and leads what the page says next to it,
+        too: once a cell has shown a layer, strokes would wait until no cell runs. Without its notes
+        of who spoke they come in JupyterLab's subshell, which listens while a cell is running.
+        """
+        notes = vars(self.comm) if self.comm is not None else {}
+        notes.pop("_reply_subshell_id", None)
+        notes.get("_reply_subshell_ids", {}).clear()
+
     def scribbles(self) -> dict[str, np.ndarray]:
         """Images with strokes: id -> label map (H, W) uint8 of 0, 1 and IGNORE."""
         return {

@@ -195,12 +195,13 @@ class Board:
     def pixels(self, layer):
         return tuple(self.stage.evaluate(PIXELS, layer))
 
-    def saved(self, **counts):
+    def saved(self, seconds=PATIENCE / 1000, **counts):
         """Waits until the file holds so many strokes of each image."""
         # The page may not have taken the last stroke yet, and then still says what it said before.
-        until = time.monotonic() + PATIENCE / 1000
+        until = time.monotonic() + seconds
         while True:
-            expect(self.page.locator(".s2l-saved")).to_have_text("Saved", timeout=PATIENCE)
+            said = self.page.locator(".s2l-saved")
+            expect(said).to_have_text("Saved", timeout=seconds * 1000)
             held = {i: len(strokes) for i, strokes in read_strokes(self.file).items()}
             if held == counts:
                 return
