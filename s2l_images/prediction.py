@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from filelock import lock_descriptor
 
 from s2l_core.config import S2LError, digest
+from s2l_core.images import CellImage
 from s2l_core.inference import pick_device, predict
 from s2l_images import exports, image_checks
 from s2l_images.faults import Fault, listed
@@ -38,7 +39,7 @@ class Predicted:
     Attributes:
         key: hash of the model, the image and the settings that it was made with.
         nuclei: how many were found.
-        dropped: how many objects were too small to be kept.
+        dropped: how many objects were too small to be kept, or strips along the image's border.
         holes: how many holes are as large as a nucleus, and were left open.
         unsure: share of the pixels whose probability is nearer to one half than to 0 or 1.
     """
@@ -143,7 +144,8 @@ def predict_folder(
     dropped = sum(one.dropped for one in found_here)
     holes = sum(one.holes for one in found_here)
     if dropped:
-        print(f"{folder.name}: {dropped} objects under {min_size} px were dropped", flush=True)
+        kinds = f"under {min_size} px, or strips along the border,"
+        print(f"{folder.name}: {dropped} objects {kinds} were dropped", flush=True)
     if holes:
         print(f"{folder.name}: {holes} holes as large as a nucleus were left open", flush=True)
     if faults:
@@ -251,14 +253,38 @@ def usual_nucleus(
         S2LError: there are neither masks nor objects under strokes.
     """
     listing = sound(folder)
+    names = listing.masked or listing.scribbled
+    cells = (read_folder(folder, [name])[0] for name in names)  # one in memory at a time
+    return measured_diameter(
+        cells, lambda cell: ask(cell.image), threshold=threshold, min_size=min_size
+    )
+
+
+def measured_diameter(
+    cells: Iterable[CellImage],
+    answer: Callable[[CellImage], np.ndarray],
+    *,
+    threshold: float = 0.5,
+    min_size: int = 64,
+) -> float:
+    """As `usual_nucleus`, of images.
+
+    Args:
+        cells: where one has a mask, masks alone count; else those with scribbles.
+        answer: foreground probability (H, W) of an image.
+        threshold: foreground is above it.
+        min_size: the smallest object that is looked at, in pixels.
+
+    Raises:
+        S2LError: as `usual_nucleus`.
+    """
     areas: list[int] = []
     objects, scribbles = [], []
-    for name in listing.masked or listing.scribbled:
-        (cell,) = read_folder(folder, [name])
+    for cell in cells:
         if cell.instances is not None:
             areas += np.unique(cell.instances[cell.instances > 0], return_counts=True)[1].tolist()
-        else:
-            objects.append(nuclei(ask(cell.image), min_size, threshold=threshold).instances)
+        elif cell.scribbles is not None:
+            objects.append(nuclei(answer(cell), min_size, threshold=threshold).instances)
             scribbles.append(cell.scribbles)
     if areas:
         diameter = usual_diameter(np.array(areas))

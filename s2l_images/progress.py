@@ -27,6 +27,8 @@ def watched() -> bool:
 
 def time_left(seconds: float) -> str:
     """A time to wait, as people say it."""
+    if seconds <= 0:
+        return "done"
     if seconds < 10:
         return "a few seconds left"
     if seconds < 50:

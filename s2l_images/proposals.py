@@ -1,5 +1,8 @@
 """Where a stroke would help most."""
 
+from collections.abc import Mapping
+from itertools import zip_longest
+
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
@@ -46,3 +49,20 @@ def where_to_draw(
         places.append((row + top, column + left, float(radius)))
         unsure[(rows - row) ** 2 + (columns - column) ** 2 <= (2 * radius) ** 2] = 0
     return places
+
+
+def spread(
+    places: Mapping[str, list[tuple[int, int, float]]], most: int
+) -> dict[str, list[tuple[int, int, float]]]:
+    """The first place of every image, then the second ones, until there are enough.
+
+    Args:
+        places: image id -> places, as `where_to_draw` gives them.
+        most: how many are kept in all.
+    """
+    kept: dict[str, list[tuple[int, int, float]]] = {name: [] for name in places}
+    for turn in zip_longest(*places.values()):
+        for name, place in zip(places, turn, strict=True):
+            if place is not None and sum(map(len, kept.values())) < most:
+                kept[name].append(place)
+    return kept

@@ -4,10 +4,19 @@ Each cell of the notebook asks for `opened()` and says what it wants; a cell tha
 says which one comes first.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import base64
+import contextlib
+import html
+import io
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import ipywidgets
 import numpy as np
+from PIL import Image
 
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
@@ -15,20 +24,34 @@ from s2l_core.inference import pick_device, predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
 from s2l_images.answers import LARGEST_SHARE, Choice, HeldOut, absurd, choose, hold_out
-from s2l_images.folder import read_folder
+from s2l_images.exports import micrometres
+from s2l_images.folder import read_folder, sound
 from s2l_images.forest import RandomForest, fit_random_forest, predict_random_forest
 from s2l_images.kept_models import load_model, model_in_use
-from s2l_images.pictures import PICTURES
+from s2l_images.lesson import Lesson
+from s2l_images.pictures import PICTURES, raw_channels
 from s2l_images.places import own_strokes
-from s2l_images.prediction import predict_folder, usual_nucleus
-from s2l_images.proposals import uncertainty, where_to_draw
+from s2l_images.prediction import measured_diameter, predict_folder, predictions
+from s2l_images.progress import Report, watched
+from s2l_images.proposals import spread, uncertainty, where_to_draw
 from s2l_images.rounds import Round, train_round
 from s2l_images.sizes import chosen_min_size, nuclei
 from s2l_images.split import divided
 from s2l_images.strokes import Stroke, write_strokes
+from s2l_images.taken_home import TakenHome, export_folder
 from s2l_images.widget import Scribbler
 
 NEIGHBOURS_LISTED = 8  # names that are listed beside a folder that is not there
+PLACES_OF_AN_IMAGE, MOST_PLACES = 6, 12  # where to draw next: in an image, and in all of them
+SMALLEST_SHOWN = 400  # pixels of the screen: smaller images are enlarged
+STILL = """<style>
+.jp-OutputArea-child:has(.s2l-still) ~ .jp-OutputArea-child .jupyter-widgets:not(:has(*)) {{
+  display: none;
+}}
+</style>
+<div class="s2l-still"><img src="data:image/png;base64,{source}" alt="The board"
+style="max-width: 100%"><br>{said}. This is a picture of the board: run the cells up to this one,
+and it is there to draw on.</div>"""
 
 
 class Session:
@@ -37,36 +60,84 @@ class Session:
     Args:
         folder: with `images/`.
         seed: of the forest.
+        split: touching nuclei are told apart.
+        diameter: of a usual nucleus in pixels, for that; 0: measured where strokes are.
         largest: share of an image that one object may cover; more is taken for a mistake.
+        pixel_size: micrometres; 0: what the image files tell, if anything.
 
     Attributes:
         folder: its path.
         cells: image id -> CellImage.
-        board: the drawing widget.
+        known: image id -> the true nuclei (H, W), of examples.
+        board: the drawing widget; it outlines what would be exported now.
         forest: the forest that learned from all strokes; None before `guess`.
         guessed: image id -> its probability (H, W).
-        answered: image id -> the probability (H, W) of the network; empty before `look`.
+        answered: image id -> the probability (H, W) of the network in use, as far as asked.
+        choice: the answer that goes out; None before `guess`.
+        lesson: the round that learns in a thread, or the last one that did.
 
     Raises:
         S2LError: a fault of the folder or of one of its files.
     """
 
-    def __init__(self, folder: Path, *, seed: int = 0, largest: float = LARGEST_SHARE):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int = 0,
+        split: bool = True,
+        diameter: float = 0.0,
+        largest: float = LARGEST_SHARE,
+        pixel_size: float = 0.0,
+    ):
         self.folder, self.seed, self.largest = Path(folder), seed, largest
+        self.split, self.given_diameter, self.pixel_size = split, diameter, pixel_size
         self.cells: dict[str, CellImage] = {cell.id: cell for cell in read_folder(self.folder)}
-        self.board = Scribbler(list(self.cells.values()), own_strokes(self.folder))
+        self.known: dict[str, np.ndarray] = {}
+
+        listing = sound(self.folder)
+        self._files = {name: twins[0] for name, twins in listing.files["images"].items()}
+        foreign = {
+            name: cell.scribbles
+            for name, cell in self.cells.items()
+            if cell.scribbles is not None and name not in listing.strokes
+        }
+        strokes = own_strokes(self.folder)
+        cells = list(self.cells.values())
+        self.board = Scribbler(cells, strokes, foreign=foreign, pixel_size=self._micrometres)
+        self.board.on_stop = self.stop
+
         self.forest: RandomForest | None = None
         self.guessed: dict[str, np.ndarray] = {}
         self.answered: dict[str, np.ndarray] = {}
-        self._judge: RandomForest | None = None  # learned without the held-out strokes
+        self.choice: Choice | None = None
+        self.lesson: Lesson | None = None
+        self._judged: dict[str, np.ndarray] = {}  # by a forest without the held-out strokes
         self._parts = HeldOut({}, {})
+        self._wanted = "auto"
         self._unsure: dict[str, np.ndarray] = {}
+        self._saved_picture: Any = None
+
+    def __str__(self) -> str:
+        drawn = len(self.drawn)
+        return f"{len(self.cells)} images in {self.folder / 'images'}, {drawn} of them drawn on"
+
+    # ---- what the notebook asks for, in its order
+
+    def draw(self) -> None:
+        """Shows the board, and leaves a picture of it for whoever opens the notebook without a
+        kernel.
+        """
+        from IPython.display import display  # only where there are notebooks
+
+        self._saved_picture = display(self._still(), display_id=True)
+        display(self.board)
 
     def guess(self) -> dict[str, np.ndarray]:
-        """Fits the forest to all strokes, and lays what it says over every image of the board.
+        """Fits the forest to all strokes, and outlines what it finds on every image of the board.
 
         A second forest learns without the strokes that are held out: it is what the network learns
-        from, and what it is compared with.
+        from, what it is compared with, and what the threshold is chosen by.
 
         Returns:
             image id -> foreground probability (H, W).
@@ -74,62 +145,190 @@ class Session:
         Raises:
             S2LError: nothing is drawn, or only one class.
         """
-        scribbles = self.board.scribbles()
-        self.forest = self._fitted(scribbles)
-        self._parts = hold_out(scribbles)
-        self._judge = self._fitted(self._parts.kept)
-
-        # What the user looks at comes first.
-        open_now = self.board.images[self.board.index]["id"]
-        for name in sorted(self.cells, key=lambda name: name != open_now):
-            values = predict_random_forest(self.forest, self.cells[name].image)
-            self.guessed[name] = values
+        self._fit()
+        for name, values in self.guessed.items():
             labels = threshold(values, 0.2, 0.8)
             self.board.show(name, prediction=values, pseudo_labels=labels)
+        self._outline(choose(self._judged, None, self._parts.held, "forest"))
         return self.guessed
 
-    def _fitted(self, scribbles: Mapping[str, np.ndarray]) -> RandomForest:
-        images = [self.cells[name].image for name in scribbles]
-        return fit_random_forest(images, list(scribbles.values()), seed=self.seed)
+    def learn(self, steps: int, start: str | Path = "", *, seed: int = 0) -> ipywidgets.VBox | None:
+        """Begins a round that learns in a thread: the board and the page stay alive meanwhile.
+
+        Args:
+            steps: optimiser steps.
+            start: a model to go on from; empty: an encoder with ImageNet's weights.
+            seed: of the network's first weights and of the crops.
+
+        Returns:
+            What shows it in a notebook; None where nobody looks at one: then the round has ended.
+
+        Raises:
+            S2LError: as `refine`; another round learns.
+        """
+        if self.lesson is not None and self.lesson.runs:
+            raise S2LError("A round is learning. Wait for it, or press Stop on the board.")
+        self._fit()  # says what is wrong with the strokes here, and not in the thread
+        options: dict[str, Any] = {"start": Path(start) if start else None, "seed": seed}
+        if not watched():
+            self.refine(steps, **options)
+            return None
+
+        def work(report: Report, stop: threading.Event) -> Round:
+            return self.refine(steps, report=report, stop=stop, **options)
+
+        self.lesson = Lesson(work, self._tell)
+        return self.lesson.panel
+
+    def go_on(self, steps: int, start: str | Path = "", *, seed: int = 0) -> ipywidgets.VBox | None:
+        """As `learn`, from the model in use, if there is one."""
+        self.wait()
+        return self.learn(steps, self.start or start, seed=seed)
 
     def refine(
         self,
         steps: int,
         *,
         start: Path | None = None,
-        watch: Callable[[str, np.ndarray], object] = lambda name, values: None,
         seed: int = 0,
+        report: Report | None = None,
+        stop: threading.Event | None = None,
     ) -> Round:
         """Lets a network learn from strokes and guess; see `rounds.train_round`.
-
-        Args:
-            steps: optimiser steps.
-            start: a model to go on from; None: an encoder with ImageNet's weights.
-            watch: called now and then with the first image that is drawn on, and its probability.
-            seed: of the network's first weights and of the crops.
 
         Raises:
             S2LError: as `guess` and `train_round`.
         """
-        self.guess()
-        judge = self._judged_forest()
-        guess = {name: predict_random_forest(judge, self.cells[name].image) for name in self.drawn}
+        if not self._judged:
+            self._fit()
         first = self.drawn[0]
 
         def show(network: ScribbleUNet) -> None:
             values = predict(network, self.cells[first].image)
             self.board.show(first, prediction=values)
-            watch(first, values)
+            if self.lesson is not None:
+                found = nuclei(values, self._min_size()).instances
+                self.lesson.show(self.board.picture(first, found))
 
-        return train_round(
+        done = train_round(
             self.folder,
             steps=steps,
-            guess=guess,
+            guess={name: self._judged[name] for name in self.drawn},
             start=start,
             watch=show,
+            report=report,
+            stop=stop,
             largest=self.largest,
             seed=seed,
         )
+        self.answered = {}
+        if report is not None:
+            report(f"{done.said} All images are predicted …", 1.0)
+        self._choose(self._wanted)
+        return done
+
+    def look(self) -> dict[str, list[tuple[int, int, float]]]:
+        """Shows the answer that goes out on every image, and where it is unsure.
+
+        Returns:
+            image id -> (row, column, radius) of where to draw next.
+
+        Raises:
+            S2LError: nothing is drawn, and no network is in use.
+        """
+        self.wait()
+        scribbles, places = self.board.scribbles(), {}
+        choice = self._choose(self._wanted)
+        for name, values in self._answers(choice.answer).items():
+            self._unsure[name] = uncertainty(values)
+            places[name] = where_to_draw(values, scribbles.get(name), count=PLACES_OF_AN_IMAGE)
+        places = spread(places, MOST_PLACES)
+        for name, values in self._answers(choice.answer).items():
+            shown = {"prediction": values, "uncertainty": self._unsure[name]}
+            self.board.show(name, regions=places[name], **shown)
+        count = sum(map(len, places.values()))
+        print(f"{choice} {count} places to look at in {sum(map(bool, places.values()))} images.")
+        return places
+
+    def choose(self, answer: str = "auto") -> Choice:
+        """Forest or network, whichever gets more of the held-out strokes right; see
+        `answers.choose`. The board outlines it; a threshold that was moved there counts.
+
+        Raises:
+            S2LError: as `answers.choose`.
+        """
+        self.wait()
+        return self._choose(answer)
+
+    def export(self, to: str = "") -> TakenHome:
+        """Predicts the whole folder with what was chosen, at the threshold of the board; see
+        `prediction.predict_folder`.
+
+        Args:
+            to: a folder below one's own, or a whole path; empty: `s2l/export`.
+
+        Raises:
+            S2LError: the answer is absurd on an image that is drawn on; a target where one's own
+                files lie; or as `predict_folder`.
+        """
+        target = export_folder(self.folder, to)
+        choice = self._as_moved(self.choice or self.choose())
+        for name, labels in self.board.scribbles().items():
+            values = self._answers(choice.answer)[name]
+            wrong = absurd(values, labels, threshold=choice.threshold, largest=self.largest)
+            if wrong:
+                raise S2LError(
+                    f"{name}: {wrong} Nothing is exported. Draw where it is wrong, set `answer` "
+                    f"to the other one, or raise `largest` ({self.largest:g}) if nuclei are large."
+                )
+        source = self.forest if choice.answer == "forest" else self.model_file
+        predict_folder(
+            source,
+            self.folder,
+            target,
+            pixel_size=self.pixel_size or None,
+            threshold=choice.threshold,
+            split=self.diameter(choice) if self.split else None,
+        )
+        counts = {name: found.nuclei for name, found in predictions(target).items()}
+        home = TakenHome(target, self.things, {name: counts[name] for name in self.cells})
+        home.write()
+        return home
+
+    def picture(self, name: str | None = None) -> Image.Image:
+        """An image as the board shows it, with strokes and outlines; the open one without a name."""
+        shown = Image.fromarray(self.board.picture(name))
+        times = max(1, round(SMALLEST_SHOWN / max(shown.size)))
+        return shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST)
+
+    def least_sure(self) -> str:
+        """The image of which the shown answer is least sure."""
+        if not self._unsure:
+            self.look()
+        return max(self._unsure, key=lambda name: self._unsure[name].mean())
+
+    # ---- what a round does meanwhile
+
+    def wait(self) -> None:
+        """Until the round that learns has ended; an interrupt of the kernel stops it.
+
+        Raises:
+            S2LError: and whatever else ended that round.
+        """
+        if self.lesson is not None:
+            if self.lesson.runs:
+                print("A round is learning: this cell waits for it.", flush=True)
+            self.lesson.wait()
+
+    def stop(self) -> None:
+        """Stops the round that learns, at the end of its step."""
+        if self.lesson is not None:
+            self.lesson.stop.set()
+
+    def _tell(self, text: str, share: float) -> None:
+        self.board.status, self.board.share = text, share
+
+    # ---- what is known
 
     @property
     def drawn(self) -> list[str]:
@@ -146,115 +345,105 @@ class Session:
         """The model in use, to go on from; None where there is none yet."""
         return self.model_file if self.model_file.exists() else None
 
-    def look(self) -> dict[str, list[tuple[int, int, float]]]:
-        """Predicts every image with the network in use, or the forest where there is none, and
-        shows where it is unsure on the board.
+    @property
+    def things(self) -> str:
+        """What is counted."""
+        return "nuclei" if self.split else "objects"
 
-        Returns:
-            image id -> (row, column, radius) of where to draw next.
+    def diameter(self, choice: Choice) -> float:
+        """Width of a usual nucleus in pixels: the given one, or else measured where strokes are."""
+        if self.given_diameter:
+            return self.given_diameter
+        answers, scribbles = self._answers(choice.answer), self.board.scribbles()
+        cells = [replace(cell, scribbles=scribbles.get(cell.id)) for cell in self.cells.values()]
+        options = {"threshold": choice.threshold, "min_size": self._min_size()}
+        return measured_diameter(cells, lambda cell: answers[cell.id], **options)
 
-        Raises:
-            S2LError: nothing is drawn, and no network is in use.
-        """
-        network, places, scribbles = self._network(), {}, self.board.scribbles()
-        if network is None:
-            print("no network is in use yet: this is the answer of the forest")
-            guessed = self.guessed or self.guess()
+    def _min_size(self) -> int:
+        """Pixels of the smallest nucleus that is kept."""
+        return chosen_min_size(self.folder, self.model_file)[0]
+
+    def _micrometres(self, name: str) -> float | None:
+        return self.pixel_size or micrometres(raw_channels(self._files[name]))
+
+    # ---- how it is found out
+
+    def _fit(self) -> None:
+        """Both forests, and what they say; the first answer is for the image that is open."""
+        scribbles = self.board.scribbles()
+        self.forest = self._fitted(scribbles)
+        self._parts = hold_out(scribbles)
+        judge = self._fitted(self._parts.kept)
+        images = {name: cell.image for name, cell in self.cells.items()}
+        self._judged = {name: predict_random_forest(judge, images[name]) for name in scribbles}
+        self.guessed = {name: predict_random_forest(self.forest, images[name]) for name in images}
+
+    def _fitted(self, scribbles: Mapping[str, np.ndarray]) -> RandomForest:
+        images = [self.cells[name].image for name in scribbles]
+        return fit_random_forest(images, list(scribbles.values()), seed=self.seed)
+
+    def _answers(self, answer: str) -> dict[str, np.ndarray]:
+        """Image id -> probability (H, W), for every image."""
+        if answer == "forest":
+            if not self.guessed:
+                self._fit()
+            return self.guessed
+        network = None
         for name, cell in self.cells.items():
-            values = guessed[name] if network is None else predict(network, cell.image)
-            if network is not None:
-                self.answered[name] = values
-            places[name] = where_to_draw(values, scribbles.get(name))
-            self._unsure[name] = uncertainty(values)
-            self.board.show(
-                name, prediction=values, uncertainty=self._unsure[name], regions=places[name]
-            )
-        return places
+            if name not in self.answered:
+                network = network or self._network()
+                self.answered[name] = predict(network, cell.image)
+        return self.answered
 
-    def unsure(self, name: str) -> np.ndarray:
-        """Uncertainty (H, W) of what `look` showed of an image; looks first if nobody has yet."""
-        if name not in self._unsure:
-            self.look()
-        return self._unsure[name]
-
-    def least_sure(self) -> str:
-        """The image of which the shown answer is least sure."""
-        return max(self.cells, key=lambda name: self.unsure(name).mean())
-
-    def _network(self) -> ScribbleUNet | None:
-        if not self.start:
-            return None
-        network, _ = load_model(self.start)
+    def _network(self) -> ScribbleUNet:
+        network, _ = load_model(self.model_file)
         return network.to(pick_device())
 
-    def _judged_forest(self) -> RandomForest:
-        if self._judge is None:
-            self.guess()
-        return self._judge
+    def _choose(self, answer: str) -> Choice:
+        if not self._judged:
+            self._fit()
+        self._wanted = answer
+        network = self._answers("network") if self.start else None
+        self._outline(choose(self._judged, network, self._parts.held, answer))
+        self.choice = self._as_moved(self.choice)
+        return self.choice
 
-    def choose(self, answer: str = "auto") -> Choice:
-        """Forest or network, whichever gets more of the held-out strokes right; see
-        `answers.choose`.
+    def _as_moved(self, choice: Choice) -> Choice:
+        """A choice with the threshold that the board shows."""
+        if not self.board.moved or self.board.answer.get("name") != choice.answer.capitalize():
+            return choice
+        said = f"{choice.reason} Its threshold is the one that was set on the board."
+        return replace(choice, threshold=self.board.threshold, reason=said)
 
-        Raises:
-            S2LError: as `answers.choose`.
+    def _outline(self, choice: Choice) -> None:
+        """Shows on the board what would be exported by a choice."""
+        self.choice = choice
+        answers, min_size = dict(self._answers(choice.answer)), self._min_size()
+        width = 0.0
+        if self.split:
+            with contextlib.suppress(S2LError):  # no object lies under a stroke: none is divided
+                width = self.diameter(choice)
+
+        def objects(name: str, threshold: float) -> np.ndarray:
+            found = nuclei(answers[name], min_size, threshold=threshold).instances
+            return divided(found, width) if width else found
+
+        name = choice.answer.capitalize()
+        self.board.outline(name, objects, choice.threshold, things=self.things)
+        if self._saved_picture is not None:
+            self._saved_picture.update(self._still())
+
+    def _still(self) -> Any:
+        """A picture of the board that needs no kernel. Where the board itself is shown, its style
+        hides it; where it cannot be, the page's remark that a model is missing is hidden instead.
         """
-        judge, held = self._judged_forest(), self._parts.held
-        images = {name: self.cells[name].image for name in held}
-        forest = {name: predict_random_forest(judge, image) for name, image in images.items()}
-        network, asked = None, self._network()
-        if asked is not None:
-            network = {name: predict(asked, image) for name, image in images.items()}
-        return choose(forest, network, held, answer)
+        from IPython.display import HTML
 
-    def nuclei(self, name: str, choice: Choice, *, diameter: float | None = None) -> np.ndarray:
-        """Nuclei (H, W) int32 of an image, as they would be exported; touching ones apart where a
-        diameter is given.
-        """
-        values = self._asked(choice)(self.cells[name].image)
-        min_size, _ = chosen_min_size(self.folder, self.model_file)
-        found = nuclei(values, min_size, threshold=choice.threshold).instances
-        return found if diameter is None else divided(found, diameter)
-
-    def diameter(self, choice: Choice, given: float = 0.0) -> float:
-        """Width of a usual nucleus in pixels: the given one, or else measured where strokes are."""
-        if given:
-            return given
-        return usual_nucleus(self.folder, self._asked(choice), threshold=choice.threshold)
-
-    def _asked(self, choice: Choice) -> Callable[[np.ndarray], np.ndarray]:
-        """What answers for an image (H, W, 3)."""
-        if choice.answer == "forest":
-            self._judged_forest()
-            return lambda image: predict_random_forest(self.forest, image)
-        network = self._network()
-        return lambda image: predict(network, image)
-
-    def export(
-        self, choice: Choice, *, diameter: float | None = None, pixel_size: float | None = None
-    ) -> Path:
-        """Predicts the whole folder with what was chosen; see `prediction.predict_folder`.
-
-        Raises:
-            S2LError: the answer is absurd on an image that is drawn on; or as `predict_folder`.
-        """
-        asked = self._asked(choice)
-        for name, labels in self.board.scribbles().items():
-            values = asked(self.cells[name].image)
-            wrong = absurd(values, labels, threshold=choice.threshold, largest=self.largest)
-            if wrong:
-                raise S2LError(
-                    f"{name}: {wrong} Nothing is exported. Draw where it is wrong, set `answer` "
-                    f"to the other one, or raise `largest` ({self.largest:g}) if nuclei are large."
-                )
-        source = self.forest if choice.answer == "forest" else self.model_file
-        return predict_folder(
-            source,
-            self.folder,
-            pixel_size=pixel_size,
-            threshold=choice.threshold,
-            split=diameter,
-        )
+        file = io.BytesIO()
+        self.picture().save(file, "PNG")
+        source = base64.b64encode(file.getvalue()).decode()
+        said = html.escape(f"{self.board.images[self.board.index]['id']}: {self}")
+        return HTML(STILL.format(source=source, said=said))
 
 
 _opened: list[Session] = []  # the folder of this kernel: at most one
@@ -311,8 +500,6 @@ def write_example(
     folder: Path, cells: Iterable[CellImage], strokes: Mapping[str, list[Stroke]]
 ) -> None:
     """Writes images, and strokes where none are yet, as a person's own folder holds them."""
-    from PIL import Image  # only for examples
-
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for cell in cells:
         Image.fromarray(cell.image).save(folder / "images" / f"{cell.id}.png")

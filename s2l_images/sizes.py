@@ -9,6 +9,7 @@ from scipy import ndimage
 from s2l_core.config import S2LError
 from s2l_core.metrics import EIGHT, MIN_COMPONENT, instances
 from s2l_images.folder import read_folder, sound
+from s2l_images.split import DISC
 
 SHARE_OF_SMALLEST = 1 / 3  # of the smallest nucleus drawn: others may be smaller still
 STRAY = 5  # percent of nuclei or strokes that may be slips of the pen, where there are more than 20
@@ -83,7 +84,7 @@ class Nuclei:
 
     Attributes:
         instances: (H, W) int32, 0 is background.
-        dropped: objects that were too small.
+        dropped: objects that were too small, and strips along the image's border.
         holes: that are as large as a nucleus and were left open.
     """
 
@@ -96,7 +97,8 @@ def nuclei(probability: np.ndarray, min_size: int, *, threshold: float = 0.5) ->
     """Instances of a prediction as of `metrics.instances`, but for large holes, with what was left
     out.
 
-    A hole as large as the smallest nucleus, `min_size` / `SHARE_OF_SMALLEST`, or `NOISE` is a lumen or a gap in
+    A thin strip along the image's border is an artefact of the filters that end there, or of a dark
+    rim, and no nucleus. A hole as large as the smallest nucleus, `min_size` / `SHARE_OF_SMALLEST`, or `NOISE` is a lumen or a gap in
     a ring of nuclei: it stays open, and what lies in it is an object of its own.
 
     Args:
@@ -119,4 +121,34 @@ def nuclei(probability: np.ndarray, min_size: int, *, threshold: float = 0.5) ->
     if wide.any():
         found[wide[holes]] = 0
         found = ndimage.label(found > 0, EIGHT, output=np.int32)[0]
+
+    strips = strips_at_border(found, min_size / SHARE_OF_SMALLEST)
+    if strips:
+        found[np.isin(found, strips)] = 0
+        found = ndimage.label(found > 0, EIGHT, output=np.int32)[0]
+        dropped += len(strips)
     return Nuclei(found, dropped, int(wide.sum()))
+
+
+def strips_at_border(objects: np.ndarray, smallest: float) -> list[int]:
+    """Objects that run along the image's border and are too thin for a nucleus that is cut by it.
+
+    One is longer along the border than three of the smallest nuclei, and on average thinner than
+    half of one.
+
+    Args:
+        objects: (H, W) int, 0 is background.
+        smallest: area of the smallest nucleus in pixels.
+
+    Returns:
+        Their numbers.
+    """
+    diameter = float(np.sqrt(smallest / DISC))
+    areas = np.bincount(objects.ravel())
+    strips = set()
+    for line in (objects[0], objects[-1], objects[:, 0], objects[:, -1]):
+        lengths = np.bincount(line, minlength=len(areas))
+        for number in np.flatnonzero(lengths > 3 * diameter):
+            if number and areas[number] / lengths[number] < diameter / 2:
+                strips.add(int(number))
+    return sorted(strips)

@@ -1,8 +1,8 @@
 // The browser's side of s2l_images.widget: plain JavaScript, served as it stands here.
 //
-// Coordinates are those of the Python side: [row, column] from pixel centres, on a grid of quarter pixels. Three
-// canvases lie on each other, as large as what is seen and not as the image: picture, overlay and ink. A stroke only
-// adds to the ink, so drawing waits for nobody. The kernel gets the strokes of an image whenever one is finished and
+// Coordinates are those of the Python side: [row, column] from pixel centres, on a grid of quarter pixels. Four
+// canvases lie on each other, as large as what is seen and not as the image: picture, overlay, ink and marks (outlines
+// and circles). A stroke only adds to the ink, so drawing waits for nobody. The kernel gets the strokes of an image whenever one is finished and
 // says when they are on disk; until then the browser keeps a copy, from which they return if kernel or page go away.
 
 const UNIT = 0.25; // pixels: as in s2l_images.strokes
@@ -10,6 +10,9 @@ const COLOURS = ["#2F8FE0", "#FF8C00"]; // background and foreground: as in s2l_
 const LABELS = ["background", "foreground"];
 const WIDEST = 64; // pixels, of the brush
 const KEPT = 3; // images whose pixels stay in the browser
+const STEPS = 50; // of the history that a reload keeps
+const GREEN = "#39FF88"; // outlines of the objects that are exported
+const LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]; // micrometres, of the scale bar
 const WAITING = "Kept in this browser; saved once the kernel is free";
 const LAYERS = { prediction: "Prediction", pseudo_labels: "Pseudo-labels", uncertainty: "Uncertainty" };
 
@@ -162,6 +165,28 @@ export class Drawing {
     this.strokes = rows.map(decode);
   }
 
+  /** The whole history as one object for JSON; a stroke that stays from step to step is written once. */
+  pack() {
+    const rows = [];
+    const numbers = new Map();
+    const numberOf = (stroke) => {
+      if (!numbers.has(stroke)) numbers.set(stroke, rows.push(encode(stroke)) - 1);
+      return numbers.get(stroke);
+    };
+    const past = this.past.slice(-STEPS);
+    const steps = [...past, this.strokes, ...this.future].map((strokes) => strokes.map(numberOf));
+    return { rows, steps, now: past.length };
+  }
+
+  static unpack({ rows, steps, now }) {
+    const strokes = rows.map(decode);
+    const history = steps.map((step) => step.map((number) => strokes[number]));
+    const drawing = new Drawing(history[now]);
+    drawing.past = history.slice(0, now);
+    drawing.future = history.slice(now + 1);
+    return drawing;
+  }
+
   counts() {
     const foreground = this.strokes.filter((stroke) => stroke.label).length;
     return { foreground, background: this.strokes.length - foreground };
@@ -181,7 +206,8 @@ class Store {
     this.edits = 0;
     this.page = Math.random().toString(36).slice(2); // two pages on one kernel hear each other's answers
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
-    model.on("change:index change:images change:message", () => this.tell("state"));
+    const traits = ["index", "images", "message", "answer", "threshold", "status", "share"];
+    model.on(traits.map((name) => `change:${name}`).join(" "), () => this.tell("state"));
     this.rescue();
   }
 
@@ -230,9 +256,14 @@ class Store {
     }
     const entry = this.entries.get(message.id);
     if (!entry) return; // dropped while it was on its way
+    if (message.kind === "outlines") {
+      entry.rings = rings(buffers[0]);
+      return this.tell("marks");
+    }
     if (message.kind === "image") {
-      Object.assign(entry, { size: message.size, colour: message.colour, limits: message.limits });
-      if (!this.drawings.has(message.id)) this.drawings.set(message.id, new Drawing(message.strokes.map(decode)));
+      const { size, colour, limits, micrometres } = message;
+      Object.assign(entry, { size, colour, limits, micrometres });
+      if (!this.drawings.has(message.id)) this.drawings.set(message.id, this.recall(message.id, message.strokes));
       if (!this.waiting.has(message.id)) this.known.set(message.id, message.strokes);
       entry.levels = await pyramid(buffers[0]);
       buffers = buffers.slice(1);
@@ -251,8 +282,29 @@ class Store {
   commit(id) {
     this.waiting.set(id, this.nextEdit());
     this.keep();
+    this.remember(id);
     this.send(id, this.drawings.get(id).strokes.map(encode));
     this.tell("state");
+  }
+
+  /** Keeps the history of an image in this tab, so that a reload takes no undo away. */
+  remember(id) {
+    try {
+      sessionStorage.setItem(`${this.shelf}-${id}`, JSON.stringify(this.drawings.get(id).pack()));
+    } catch {
+      // no storage here, or it is full: strokes are on disk all the same
+    }
+  }
+
+  /** The drawing of an image with its history, if this tab has one; strokes are what is on disk. */
+  recall(id, rows) {
+    try {
+      const drawing = Drawing.unpack(JSON.parse(sessionStorage.getItem(`${this.shelf}-${id}`)));
+      drawing.join(rows);
+      return drawing;
+    } catch {
+      return new Drawing(rows.map(decode));
+    }
   }
 
   nextEdit() {
@@ -305,7 +357,8 @@ class Store {
   }
 
   counts(id) {
-    return this.drawings.get(id)?.counts() ?? this.model.get("images").find((image) => image.id === id);
+    const image = this.model.get("images").find((other) => other.id === id);
+    return image.foreign ? image : this.drawings.get(id)?.counts() ?? image;
   }
 }
 
@@ -319,20 +372,37 @@ async function pyramid(buffer) {
   return levels;
 }
 
-// ---- the surface: three canvases and the pointer --------------------------------------------------------------------
+/** Outlines from the kernel's whole numbers: of each its corners [row, column, row, ...], and the box around them. */
+function rings(buffer) {
+  const numbers = new Int32Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength));
+  const found = [];
+  for (let i = 0; i < numbers.length; i += 1 + 2 * numbers[i]) {
+    const corners = numbers.subarray(i + 1, i + 1 + 2 * numbers[i]);
+    const box = [Infinity, Infinity, -Infinity, -Infinity];
+    corners.forEach((value, k) => {
+      box[k % 2] = Math.min(box[k % 2], value);
+      box[2 + (k % 2)] = Math.max(box[2 + (k % 2)], value);
+    });
+    found.push({ corners, box });
+  }
+  return found;
+}
+
+// ---- the surface: four canvases and the pointer --------------------------------------------------------------------
 
 class Surface {
   constructor(store) {
-    Object.assign(this, { store, tool: "foreground", width: 5, layer: "", inkShown: true, stale: new Set() });
+    Object.assign(this, { store, tool: "foreground", width: 5, layer: "", inkShown: true, outlined: true, stale: new Set() });
     this.place = { scale: 1, x: 0, y: 0 }; // screen = image * scale + (x, y), in CSS pixels
     this.pointers = new Map();
     this.filter = `s2l-filter-${Math.random().toString(36).slice(2)}`;
-    this.canvases = ["picture", "overlay", "ink"].map((name) => node("canvas", { class: `s2l-${name}` }));
-    [this.picture, this.overlay, this.ink] = this.canvases.map((canvas) => canvas.getContext("2d"));
+    this.canvases = ["picture", "overlay", "ink", "marks"].map((name) => node("canvas", { class: `s2l-${name}` }));
+    [this.picture, this.overlay, this.ink, this.marks] = this.canvases.map((canvas) => canvas.getContext("2d"));
     this.ring = node("div", { class: "s2l-ring", hidden: true });
     const hint = "Image to draw on. Shortcuts are listed below it.";
     this.element = node("div", { class: "s2l-stage", tabindex: 0, role: "img", "aria-label": hint });
-    this.element.append(...this.canvases, this.ring);
+    this.scaleBar = node("div", { class: "s2l-scale", hidden: true });
+    this.element.append(...this.canvases, this.scaleBar, this.ring);
     this.element.insertAdjacentHTML(
       "beforeend",
       `<svg class="s2l-filters" aria-hidden="true"><filter id="${this.filter}" color-interpolation-filters="sRGB"
@@ -415,12 +485,14 @@ class Surface {
 
   /** Draws what is named at the next frame, however often it is asked for until then. */
   redraw(...names) {
-    for (const name of names.length ? names : ["picture", "overlay", "ink"]) this.stale.add(name);
+    for (const name of names.length ? names : ["picture", "overlay", "ink", "marks"]) this.stale.add(name);
     this.frame ??= requestAnimationFrame(() => {
       this.frame = undefined;
-      if (this.stale.has("picture")) this.drawLevels(this.picture, this.entry?.levels);
-      if (this.stale.has("overlay")) this.drawOverlay();
+      const entry = this.entry;
+      if (this.stale.has("picture")) this.drawLevels(this.picture, entry?.levels);
+      if (this.stale.has("overlay")) this.drawLevels(this.overlay, entry?.layers[this.layer]);
       if (this.stale.has("ink")) this.drawInk();
+      if (this.stale.has("marks")) this.drawMarks();
       this.stale.clear();
     });
   }
@@ -442,21 +514,56 @@ class Surface {
     context.drawImage(levels[level], 0, 0, levels[0].width, levels[0].height);
   }
 
-  drawOverlay() {
-    const context = this.overlay;
-    this.drawLevels(context, this.entry?.layers[this.layer]);
+  /** What lies above all else: strokes of another program, outlines, circles where to draw, and the scale bar. */
+  drawMarks() {
+    const context = this.marks;
+    this.drawLevels(context, this.entry?.layers.foreign);
     if (!this.entry?.size) return;
     this.enter(context);
+    if (this.outlined) this.twice(context, this.outlinesInView(), GREEN, 1.5);
     context.setLineDash([8 / this.place.scale, 5 / this.place.scale]);
     for (const [row, column, radius] of this.entry.regions ?? []) {
-      for (const [width, colour] of [[4, "#000000"], [2, "#FFFFFF"]]) {
-        Object.assign(context, { lineWidth: width / this.place.scale, strokeStyle: colour });
-        context.beginPath();
-        context.arc(column + 0.5, row + 0.5, radius, 0, 2 * Math.PI);
-        context.stroke();
-      }
+      const circle = new Path2D();
+      circle.arc(column + 0.5, row + 0.5, radius, 0, 2 * Math.PI);
+      this.twice(context, circle, "#FFFFFF", 2);
     }
     context.setLineDash([]);
+    this.drawScale();
+  }
+
+  /** A line of some width on the screen, on a wider black one: seen on bright and on dark cells. */
+  twice(context, path, colour, width) {
+    for (const [wide, stroke] of [[width + 1.5, "#000000"], [width, colour]]) {
+      Object.assign(context, { lineWidth: wide / this.place.scale, strokeStyle: stroke, lineJoin: "round" });
+      context.stroke(path);
+    }
+  }
+
+  /** The outlines that can be seen, no finer than the screen: from afar not every corner counts. */
+  outlinesInView() {
+    const { scale, x, y } = this.place;
+    const view = [-y / scale, -x / scale, (this.element.clientHeight - y) / scale, (this.element.clientWidth - x) / scale];
+    const path = new Path2D();
+    for (const { corners, box } of this.entry.rings ?? []) {
+      if (!meet(box, view)) continue;
+      const count = corners.length / 2;
+      const step = Math.max(1, Math.min(Math.floor(1 / scale), Math.floor(count / 8)));
+      path.moveTo(corners[1], corners[0]);
+      for (let i = step; i < count; i += step) path.lineTo(corners[2 * i + 1], corners[2 * i]);
+      path.closePath();
+    }
+    return path;
+  }
+
+  /** A bar as long as a round number of micrometres, where it is known how large a pixel is. */
+  drawScale() {
+    const { micrometres } = this.entry;
+    this.scaleBar.hidden = !micrometres;
+    if (!micrometres) return;
+    const perMicrometre = this.place.scale / micrometres;
+    const length = LENGTHS.findLast((value) => value * perMicrometre <= 140) ?? LENGTHS[0];
+    this.scaleBar.style.width = `${length * perMicrometre}px`;
+    this.scaleBar.textContent = `${length} µm`;
   }
 
   /** [left, top, width, height] of a box on the canvas: whole pixels, with room for the soft edge of a stroke. */
@@ -515,7 +622,7 @@ class Surface {
     this.element.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, this.offset(event));
     if (this.pointers.size > 1) this.abandon();
-    else if (event.button === 1 || this.spaced || this.tool === "pan") this.gesture = { kind: "pan" };
+    else if (event.button === 1 || this.spaced || this.tool === "pan" || this.entry.layers.foreign) this.gesture = { kind: "pan" };
     else if (event.button === 2 || event.buttons & 32 || this.tool === "eraser") this.beginErasing(this.at(event));
     else if (event.button === 0) this.beginStroke(this.at(event));
   }
@@ -697,10 +804,22 @@ function panel(store, element) {
   const opacity = slider("Opacity of the overlay, in percent", 0, 100, 60, () => setOpacity());
   const previous = iconButton("previous", "Previous image", () => store.show(store.model.get("index") - 1));
   const next = iconButton("next", "Next image", () => store.show(store.model.get("index") + 1));
-  const chooser = node("select", { "aria-label": "Image", change: () => store.show(chooser.selectedIndex) });
+  const chooser = node("select", { class: "s2l-images", "aria-label": "Image", change: () => store.show(chooser.selectedIndex) });
   const left = node("span", { class: "s2l-left", role: "status" });
   const whereNext = button("Where to draw next", () => visit());
   const saved = node("span", { class: "s2l-saved", role: "status" });
+  const said = node("span", { class: "s2l-answer", role: "status" });
+  const threshold = slider("Threshold: where foreground begins", 0.05, 0.95, 0.5, (value) => setThreshold(value));
+  threshold.step = 0.05;
+  threshold.addEventListener("change", () => store.model.send({ kind: "all" }));
+  const thresholdValue = node("span", { class: "s2l-value" });
+  const usual = button("Reset", () => (setThreshold(store.model.get("answer").usual), store.model.send({ kind: "all" })));
+  usual.title = "The threshold that gets most of the held-out strokes right";
+  const answerBar = node("div", { class: "s2l-bar" }, said, labelled("Threshold", threshold, thresholdValue), usual);
+  const learned = node("progress", { max: 1, "aria-label": "Share of the round that is done" });
+  const status = node("span", { class: "s2l-status", role: "status" });
+  const stop = button("Stop", () => store.model.send({ kind: "stop" }));
+  const learning = node("div", { class: "s2l-bar" }, learned, status, stop);
   const alert = node("div", { class: "s2l-message", role: "alert", hidden: true });
   const busy = node("div", { class: "s2l-busy" }, "The image is on its way from the kernel …");
   surface.element.append(busy);
@@ -718,6 +837,7 @@ function panel(store, element) {
     ["C", "contrast", () => stretch()],
     ["O", "next overlay", () => cycle()],
     ["H", "hide strokes", () => hideInk()],
+    ["N", "hide outlines", () => hideOutlines()],
     ["W", "where to draw next", () => visit()],
     [", .", "previous, next image", null],
     ["Esc", "give up the stroke", () => surface.abandon()],
@@ -757,7 +877,9 @@ function panel(store, element) {
       auto,
     ),
     alert,
+    answerBar,
     surface.element,
+    learning,
     node("div", { class: "s2l-bar" }, group("Images", previous, chooser, next), whereNext, left, saved),
     node("ul", { class: "s2l-keys", "aria-label": "Keyboard shortcuts" }, ...shortcuts.map(listed)),
   );
@@ -807,14 +929,44 @@ function panel(store, element) {
     surface.redraw("ink");
   }
 
-  function visit() {
-    const regions = surface.entry?.regions ?? [];
-    if (!regions.length) return;
-    surface.visited = ((surface.visited ?? -1) + 1) % regions.length;
-    surface.visit(regions[surface.visited]);
+  function hideOutlines() {
+    surface.outlined = !surface.outlined;
+    surface.redraw("marks");
   }
 
-  /** Names the layers there are, and keeps the chosen one; the first one to arrive is shown at once. */
+  function setThreshold(value) {
+    store.model.set("threshold", value);
+    store.model.save_changes();
+  }
+
+  /** Leads to the next place of this image, and after its last one to the next image that has any. */
+  function visit() {
+    const regions = surface.entry?.regions ?? [];
+    surface.visited = (surface.visited ?? -1) + 1;
+    if (surface.visited < regions.length) return surface.visit(regions[surface.visited]);
+    const images = store.model.get("images");
+    const here = store.model.get("index");
+    const order = [...images.keys()].map((k) => (here + 1 + k) % images.length);
+    const next = order.find((k) => images[k].places);
+    if (next === undefined) return;
+    surface.visited = undefined;
+    if (next === here) return visit();
+    surface.led = true; // to the first place, once that image is there
+    store.show(next);
+  }
+
+  /** How many objects the answer has that would be exported now, in words. */
+  function counted() {
+    const images = store.model.get("images");
+    const { name, things } = store.model.get("answer");
+    const here = images[store.model.get("index")].objects;
+    const known = images.filter(({ objects }) => objects >= 0);
+    const sum = known.reduce((total, { objects }) => total + objects, 0);
+    const all = known.length === images.length ? `${sum} in all ${images.length} images` : "other images are counted …";
+    return `${name}: ${here < 0 ? "…" : here} ${things} here, ${all}`;
+  }
+
+  /** Names the layers there are, and keeps the chosen one. None is shown unasked: outlines say more than a veil. */
   function listLayers() {
     const names = Object.keys(LAYERS).filter((name) => surface.entry?.layers[name]);
     const before = [...layer.options].slice(1).map((option) => option.value);
@@ -822,8 +974,7 @@ function panel(store, element) {
       const options = ["", ...names].map((name) => node("option", { value: name }, LAYERS[name] ?? "none"));
       layer.replaceChildren(...options);
     }
-    const chosen = names.includes(surface.layer) ? surface.layer : before.length ? "" : names[0] ?? "";
-    surface.layer = layer.value = chosen;
+    surface.layer = layer.value = names.includes(surface.layer) ? surface.layer : "";
     layer.disabled = opacity.disabled = !names.length;
   }
 
@@ -842,7 +993,9 @@ function panel(store, element) {
     redo.disabled = !drawing?.future.length;
     previous.disabled = model.get("index") === 0;
     next.disabled = model.get("index") >= ids.length - 1;
-    const names = ids.map((id) => `${lacks(id) ? "○" : "●"} ${id}`);
+    const images = model.get("images");
+    const count = ({ objects }) => (objects >= 0 ? ` · ${objects}` : "");
+    const names = images.map((image) => `${lacks(image.id) ? "○" : "●"} ${image.id}${count(image)}`);
     if (names.join("\n") !== [...chooser.options].map((option) => option.textContent).join("\n")) {
       chooser.replaceChildren(...names.map((name) => node("option", {}, name)));
     }
@@ -852,11 +1005,22 @@ function panel(store, element) {
     left.textContent = !open.length
       ? `All ${ids.length} drawn on`
       : `${ids.length - open.length} of ${ids.length} drawn on${here ? ` · here still without ${here}` : ""}`;
-    whereNext.disabled = !surface.entry?.regions?.length;
+    whereNext.disabled = !images.some(({ places }) => places);
+    const { usual: chosen } = model.get("answer");
+    answerBar.hidden = chosen === undefined;
+    if (!answerBar.hidden) said.textContent = counted();
+    threshold.value = model.get("threshold");
+    thresholdValue.textContent = model.get("threshold").toFixed(2);
+    usual.disabled = Math.abs(model.get("threshold") - chosen) < 1e-6;
+    learning.hidden = !model.get("status");
+    learned.value = Math.max(model.get("share"), 0);
+    learned.hidden = stop.hidden = model.get("share") < 0;
+    status.textContent = model.get("status");
     busy.hidden = Boolean(surface.entry?.levels);
     alert.textContent = model.get("message");
     alert.hidden = !model.get("message");
-    if (!store.waiting.size) saved.textContent = drawing?.strokes.length ? "Saved" : "";
+    if (images[model.get("index")]?.foreign) saved.textContent = "Strokes of another program: they count, draw there";
+    else if (!store.waiting.size) saved.textContent = drawing?.strokes.length ? "Saved" : "";
     else if (saved.textContent === "Saved" || !saved.textContent) saved.textContent = "Saving …";
     clearTimeout(surface.patience);
     if (store.waiting.size) surface.patience = setTimeout(() => (saved.textContent = WAITING), 1500);
@@ -873,10 +1037,12 @@ function panel(store, element) {
       channels.hidden = !surface.entry.colour;
       stretch();
       if (surface.fitted) surface.fit();
+      if (surface.led) visit();
+      surface.led = false;
       store.open(store.ids[store.model.get("index") + 1]); // the next one, in advance
       store.open(store.current);
     }
-    if (what === "ink") surface.redraw("ink");
+    if (what === "ink" || what === "marks") surface.redraw(what);
     if (what === "layers" || what === "image") {
       listLayers();
       surface.redraw();

@@ -5,16 +5,18 @@ drawn.
 import functools
 import io
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import anywidget
 import numpy as np
 import traitlets
 from PIL import Image
+from skimage.segmentation import find_boundaries
 
 from s2l_core.config import IGNORE, S2LError, digest
 from s2l_core.images import CellImage, intensity_range
+from s2l_images.exports import outlines
 from s2l_images.files import alone
 from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes, render, write_strokes
 
@@ -24,12 +26,17 @@ MOST_POINTS, WIDEST_BRUSH = 10**6, 256
 SAVING = (
     threading.Lock()
 )  # Jupyter may hand us a stroke in a thread of its own, while a cell is running
-YELLOW, PINK, BACKGROUND, FOREGROUND = (
+YELLOW, PINK, BACKGROUND, FOREGROUND, GREEN = (
     (240, 228, 66),
     (204, 121, 167),
     (47, 143, 224),
     (255, 140, 0),
+    (57, 255, 136),
 )
+UNKNOWN = -1  # objects of an image that nobody has counted at this threshold
+
+# The objects (H, W) of an image, by its id and a threshold.
+Objects = Callable[[str, float], np.ndarray]
 
 
 class Scribbler(anywidget.AnyWidget):
@@ -40,6 +47,9 @@ class Scribbler(anywidget.AnyWidget):
             `load_dataset`.
         file: JSON of `write_strokes`, read if it is there. It is written after every stroke, whole
             or not at all, and keeps the strokes of images that are not among `cells`.
+        foreign: image id -> (H, W) uint8 of 0, 1 and IGNORE: what was drawn in another program. It
+            is shown and counts, and nobody can draw on such an image here.
+        pixel_size: micrometres of an image by its id, or None where they are not known.
 
     Raises:
         S2LError: no image, an image that is too large, or a file of strokes that cannot be read.
@@ -47,16 +57,30 @@ class Scribbler(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("widget.js")
     _css = Path(__file__).with_name("widget.css")
-    images = traitlets.List().tag(
-        sync=True
-    )  # for each: its id, and how many strokes of each class it has
+    # For each: its id, how many strokes of each class and how many objects it has, and at how many
+    # places a stroke would help.
+    images = traitlets.List().tag(sync=True)
     index = traitlets.Int(0).tag(sync=True)  # of the image that is shown
     message = traitlets.Unicode("").tag(sync=True)  # what is wrong, and what to do
     key = traitlets.Unicode("").tag(
         sync=True
     )  # under which the browser keeps what is not on disk yet
 
-    def __init__(self, cells: Sequence[CellImage], file: Path):
+    # Whose objects are outlined (`name`), what they are called (`things`), and the threshold that
+    # held-out strokes are for (`usual`); empty until there is an answer.
+    answer = traitlets.Dict().tag(sync=True)
+    threshold = traitlets.Float(0.5).tag(sync=True)  # that is shown, and exported
+    status = traitlets.Unicode("").tag(sync=True)  # what a round that learns has to say
+    share = traitlets.Float(-1.0).tag(sync=True)  # of that round that is done; below 0: none learns
+
+    def __init__(
+        self,
+        cells: Sequence[CellImage],
+        file: Path,
+        *,
+        foreign: Mapping[str, np.ndarray] | None = None,
+        pixel_size: Callable[[str], float | None] = lambda image: None,
+    ):
         if not cells:
             raise S2LError(
                 "no image to draw on. Put PNG, JPEG or TIFF files into the folder's images/."
@@ -69,8 +93,17 @@ class Scribbler(anywidget.AnyWidget):
         self.cells, self.file = {cell.id: cell.image for cell in cells}, Path(file)
         self.strokes: dict[str, list[Stroke]] = {i: [] for i in self.cells}
         self.strokes |= read_strokes(self.file) if self.file.exists() else {}
+        self.foreign = dict(foreign or {})
+        self.pixel_size = pixel_size
+        self.on_stop: Callable[[], object] = lambda: None  # the page asks a round to stop
         self._layers: dict[str, dict[str, bytes]] = {i: {} for i in self.cells}
+        self._layers |= {i: {"foreign": _classes(labels)} for i, labels in self.foreign.items()}
         self._regions: dict[str, list] = {}
+        self._objects: Objects | None = None
+        self._outlines: dict[str, bytes] = {}
+        self._counts: dict[str, int] = {}
+        self._trouble = ""  # why objects of an image could not be told apart
+        self._counting = threading.RLock()
         super().__init__(key=digest(str(self.file.resolve())), **self._summary())
         self.on_msg(self._receive)
 
@@ -96,11 +129,104 @@ class Scribbler(anywidget.AnyWidget):
 
     def scribbles(self) -> dict[str, np.ndarray]:
         """Images with strokes: id -> label map (H, W) uint8 of 0, 1 and IGNORE."""
-        return {
-            i: render(self.strokes[i], image.shape[:2])
-            for i, image in self.cells.items()
-            if self.strokes[i]
-        }
+        drawn = {}
+        for i, image in self.cells.items():
+            if i in self.foreign:
+                drawn[i] = self.foreign[i]
+            elif self.strokes[i]:
+                drawn[i] = render(self.strokes[i], image.shape[:2])
+        return drawn
+
+    @property
+    def moved(self) -> bool:
+        """Whether somebody moved the threshold from where held-out strokes are for it."""
+        usual = self.answer.get("usual", self.threshold)
+        return abs(self.threshold - usual) > 1e-6
+
+    def outline(
+        self, name: str, objects: Objects, threshold: float, *, things: str = "nuclei"
+    ) -> None:
+        """Outlines and counts the objects of an answer on every image.
+
+        A threshold that somebody chose on the board stays, unless another answer is shown.
+
+        Args:
+            name: of the answer, such as Forest.
+            objects: called with the id of an image and a threshold, gives its objects (H, W).
+            threshold: where foreground begins, as it follows from held-out strokes.
+            things: what the objects are called.
+        """
+        chosen = threshold
+        if self.moved and self.answer.get("name") == name:
+            chosen = self.threshold
+        with self._counting:
+            self._objects = None  # so that nothing is outlined on the way
+            self.answer = {"name": name, "things": things, "usual": threshold}
+            self.threshold = chosen
+            self._objects = objects
+            self._counts, self._trouble = {}, ""
+            self._count_all()
+
+    @traitlets.observe("threshold")
+    def _outline_anew(self, _) -> None:
+        """The open image follows the slider; all others are counted when it comes to rest."""
+        if self._objects is None:
+            return
+        with self._counting:
+            self._counts, self._trouble = {}, ""
+            self._count(self.images[self.index]["id"])
+            self._tell()
+
+    def _count_all(self) -> None:
+        """Counts the objects of all images that are not counted yet, the open one first."""
+        with self._counting:
+            open_now = self.images[self.index]["id"]
+            for image in sorted(self.cells, key=lambda image: image != open_now):
+                self._count(image)
+            self._tell()
+
+    def _count(self, image: str) -> None:
+        if self._objects is None or image in self._counts:
+            return
+        try:
+            found = self._objects(image, self.threshold)
+        except S2LError as error:  # such as a split into too many pieces
+            self._trouble = f"{image}: {error}"
+            found = np.zeros(self.cells[image].shape[:2], np.int32)
+        self._counts[image] = len(np.unique(found[found > 0]))
+        self._outlines[image] = _packed(found)
+        self._send_outlines(image)
+
+    def _send_outlines(self, image: str) -> None:
+        if image in self._outlines:
+            self.send({"kind": "outlines", "id": image}, [self._outlines[image]])
+
+    def _tell(self) -> None:
+        """Tells the page what follows from strokes and objects."""
+        for name, value in self._summary().items():
+            self.set_trait(name, value)
+
+    def picture(self, image: str | None = None, found: np.ndarray | None = None) -> np.ndarray:
+        """An image as the board shows it, with strokes and outlines: (H, W, 3) uint8.
+
+        Args:
+            image: its id; None: the one that is open.
+            found: objects (H, W) to be outlined; None: those of the board's answer, if any.
+        """
+        image = image or self.images[self.index]["id"]
+        pixels = self.cells[image]
+        low, high = intensity_range(pixels, "stretch")
+        shown = np.clip((pixels - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+
+        if found is None and self._objects is not None:
+            found = self._objects(image, self.threshold)
+        if found is not None:
+            wide = "thick" if max(found.shape) > 512 else "inner"  # shown smaller than it is
+            shown[find_boundaries(found, mode=wide)] = GREEN
+        labels = self.scribbles().get(image)
+        if labels is not None:
+            shown[labels == 0], shown[labels == 1] = BACKGROUND, FOREGROUND
+        return shown
 
     def show(
         self,
@@ -138,6 +264,7 @@ class Scribbler(anywidget.AnyWidget):
         self._layers[image] = self._layers[image] | layers
         if regions is not None:
             self._regions[image] = [list(map(float, region)) for region in regions]
+            self._tell()
 
         content = {
             "kind": "layers",
@@ -148,14 +275,23 @@ class Scribbler(anywidget.AnyWidget):
         self.send(content, list(layers.values()))
 
     def _receive(self, _, content: dict, buffers: list) -> None:
-        """What the browser asks: `open` an image, or save its `strokes`. Never raises: nobody would
-        see it.
+        """What the browser asks: `open` an image, save its `strokes`, count `all` objects, or `stop`
+        the round that learns. Never raises: nobody would see it.
         """
+        if content.get("kind") == "stop":
+            self.on_stop()
+            return
+        if content.get("kind") == "all":
+            self._count_all()
+            return
         image = content.get("id")
         if image not in self.cells:
             return
         if content["kind"] == "open":
             self._open(image)
+            return
+        if image in self.foreign:
+            self.message = f"{image}: it has strokes of another program. Draw there, or move them."
             return
         try:
             drawn = _decode(content["strokes"], image)
@@ -183,8 +319,7 @@ class Scribbler(anywidget.AnyWidget):
             return
 
         self.strokes |= on_disk | {image: merged}
-        for name, value in self._summary().items():
-            self.set_trait(name, value)
+        self._tell()
         rows = [encode(stroke) for stroke in merged]
         self.send({"kind": "saved", "id": image, "edit": content.get("edit"), "strokes": rows})
 
@@ -198,16 +333,27 @@ class Scribbler(anywidget.AnyWidget):
             "strokes": [encode(stroke) for stroke in self.strokes[image]],
         }
         content |= {"layers": list(layers), "regions": self._regions.get(image, [])}
+        content |= {"micrometres": self.pixel_size(image)}
         self.send(content, [_png(pixels if colour else pixels[..., 0]), *layers.values()])
+
+        # Counted now if the threshold was moved while another image was open.
+        if image in self._counts or self._objects is None:
+            self._send_outlines(image)
+        else:
+            with self._counting:
+                self._count(image)
+                self._tell()
 
     def _summary(self) -> dict:
         """The traits that follow from the strokes."""
-        images, message = [], ""
+        images, message = [], self._trouble
         for i, image in self.cells.items():
             labels = [stroke.label for stroke in self.strokes[i]]
-            images.append(
-                {"id": i, "foreground": sum(labels), "background": len(labels) - sum(labels)}
-            )
+            drawn = {"foreground": sum(labels), "background": len(labels) - sum(labels)}
+            if i in self.foreign:
+                drawn = {"foreground": 1, "background": 1, "foreign": True}
+            found = {"objects": self._counts.get(i, UNKNOWN)}
+            images.append({"id": i} | drawn | found | {"places": len(self._regions.get(i, []))})
             if beside := sum(_beside(stroke, image.shape[:2]) for stroke in self.strokes[i]):
                 size = f"{image.shape[1]} x {image.shape[0]} pixels"
                 message = f"{i}: {beside} of {len(labels)} strokes lie outside the image ({size}). Was it cut since?"
@@ -249,6 +395,15 @@ def _merge(on_disk: list[Stroke], known: list[Stroke], drawn: list[Stroke]) -> l
     kept = [stroke for stroke in on_disk if stroke not in erased]
     there = set(kept) | set(known)
     return kept + [stroke for stroke in drawn if stroke not in there]
+
+
+def _packed(objects: np.ndarray) -> bytes:
+    """The outlines of objects (H, W), ring by ring: how many corners, then each one's row and
+    column; little-endian int32.
+    """
+    rings = [ring for _, polygons in outlines(objects) for rings in polygons for ring in rings]
+    numbers = [np.concatenate([[len(ring)], ring.ravel()]) for ring in rings]
+    return np.concatenate([np.empty(0), *numbers]).astype("<i4").tobytes()
 
 
 def _beside(stroke: Stroke, shape: tuple[int, int]) -> bool:

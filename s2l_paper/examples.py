@@ -1,9 +1,12 @@
 """What notebook 08 shows where nobody has a folder of their own: four images, three drawn on."""
 
 from s2l_core.images import CellImage
+from s2l_images.session import Session, find_folder, open_session, write_example
 from s2l_images.strokes import Stroke
+from s2l_paper import paths
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset, splits
+from s2l_paper.runs import set_threads
 
 BUDGET = 0.3  # share of nuclei that carry a stroke
 
@@ -29,3 +32,30 @@ def example_of_four(name: str, seed: int = 0) -> tuple[list[CellImage], dict[str
     annotator = SimulatedAnnotator(seed, BUDGET)
     strokes = {cell.id: annotator.strokes(cell.instances, key=cell.id) for cell in cells[:3]}
     return cells, strokes
+
+
+def open_own_images(
+    folder: str, example: str, *, threads: int = 0, seed: int = 0, **options
+) -> Session:
+    """Opens a folder for notebook 08; where none is named an example is written first.
+
+    Args:
+        folder: of one's own; empty: an example.
+        example: name of the data set that the example is of.
+        threads: of the processor; 0: all.
+        seed: of the forest, and of the example's strokes.
+        options: others of `Session`.
+
+    Raises:
+        S2LError: there is no such folder or data set, or it has a fault.
+    """
+    set_threads(threads)
+    if folder:
+        return open_session(find_folder(folder), seed=seed, **options)
+
+    home = paths.prepared_data() / f"your-images-{example}"
+    cells, strokes = example_of_four(example, seed)
+    write_example(home, cells, strokes)
+    work = open_session(home, seed=seed, **options)
+    work.known = {cell.id: cell.instances for cell in cells}
+    return work

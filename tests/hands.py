@@ -187,9 +187,16 @@ class Board:
 
     def overlay(self, unlike=None):
         """The same of the overlay; waits until it is no longer what it was, where that is given."""
+        return self.changed(1, unlike)
+
+    def marks(self, unlike=None):
+        """The same of outlines and circles."""
+        return self.changed(3, unlike)
+
+    def changed(self, layer, unlike):
         until = time.monotonic() + PATIENCE / 1000
-        while (found := self.pixels(1)) == unlike:
-            assert time.monotonic() < until, "the overlay stays as it was"
+        while (found := self.pixels(layer)) == unlike:
+            assert time.monotonic() < until, f"canvas {layer} stays as it was"
         return found
 
     def pixels(self, layer):

@@ -11,7 +11,7 @@ from s2l_images.session import Session, find_folder, open_session, opened, write
 from s2l_paper.examples import example_of_four
 
 NOTEBOOK = nbformat.read(ROOT / "notebooks" / "08_your_images.ipynb", as_version=4)
-LATER = [cell.id for cell in NOTEBOOK.cells if cell.cell_type == "code"][3:]
+LATER = [cell.id for cell in NOTEBOOK.cells if cell.cell_type == "code"][2:]
 
 
 @pytest.fixture(autouse=True)
@@ -40,21 +40,20 @@ def test_opened_is_what_was_opened_last(work):
 
 def test_without_a_network_the_forest_answers_and_is_exported(work, capsys):
     places = work.look()
-    assert "no network is in use yet" in capsys.readouterr().out
+    assert "The forest goes out: there is no network" in capsys.readouterr().out
     assert set(places) == set(work.cells)
     choice = work.choose()
     assert choice.answer == "forest" and 0 <= choice.forest <= 1
-    width = work.diameter(choice)
-    target = work.export(choice, diameter=width)
-    assert target == own_results(work.folder) / "export" and len(list(target.glob("*.csv"))) == 4
-    assert work.nuclei(work.drawn[0], choice, diameter=width).max() > 0
+    home = work.export()
+    assert home.folder == own_results(work.folder) / "export"
+    assert len(list(home.folder.glob("synthetic-*.csv"))) == 4
 
 
 def test_an_absurd_answer_is_not_exported(work):
-    choice = work.choose("forest")
+    work.choose("forest")
     work.largest = 1e-6
     with pytest.raises(S2LError, match="raise `largest`"):
-        work.export(choice)
+        work.export()
     assert not (own_results(work.folder) / "export").exists()
 
 

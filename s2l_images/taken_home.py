@@ -1,0 +1,89 @@
+"""What an export left: where it lies, and how many nuclei each image has."""
+
+import csv
+import html
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2l_core.config import S2LError
+from s2l_images.files import write_text
+from s2l_images.folder import SUBFOLDERS
+from s2l_images.places import own_results
+
+COUNTS = "counts_per_image.csv"
+LISTED = 20  # images that are listed below a cell; the file has them all
+
+
+@dataclass(frozen=True)
+class TakenHome:
+    """An export; in a notebook it shows as its whole path, a link and a table.
+
+    Attributes:
+        folder: where the files lie.
+        things: what was counted: nuclei, or objects where touching nuclei count as one.
+        counts: image id -> how many.
+    """
+
+    folder: Path
+    things: str
+    counts: dict[str, int]
+
+    @property
+    def table(self) -> Path:
+        """A CSV with a row for each image."""
+        return self.folder / COUNTS
+
+    def write(self) -> None:
+        """Writes the table, unless an image's own table has its name."""
+        if self.table.stem in self.counts:
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([("image", self.things), *self.counts.items()])
+        write_text(self.table, text.getvalue())
+
+    def __str__(self) -> str:
+        return (
+            f"{sum(self.counts.values())} {self.things} in {len(self.counts)} images: {self.folder}"
+        )
+
+    def _repr_html_(self) -> str:
+        """JupyterLab opens links to files below the folder that it was started in."""
+        link = html.escape(os.path.relpath(self.table), quote=True)
+        rows = [
+            f"<tr><td>{html.escape(image)}</td><td>{count}</td></tr>"
+            for image, count in list(self.counts.items())[:LISTED]
+        ]
+        if len(self.counts) > LISTED:
+            rows.append(f"<tr><td>… {len(self.counts) - LISTED} more images</td><td></td></tr>")
+        total = sum(self.counts.values())
+        return (
+            f"<p>{total} {self.things} in {len(self.counts)} images lie in "
+            f"<code>{html.escape(str(self.folder))}</code><br>"
+            f'<a href="{link}">Open {COUNTS}</a></p>'
+            f"<table><tr><th>image</th><th>{self.things}</th></tr>{''.join(rows)}</table>"
+        )
+
+
+def export_folder(folder: Path, to: str) -> Path:
+    """Where an export goes.
+
+    Args:
+        folder: of one's own.
+        to: a name below it, or a whole path; empty: `export/` in `own_results`.
+
+    Raises:
+        S2LError: it is where images, masks or scribbles are read.
+    """
+    if not to:
+        return own_results(folder) / "export"
+    target = (folder / Path(to).expanduser()).resolve()
+    for taken in SUBFOLDERS:
+        if target == folder.resolve() or target.is_relative_to(folder.resolve() / taken):
+            raise S2LError(
+                f"export_to = {to!r}: {target} is where your own files are read. Name another "
+                "folder, such as 'nuclei'."
+            )
+    return target
