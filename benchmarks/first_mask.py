@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import nbformat
@@ -158,37 +157,38 @@ def work(example: str, seconds: int, began: float, start: str) -> dict:
     names: dict = {}
     exec(cells["parameters"], names)
     names |= {"example": example, "start": start}
-    for name in ("setup", "example", "draw"):
+    for name in ("setup", "draw"):
         exec(cells[name], names)
-    overlays, show = [], names["board"].show
+    session = names["work"]
+    overlays, show = [], session.board.show
     asked, spent = time.time(), time.process_time()
-    names["board"].show = lambda *a, **k: (
+    session.board.show = lambda *a, **k: (
         show(*a, **k),
         overlays.append((time.time(), time.process_time() - spent)),
     )
     exec(cells["first-guess"], names)
-    test = names["known"][-1]
+    name, truth = list(session.known.items())[-1]
+    image = session.cells[name].image
     first, busy = overlays[0]
     found = {
         "seconds": seconds,
-        "shape": test.image.shape,
+        "shape": image.shape,
         "overlay": first - began,
         "forest": first - asked,
     }
-    forest_iou = iou(test.instances, names["probability"][test.id] > 0.5)
+    forest_iou = iou(truth, session.guessed[name] > 0.5)
     found |= {"processor": busy, "forest_iou": forest_iou}
     found["steps"] = train(cells, names, seconds)
     # The last network, whether or not it came into use.
-    work = names["work"]
-    model, _ = load_model(round_file(work.folder, kept_rounds(work.folder)[-1].number))
-    return found | {"iou": iou(test.instances, predict(model, test.image) > 0.5)}
+    folder = session.folder
+    model, _ = load_model(round_file(folder, kept_rounds(folder)[-1].number))
+    return found | {"iou": iou(truth, predict(model, image) > 0.5)}
 
 
 def train(cells: dict[str, str], names: dict, seconds: int) -> int:
     """Runs the notebook's rounds, one after the other, until a SIGINT;
     how many steps were taken.
     """
-    names["display"] = lambda *_, **__: SimpleNamespace(update=lambda picture: None)
     said, rounds = io.StringIO(), 0
 
     def interrupt() -> None:

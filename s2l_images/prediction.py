@@ -144,8 +144,8 @@ def predict_folder(
     dropped = sum(one.dropped for one in found_here)
     holes = sum(one.holes for one in found_here)
     if dropped:
-        kinds = f"under {min_size} px, or strips along the border,"
-        print(f"{folder.name}: {dropped} objects {kinds} were dropped", flush=True)
+        small = f"{dropped} objects under {min_size} px were dropped"
+        print(f"{folder.name}: {small}, or thin strips along the border", flush=True)
     if holes:
         print(f"{folder.name}: {holes} holes as large as a nucleus were left open", flush=True)
     if faults:

@@ -236,6 +236,92 @@ def test_pixels_arrive_without_loss(file, monkeypatch, channels):
     assert 0 <= low < high <= 255
 
 
+def squares(image, threshold):
+    """Three objects, or two above a threshold of .5; the second image has one, with a hole."""
+    found = np.zeros((48, 64), np.int32)
+    if image == "b":
+        found[5:20, 5:20], found[10:12, 10:14] = 1, 0
+        return found
+    for number in range(3 if threshold <= 0.5 else 2):
+        found[10 * number + 2 : 10 * number + 7, 3:9] = number + 1
+    return found
+
+
+def rings(buffer):
+    """What the page makes of the outlines: corners (N, 2) of each ring."""
+    numbers, found = np.frombuffer(buffer, "<i4"), []
+    while len(numbers):
+        found.append(numbers[1 : 1 + 2 * numbers[0]].reshape(-1, 2))
+        numbers = numbers[1 + 2 * numbers[0] :]
+    return found
+
+
+def test_objects_are_outlined_and_counted_on_every_image(board, browser):
+    board.outline("Forest", squares, 0.5)
+    assert [image["objects"] for image in board.images] == [3, 1]
+    assert board.answer == {"name": "Forest", "things": "nuclei", "usual": 0.5}
+    sent = {content["id"]: rings(data) for content, (data,) in browser.told}
+    assert [ring.tolist() for ring in sent["a"]][0] == [[2, 3], [2, 9], [7, 9], [7, 3]]
+    assert len(sent["a"]) == 3 and len(sent["b"]) == 2, "an outer ring and a hole"
+
+    # a page that comes later gets them with the image
+    (image, _), (outlines, (again,)) = browser.says(kind="open", id="a")
+    assert (image["kind"], outlines["kind"]) == ("image", "outlines")
+    assert [ring.tolist() for ring in rings(again)] == [ring.tolist() for ring in sent["a"]]
+
+
+def test_the_open_image_follows_the_threshold_and_others_when_it_rests(board, browser):
+    board.outline("Forest", squares, 0.5)
+    board.threshold = 0.8
+    assert [image["objects"] for image in board.images] == [2, -1] and board.moved
+    browser.says(kind="all")
+    assert [image["objects"] for image in board.images] == [2, 1]
+
+
+def test_a_threshold_of_the_user_s_stays_until_another_answer_is_shown(board):
+    board.outline("Forest", squares, 0.5)
+    board.threshold = 0.8
+    board.outline("Forest", squares, 0.45)
+    assert board.threshold == 0.8 and board.images[0]["objects"] == 2
+    board.outline("Network", squares, 0.4)
+    assert board.threshold == 0.4 and board.images[0]["objects"] == 3 and not board.moved
+
+
+def test_objects_that_cannot_be_told_apart_are_a_line_on_the_board(board):
+    def exploded(image, threshold):
+        raise S2LError("3 objects fell into 99 pieces. Raise diameter.")
+
+    board.outline("Forest", exploded, 0.5)
+    assert board.message.startswith("a: 3 objects fell") or board.message.startswith("b: 3 objects")
+    assert [image["objects"] for image in board.images] == [0, 0]
+
+
+def test_a_picture_of_the_board_has_strokes_and_outlines(board, browser):
+    browser.draws()
+    plain = board.picture("a")
+    assert (plain[10, 10] == widget.FOREGROUND).all() and (plain[25, 8] == widget.BACKGROUND).all()
+    board.outline("Forest", squares, 0.5)
+    assert (board.picture("a")[2, 3] == widget.GREEN).all()
+
+
+def test_strokes_of_another_program_count_and_are_not_drawn_over(file, monkeypatch):
+    labels = np.full((48, 64), IGNORE, np.uint8)
+    labels[3] = 1
+    board = Scribbler(images("a", "b"), file, foreign={"a": labels})
+    page = Browser(board, monkeypatch)
+    assert np.array_equal(board.scribbles()["a"], labels)
+    ((opened, _),) = page.says(kind="open", id="a")
+    assert opened["layers"] == ["foreign"] and board.images[0]["foreign"]
+    assert page.draws() == [] and "another program" in board.message and not file.exists()
+
+
+def test_the_page_can_stop_a_round(board, browser):
+    asked = []
+    board.on_stop = lambda: asked.append("stop")
+    browser.says(kind="stop")
+    assert asked == ["stop"]
+
+
 def test_layers_are_pushed_and_kept_for_later(board, browser):
     prediction = np.linspace(0, 1, 48 * 64).reshape(48, 64)
     labels = np.full((48, 64), IGNORE, np.uint8)

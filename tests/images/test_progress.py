@@ -8,7 +8,7 @@ import pytest
 
 from s2l_core.config import RunConfig
 from s2l_images import progress
-from s2l_images.progress import LINES_OF_STAGE, PLAIN, Progress
+from s2l_images.progress import LINES_OF_STAGE, PLAIN, Progress, time_left
 
 WARM = {"stage": "warm-up", "loss": 0.5, "labels": 0.5}
 MAIN = {"stage": "main", "loss": 1.5, "labels": 0.25, "pseudo": 0.25, "r4": 1.0}
@@ -99,3 +99,29 @@ def test_a_notebook_gets_a_bar_without_a_terminal(monkeypatch, capsys):
     show({"step": 1} | WARM)
     assert show.bar is not None
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "done"),
+        (7, "a few seconds left"),
+        (33, "about 30 seconds left"),
+        (58, "about a minute left"),
+        (89, "about a minute left"),
+        (130, "about 2 minutes left"),
+        (3100, "about 52 minutes left"),
+    ],
+)
+def test_time_is_said_as_people_say_it(seconds, said):
+    assert time_left(seconds) == said
+
+
+def test_who_draws_reads_no_losses(monkeypatch, capsys):
+    monkeypatch.setenv(PLAIN, "1")
+    config = RunConfig("cells", "s2l", profile="smoke", warmup_steps=4, main_steps=1)
+    Progress(config, losses=False)({"step": 4} | WARM)
+    assert capsys.readouterr().out == "cells s2l: step 4/4, done\n"
+    told = []
+    Progress(config, report=lambda *said: told.append(said))({"step": 2} | WARM)
+    assert told == [("step 2 of 4, a few seconds left", 0.5)] and not capsys.readouterr().out

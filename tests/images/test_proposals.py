@@ -3,7 +3,7 @@
 import numpy as np
 
 from s2l_core.config import IGNORE
-from s2l_images.proposals import uncertainty, where_to_draw
+from s2l_images.proposals import spread, uncertainty, where_to_draw
 
 
 def blob(shape, row, column, width):
@@ -56,3 +56,14 @@ def test_nowhere_to_draw_where_all_is_sure():
 
 def test_uncertainty_is_largest_at_one_half():
     assert uncertainty(np.array([0.0, 0.25, 0.5, 0.75, 1.0])).tolist() == [0, 0.5, 1, 0.5, 0]
+
+
+def test_places_are_spread_over_images_before_one_has_many():
+    places = {
+        "a": [(1, 1, 9.0), (2, 2, 9.0), (3, 3, 9.0)],
+        "b": [],
+        "c": [(4, 4, 9.0), (5, 5, 9.0)],
+    }
+    kept = spread(places, 4)
+    assert kept == {"a": places["a"][:2], "b": [], "c": places["c"]}
+    assert spread(places, 99) == places and spread({}, 3) == {}

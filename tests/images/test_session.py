@@ -1,13 +1,19 @@
 """Notebook 08's cells on their own: one that is run too early says which comes first."""
 
+import threading
+
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import ROOT
 from s2l_core.config import S2LError
 from s2l_images import session
-from s2l_images.places import own_results
+from s2l_images.places import own_results, own_strokes
+from s2l_images.rounds import Round
 from s2l_images.session import Session, find_folder, open_session, opened, write_example
+from s2l_images.strokes import write_strokes
 from s2l_paper.examples import example_of_four
 
 NOTEBOOK = nbformat.read(ROOT / "notebooks" / "08_your_images.ipynb", as_version=4)
@@ -47,6 +53,98 @@ def test_without_a_network_the_forest_answers_and_is_exported(work, capsys):
     home = work.export()
     assert home.folder == own_results(work.folder) / "export"
     assert len(list(home.folder.glob("synthetic-*.csv"))) == 4
+
+
+def test_what_the_board_outlines_is_what_is_exported(work):
+    work.guess()
+    counted = {image["id"]: image["objects"] for image in work.board.images}
+    assert work.export().counts == counted
+    work.board.threshold = 0.85
+    work.board._count_all()
+    fewer = {image["id"]: image["objects"] for image in work.board.images}
+    assert fewer != counted and work.export().counts == fewer
+    assert "set on the board" in str(work.choose("forest"))
+
+
+def test_touching_nuclei_that_stay_together_are_called_objects(work):
+    together = Session(work.folder, split=False)
+    together.guess()
+    assert together.board.answer["things"] == "objects"
+    assert together.export().table.read_text().startswith("image,objects\n")
+
+
+def test_an_export_says_where_it_is_and_counts_each_image(work):
+    work.guess()
+    home = work.export("for my paper")
+    assert home.folder == work.folder / "for my paper" and str(home.folder) in str(home)
+    rows = home.table.read_text().splitlines()
+    assert rows[0] == "image,nuclei" and rows[1:] == [f"{k},{v}" for k, v in home.counts.items()]
+    shown = home._repr_html_()
+    assert str(home.folder) in shown and "counts_per_image.csv</a>" in shown
+    assert all(name in shown for name in work.cells)
+
+
+@pytest.mark.parametrize("to", ["images", "scribbles/mine", ".", "masks"])
+def test_no_export_is_written_among_ones_own_files(work, to):
+    work.guess()
+    before = sorted(work.folder.rglob("*"))
+    with pytest.raises(S2LError, match="where your own files are read"):
+        work.export(to)
+    assert sorted(work.folder.rglob("*")) == before
+
+
+def test_a_round_learns_in_a_thread_and_stops_when_asked(work, monkeypatch, capsys):
+    monkeypatch.setattr(session, "watched", lambda: True)
+    began = threading.Event()
+
+    def endless(folder, *, report, stop, **settings):
+        report("step 1 of 9, about a minute left", 0.1)
+        began.set()
+        assert stop.wait(60)
+        return Round(None, 1, False, 0.5, 0.5, "Round 1: stopped.")
+
+    monkeypatch.setattr(session, "train_round", endless)
+    panel = work.learn(12)
+    assert panel is not None and began.wait(60) and work.lesson.runs
+    assert work.board.status == "step 1 of 9, about a minute left" and work.board.share == 0.1
+    with pytest.raises(S2LError, match="A round is learning"):
+        work.learn(12)
+    work.board._receive(None, {"kind": "stop"}, [])
+    work.wait()
+    assert work.board.status == "Round 1: stopped." and work.board.share < 0
+
+
+def test_what_goes_wrong_in_a_thread_is_said_where_somebody_waits(work, monkeypatch):
+    monkeypatch.setattr(session, "watched", lambda: True)
+
+    def broken(*_, **__):
+        raise S2LError("no room on the disk")
+
+    monkeypatch.setattr(session, "train_round", broken)
+    work.learn(12)
+    with pytest.raises(S2LError, match="no room on the disk"):
+        work.look()
+    assert "no room on the disk" in work.board.status
+    work.look()
+
+
+def test_where_nobody_looks_a_cell_waits_for_its_round(work, monkeypatch):
+    def quick(folder, **settings):
+        return Round(None, 1, False, 0.5, 0.5, "Round 1: done.")
+
+    monkeypatch.setattr(session, "train_round", quick)
+    assert work.learn(12) is None and work.lesson is None
+
+
+def test_strokes_of_another_program_are_learned_from(work):
+    name = work.drawn[0]
+    labels = work.board.scribbles()[name]
+    kept = {i: strokes for i, strokes in work.board.strokes.items() if i != name}
+    write_strokes(own_strokes(work.folder), kept, {})
+    Image.fromarray(labels).save(own_strokes(work.folder).with_name(f"{name}.png"))
+    again = Session(work.folder)
+    assert name in again.drawn and again.board.images[0]["foreign"]
+    assert np.array_equal(again.board.scribbles()[name], labels)
 
 
 def test_an_absurd_answer_is_not_exported(work):
