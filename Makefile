@@ -77,7 +77,7 @@ torture: .venv/.installed ## harm KILLS small runs, batches, 20,000 files, every
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m torture --kills $(KILLS)
 
 lab: .venv/.installed ## open the notebooks in JupyterLab
-	$(IN_VENV) $(PY) -m jupyterlab notebooks
+	$(IN_VENV) $(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 lint: .venv/.installed ## check code and notebooks: layout, direction of imports, dependencies, types of the core
 	$(PY) -m ruff check .

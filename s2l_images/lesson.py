@@ -15,9 +15,6 @@ from s2l_images.rounds import Round
 WIDEST_SHOWN = "420px"
 POLL = 0.2  # seconds between two looks at whether an interrupt has come
 
-# Learns: told what to report to, and when to stop.
-Learn = Callable[[Report, threading.Event], Round]
-
 
 class Lesson:
     """A round in progress, and what a page sees of it: words, a bar, a button and a picture.
@@ -26,11 +23,11 @@ class Lesson:
     answers, since no cell is running.
 
     Args:
-        learn: does the work, in a thread of its own.
+        learn: does the work, in a thread of its own, and is given this lesson.
         tell: is told how far it is, too; a share below 0 ends the round.
     """
 
-    def __init__(self, learn: Learn, tell: Report):
+    def __init__(self, learn: Callable[["Lesson"], Round], tell: Report):
         self.stop, self.tell = threading.Event(), tell
         self.error: Exception | None = None
         self._words = ipywidgets.HTML()
@@ -42,7 +39,7 @@ class Lesson:
         line = ipywidgets.HBox([self._bar, self._button, self._words])
         self.panel = ipywidgets.VBox([line, self._picture])
 
-        self._report("It begins", 0.0)
+        self.report("It begins", 0.0)
         self._thread = threading.Thread(target=self._run, args=[learn], daemon=True)
         self._thread.start()
 
@@ -73,17 +70,18 @@ class Lesson:
         self._picture.value = file.getvalue()
         self._picture.layout.display = ""
 
-    def _report(self, text: str, share: float) -> None:
+    def report(self, text: str, share: float) -> None:
+        """Says how far it is, and shows the share that is done; below 0 it has ended."""
         self._words.value = text
         self._bar.value = max(share, 0.0)
         running = share >= 0
         self._bar.layout.display = self._button.layout.display = "" if running else "none"
         self.tell(text, share)
 
-    def _run(self, learn: Learn) -> None:
+    def _run(self, learn: Callable[["Lesson"], Round]) -> None:
         try:
-            self._report(learn(self._report, self.stop).said, -1.0)
+            self.report(learn(self).said, -1.0)
         except Exception as error:  # raised where somebody waits
             self.error = error
             named = "" if isinstance(error, S2LError) else f"{type(error).__name__}: "
-            self._report(f"The round ended with an error. {named}{error}", -1.0)
+            self.report(f"The round ended with an error. {named}{error}", -1.0)

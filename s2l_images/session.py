@@ -8,7 +8,6 @@ import base64
 import contextlib
 import html
 import io
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from s2l_images.lesson import Lesson
 from s2l_images.pictures import PICTURES, raw_channels
 from s2l_images.places import own_strokes
 from s2l_images.prediction import measured_diameter, predict_folder, predictions
-from s2l_images.progress import Report, watched
+from s2l_images.progress import watched
 from s2l_images.proposals import spread, uncertainty, where_to_draw
 from s2l_images.rounds import Round, train_round
 from s2l_images.sizes import chosen_min_size, nuclei
@@ -112,6 +111,7 @@ class Session:
         self.answered: dict[str, np.ndarray] = {}
         self.choice: Choice | None = None
         self.lesson: Lesson | None = None
+        self._learned: dict[str, tuple[Stroke, ...]] = {}  # strokes that the forests know
         self._judged: dict[str, np.ndarray] = {}  # by a forest without the held-out strokes
         self._parts = HeldOut({}, {})
         self._wanted = "auto"
@@ -174,8 +174,8 @@ class Session:
             self.refine(steps, **options)
             return None
 
-        def work(report: Report, stop: threading.Event) -> Round:
-            return self.refine(steps, report=report, stop=stop, **options)
+        def work(lesson: Lesson) -> Round:
+            return self.refine(steps, lesson=lesson, **options)
 
         self.lesson = Lesson(work, self._tell)
         return self.lesson.panel
@@ -191,10 +191,15 @@ class Session:
         *,
         start: Path | None = None,
         seed: int = 0,
-        report: Report | None = None,
-        stop: threading.Event | None = None,
+        lesson: Lesson | None = None,
     ) -> Round:
         """Lets a network learn from strokes and guess; see `rounds.train_round`.
+
+        Args:
+            steps: optimiser steps.
+            start: a model to go on from; None: an encoder with ImageNet's weights.
+            seed: of the network's first weights and of the crops.
+            lesson: in whose thread this is; it shows how far it is, and can stop it.
 
         Raises:
             S2LError: as `guess` and `train_round`.
@@ -202,13 +207,15 @@ class Session:
         if not self._judged:
             self._fit()
         first = self.drawn[0]
+        if lesson is not None:
+            lesson.show(self.board.picture(first))
 
         def show(network: ScribbleUNet) -> None:
             values = predict(network, self.cells[first].image)
             self.board.show(first, prediction=values)
-            if self.lesson is not None:
+            if lesson is not None:
                 found = nuclei(values, self._min_size()).instances
-                self.lesson.show(self.board.picture(first, found))
+                lesson.show(self.board.picture(first, found))
 
         done = train_round(
             self.folder,
@@ -216,14 +223,14 @@ class Session:
             guess={name: self._judged[name] for name in self.drawn},
             start=start,
             watch=show,
-            report=report,
-            stop=stop,
+            report=lesson and lesson.report,
+            stop=lesson and lesson.stop,
             largest=self.largest,
             seed=seed,
         )
         self.answered = {}
-        if report is not None:
-            report(f"{done.said} All images are predicted …", 1.0)
+        if lesson is not None:
+            lesson.report(f"{done.said} All images are predicted …", 1.0)
         self._choose(self._wanted)
         return done
 
@@ -272,6 +279,7 @@ class Session:
                 files lie; or as `predict_folder`.
         """
         target = export_folder(self.folder, to)
+        self.wait()
         choice = self._as_moved(self.choice or self.choose())
         for name, labels in self.board.scribbles().items():
             values = self._answers(choice.answer)[name]
@@ -369,8 +377,18 @@ class Session:
     # ---- how it is found out
 
     def _fit(self) -> None:
-        """Both forests, and what they say; the first answer is for the image that is open."""
-        scribbles = self.board.scribbles()
+        """Both forests, and what they say of every image; nothing where no stroke is new."""
+        strokes = {name: tuple(lines) for name, lines in self.board.strokes.items() if lines}
+        if self.forest is not None and strokes == self._learned:
+            return
+        self.board.status = "The forest learns from your strokes …"
+        try:
+            self._fit_anew(self.board.scribbles())
+        finally:
+            self.board.status = ""
+        self._learned = strokes
+
+    def _fit_anew(self, scribbles: dict[str, np.ndarray]) -> None:
         self.forest = self._fitted(scribbles)
         self._parts = hold_out(scribbles)
         judge = self._fitted(self._parts.kept)

@@ -1,5 +1,6 @@
 """What an export left: where it lies, and how many nuclei each image has."""
 
+import base64
 import csv
 import html
 import io
@@ -39,10 +40,18 @@ class TakenHome:
         """Writes the table, unless an image's own table has its name."""
         if self.table.stem in self.counts:
             return
+        write_text(self.table, self._text())
+
+    def _text(self) -> str:
+        """The table as CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([("image", self.things), *self.counts.items()])
-        write_text(self.table, text.getvalue())
+        return text.getvalue()
+
+    def _content(self) -> str:
+        """The table as an address that holds it."""
+        return f"data:text/csv;base64,{base64.b64encode(self._text().encode()).decode()}"
 
     def __str__(self) -> str:
         return (
@@ -50,8 +59,13 @@ class TakenHome:
         )
 
     def _repr_html_(self) -> str:
-        """JupyterLab opens links to files below the folder that it was started in."""
-        link = html.escape(os.path.relpath(self.table), quote=True)
+        """JupyterLab opens files below the folder that it was started in, which is often the one
+        of the notebook or the one above; from elsewhere the table can be downloaded.
+        """
+        links = [f'<a download="{COUNTS}" href="{self._content()}">Download {COUNTS}</a>']
+        if self.table.resolve().is_relative_to(Path.cwd().resolve().parent):
+            link = html.escape(os.path.relpath(self.table), quote=True)
+            links.insert(0, f'<a href="{link}">Open {COUNTS}</a>')
         rows = [
             f"<tr><td>{html.escape(image)}</td><td>{count}</td></tr>"
             for image, count in list(self.counts.items())[:LISTED]
@@ -62,7 +76,7 @@ class TakenHome:
         return (
             f"<p>{total} {self.things} in {len(self.counts)} images lie in "
             f"<code>{html.escape(str(self.folder))}</code><br>"
-            f'<a href="{link}">Open {COUNTS}</a></p>'
+            f"{' · '.join(links)}</p>"
             f"<table><tr><th>image</th><th>{self.things}</th></tr>{''.join(rows)}</table>"
         )
 

@@ -139,7 +139,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PL
     status = page.locator(".s2l-status")
     expect(status).to_contain_text(re.compile(r"step \d+ of \d+, .* left"), timeout=PATIENCE)
     panel = book.cell("refine").locator(".widget-vbox")
-    expect(panel.locator("img")).to_have_count(1)
+    expect(panel.locator("img")).to_be_visible()
     panel.evaluate("e => e.scrollIntoView({block: 'center'})")
     shoot(page, "08_training")
     diary.note("The network learns, and what it makes of one image fills in", "08_training")

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -209,6 +210,29 @@ def test_an_interrupted_round_with_nothing_before_is_kept_and_goes_on(folder, ca
         (STEPS, STEPS),
         (STEPS, STEPS),
     ]
+
+
+def test_a_round_in_a_thread_is_stopped_by_an_event_and_goes_on(folder, capsys):
+    draw(folder)
+    stop, told = threading.Event(), []
+
+    def report(text, share):
+        told.append(text)
+        if share > 0.4:
+            stop.set()
+
+    done = []
+    options = {"steps": STEPS, "report": report, **SMALL}
+    thread = threading.Thread(target=lambda: done.append(train_round(folder, stop=stop, **options)))
+    thread.start()
+    thread.join()
+    stopped = len(told)
+    assert "what was learned is kept" in done[0].said and stopped < STEPS
+    assert told[0].startswith("step ") and told[0].endswith(" left")
+    assert "step " not in capsys.readouterr().out, "who reports does not print"
+
+    again = train_round(folder, stop=threading.Event(), **options)
+    assert "stopped" not in again.said and len(told) == STEPS, "no step is taken twice"
 
 
 def test_an_interrupted_round_that_is_worse_than_the_guess_leaves_everything_as_it_was(

@@ -80,7 +80,8 @@ def test_an_export_says_where_it_is_and_counts_each_image(work):
     rows = home.table.read_text().splitlines()
     assert rows[0] == "image,nuclei" and rows[1:] == [f"{k},{v}" for k, v in home.counts.items()]
     shown = home._repr_html_()
-    assert str(home.folder) in shown and "counts_per_image.csv</a>" in shown
+    assert str(home.folder) in shown and "Download counts_per_image.csv</a>" in shown
+    assert "Open counts" not in shown, "JupyterLab cannot open what lies elsewhere"
     assert all(name in shown for name in work.cells)
 
 
