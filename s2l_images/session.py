@@ -4,10 +4,7 @@ Each cell of the notebook asks for `opened()` and says what it wants; a cell tha
 says which one comes first.
 """
 
-import base64
 import contextlib
-import html
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +33,7 @@ from s2l_images.proposals import spread, uncertainty, where_to_draw
 from s2l_images.rounds import Round, train_round
 from s2l_images.sizes import chosen_min_size, nuclei
 from s2l_images.split import divided
+from s2l_images.still import still
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_images.taken_home import TakenHome, export_folder
 from s2l_images.widget import Scribbler
@@ -43,14 +41,6 @@ from s2l_images.widget import Scribbler
 NEIGHBOURS_LISTED = 8  # names that are listed beside a folder that is not there
 PLACES_OF_AN_IMAGE, MOST_PLACES = 6, 12  # where to draw next: in an image, and in all of them
 SMALLEST_SHOWN = 400  # pixels of the screen: smaller images are enlarged
-STILL = """<style>
-.jp-OutputArea-child:has(.s2l-still) ~ .jp-OutputArea-child .jupyter-widgets:not(:has(*)) {{
-  display: none;
-}}
-</style>
-<div class="s2l-still"><img src="data:image/png;base64,{source}" alt="The board"
-style="max-width: 100%"><br>{said}. This is a picture of the board: run the cells up to this one,
-and it is there to draw on.</div>"""
 
 
 class Session:
@@ -121,8 +111,6 @@ class Session:
     def __str__(self) -> str:
         drawn = len(self.drawn)
         return f"{len(self.cells)} images in {self.folder / 'images'}, {drawn} of them drawn on"
-
-    # ---- what the notebook asks for, in its order
 
     def draw(self) -> None:
         """Shows the board, and leaves a picture of it for whoever opens the notebook without a
@@ -315,8 +303,6 @@ class Session:
             self.look()
         return max(self._unsure, key=lambda name: self._unsure[name].mean())
 
-    # ---- what a round does meanwhile
-
     def wait(self) -> None:
         """Until the round that learns has ended; an interrupt of the kernel stops it.
 
@@ -335,8 +321,6 @@ class Session:
 
     def _tell(self, text: str, share: float) -> None:
         self.board.status, self.board.share = text, share
-
-    # ---- what is known
 
     @property
     def drawn(self) -> list[str]:
@@ -372,9 +356,11 @@ class Session:
         return chosen_min_size(self.folder, self.model_file)[0]
 
     def _micrometres(self, name: str) -> float | None:
-        return self.pixel_size or micrometres(raw_channels(self._files[name]))
-
-    # ---- how it is found out
+        size = self.pixel_size or None
+        if size is None:
+            with contextlib.suppress(S2LError, OSError):  # somebody may have moved the file
+                size = micrometres(raw_channels(self._files[name]))
+        return size
 
     def _fit(self) -> None:
         """Both forests, and what they say of every image; nothing where no stroke is new."""
@@ -452,16 +438,9 @@ class Session:
             self._saved_picture.update(self._still())
 
     def _still(self) -> Any:
-        """A picture of the board that needs no kernel. Where the board itself is shown, its style
-        hides it; where it cannot be, the page's remark that a model is missing is hidden instead.
-        """
-        from IPython.display import HTML
-
-        file = io.BytesIO()
-        self.picture().save(file, "PNG")
-        source = base64.b64encode(file.getvalue()).decode()
-        said = html.escape(f"{self.board.images[self.board.index]['id']}: {self}")
-        return HTML(STILL.format(source=source, said=said))
+        """What a notebook shows of the board where it has no kernel."""
+        shown = self.board.images[self.board.index]["id"]
+        return still(self.picture(), f"{shown}: {self}")
 
 
 _opened: list[Session] = []  # the folder of this kernel: at most one
