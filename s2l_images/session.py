@@ -33,14 +33,13 @@ from s2l_images.proposals import spread, uncertainty, where_to_draw
 from s2l_images.rounds import Round, train_round
 from s2l_images.sizes import chosen_min_size, nuclei
 from s2l_images.split import divided
-from s2l_images.still import still
+from s2l_images.still import shown, still
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_images.taken_home import TakenHome, export_folder
 from s2l_images.widget import Scribbler
 
 NEIGHBOURS_LISTED = 8  # names that are listed beside a folder that is not there
 PLACES_OF_AN_IMAGE, MOST_PLACES = 6, 12  # where to draw next: in an image, and in all of them
-SMALLEST_SHOWN = 400  # pixels of the screen: smaller images are enlarged
 
 
 class Session:
@@ -239,8 +238,8 @@ class Session:
             places[name] = where_to_draw(values, scribbles.get(name), count=PLACES_OF_AN_IMAGE)
         places = spread(places, MOST_PLACES)
         for name, values in self._answers(choice.answer).items():
-            shown = {"prediction": values, "uncertainty": self._unsure[name]}
-            self.board.show(name, regions=places[name], **shown)
+            maps = {"prediction": values, "uncertainty": self._unsure[name]}
+            self.board.show(name, regions=places[name], **maps)
         count = sum(map(len, places.values()))
         print(f"{choice} {count} places to look at in {sum(map(bool, places.values()))} images.")
         return places
@@ -291,11 +290,9 @@ class Session:
         home.write()
         return home
 
-    def picture(self, name: str | None = None) -> Image.Image:
+    def picture(self, name: str | None = None) -> Any:
         """An image as the board shows it, with strokes and outlines; the open one without a name."""
-        shown = Image.fromarray(self.board.picture(name))
-        times = max(1, round(SMALLEST_SHOWN / max(shown.size)))
-        return shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST)
+        return shown(self.board.picture(name))
 
     def least_sure(self) -> str:
         """The image of which the shown answer is least sure."""
@@ -439,8 +436,8 @@ class Session:
 
     def _still(self) -> Any:
         """What a notebook shows of the board where it has no kernel."""
-        shown = self.board.images[self.board.index]["id"]
-        return still(self.picture(), f"{shown}: {self}")
+        name = self.board.images[self.board.index]["id"]
+        return still(self.board.picture(), f"{name}: {self}")
 
 
 _opened: list[Session] = []  # the folder of this kernel: at most one

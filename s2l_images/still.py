@@ -1,14 +1,21 @@
-"""A picture of the board, for whoever opens a notebook whose kernel is gone."""
+"""Pictures of the board in a notebook: small enough to be kept, and one for whoever opens it when
+its kernel is gone.
+"""
 
 import base64
 import html
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
     from IPython.display import HTML
+    from IPython.display import Image as Shown
+
+QUALITY = 90  # of JPEG: a tenth of a PNG's size, for images of tissue
+SMALLEST_SHOWN = 400  # pixels of the screen: smaller images are enlarged
 
 # The board's own style hides this picture, and is there only where the board is. Where it is not,
 # the page's remark that a model is missing is hidden instead.
@@ -17,16 +24,29 @@ STILL = """<style>
   display: none;
 }}
 </style>
-<div class="s2l-still"><img src="data:image/png;base64,{source}" alt="The board"
+<div class="s2l-still"><img src="data:image/jpeg;base64,{source}" alt="The board"
 style="max-width: 100%"><br>{said}. This is a picture of the board: run the cells up to this one,
 and it is there to draw on.</div>"""
 
 
-def still(picture: Image.Image, said: str) -> "HTML":
-    """The picture, and a line below it."""
-    from IPython.display import HTML  # only where there are notebooks
+def shown(picture: np.ndarray) -> "Shown":
+    """A picture (H, W, 3) uint8 below a cell."""
+    from IPython.display import Image as Shown  # only where there are notebooks
 
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    source = base64.b64encode(file.getvalue()).decode()
+    return Shown(_jpeg(picture), format="jpeg")
+
+
+def still(picture: np.ndarray, said: str) -> "HTML":
+    """A picture (H, W, 3) uint8 in place of the board, and a line below it."""
+    from IPython.display import HTML
+
+    source = base64.b64encode(_jpeg(picture)).decode()
     return HTML(STILL.format(source=source, said=html.escape(said)))
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    image, file = Image.fromarray(picture), io.BytesIO()
+    times = max(1, round(SMALLEST_SHOWN / max(image.size)))
+    size = (image.width * times, image.height * times)
+    image.resize(size, Image.Resampling.NEAREST).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()

@@ -1,9 +1,10 @@
 // The browser's side of s2l_images.widget: plain JavaScript, served as it stands here.
 //
 // Coordinates are those of the Python side: [row, column] from pixel centres, on a grid of quarter pixels. Four
-// canvases lie on each other, as large as what is seen and not as the image: picture, overlay, ink and marks (outlines
-// and circles). A stroke only adds to the ink, so drawing waits for nobody. The kernel gets the strokes of an image whenever one is finished and
-// says when they are on disk; until then the browser keeps a copy, from which they return if kernel or page go away.
+// canvases lie on each other, as large as what is seen and not as the image: picture, overlay, ink and marks
+// (outlines and circles). A stroke only adds to the ink, so drawing waits for nobody. The kernel gets the strokes of
+// an image whenever one is finished and says when they are on disk; until then the browser keeps a copy, from which
+// they return if kernel or page go away.
 
 const UNIT = 0.25; // pixels: as in s2l_images.strokes
 const COLOURS = ["#2F8FE0", "#FF8C00"]; // background and foreground: as in s2l_paper.plotting
@@ -392,7 +393,8 @@ function rings(buffer) {
 
 class Surface {
   constructor(store) {
-    Object.assign(this, { store, tool: "foreground", width: 5, layer: "", inkShown: true, outlined: true, stale: new Set() });
+    Object.assign(this, { store, tool: "foreground", width: 5, layer: "" });
+    Object.assign(this, { inkShown: true, outlined: true, stale: new Set() });
     this.place = { scale: 1, x: 0, y: 0 }; // screen = image * scale + (x, y), in CSS pixels
     this.pointers = new Map();
     this.filter = `s2l-filter-${Math.random().toString(36).slice(2)}`;
@@ -622,7 +624,8 @@ class Surface {
     this.element.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, this.offset(event));
     if (this.pointers.size > 1) this.abandon();
-    else if (event.button === 1 || this.spaced || this.tool === "pan" || this.entry.layers.foreign) this.gesture = { kind: "pan" };
+    else if (event.button === 1 || this.spaced || this.tool === "pan") this.gesture = { kind: "pan" };
+    else if (this.entry.layers.foreign) this.gesture = { kind: "pan" }; // drawn on in another program
     else if (event.button === 2 || event.buttons & 32 || this.tool === "eraser") this.beginErasing(this.at(event));
     else if (event.button === 0) this.beginStroke(this.at(event));
   }
@@ -804,16 +807,20 @@ function panel(store, element) {
   const opacity = slider("Opacity of the overlay, in percent", 0, 100, 60, () => setOpacity());
   const previous = iconButton("previous", "Previous image", () => store.show(store.model.get("index") - 1));
   const next = iconButton("next", "Next image", () => store.show(store.model.get("index") + 1));
-  const chooser = node("select", { class: "s2l-images", "aria-label": "Image", change: () => store.show(chooser.selectedIndex) });
+  const choice = { class: "s2l-images", "aria-label": "Image", change: () => store.show(chooser.selectedIndex) };
+  const chooser = node("select", choice);
   const left = node("span", { class: "s2l-left", role: "status" });
   const whereNext = button("Where to draw next", () => visit());
   const saved = node("span", { class: "s2l-saved", role: "status" });
   const said = node("span", { class: "s2l-answer", role: "status" });
   const threshold = slider("Threshold: where foreground begins", 0.05, 0.95, 0.5, (value) => setThreshold(value));
   threshold.step = 0.05;
-  threshold.addEventListener("change", () => store.model.send({ kind: "all" }));
+  threshold.addEventListener("change", () => countAll());
   const thresholdValue = node("span", { class: "s2l-value" });
-  const usual = button("Reset", () => (setThreshold(store.model.get("answer").usual), store.model.send({ kind: "all" })));
+  const usual = button("Reset", () => {
+    setThreshold(store.model.get("answer").usual);
+    countAll();
+  });
   usual.title = "The threshold that gets most of the held-out strokes right";
   const answerBar = node("div", { class: "s2l-bar" }, said, labelled("Threshold", threshold, thresholdValue), usual);
   const learned = node("progress", { max: 1, "aria-label": "Share of the round that is done" });
@@ -937,6 +944,11 @@ function panel(store, element) {
   function setThreshold(value) {
     store.model.set("threshold", value);
     store.model.save_changes();
+  }
+
+  /** The slider has come to rest. Says where, since what it said on its way may still wait for its turn. */
+  function countAll() {
+    store.model.send({ kind: "all", threshold: store.model.get("threshold") });
   }
 
   /** Leads to the next place of this image, and after its last one to the next image that has any. */

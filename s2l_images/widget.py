@@ -282,6 +282,9 @@ class Scribbler(anywidget.AnyWidget):
             self.on_stop()
             return
         if content.get("kind") == "all":
+            value = content.get("threshold")
+            if isinstance(value, int | float) and 0 < value < 1:
+                self.threshold = float(value)
             self._count_all()
             return
         image = content.get("id")

@@ -276,6 +276,10 @@ def test_the_open_image_follows_the_threshold_and_others_when_it_rests(board, br
     assert [image["objects"] for image in board.images] == [2, -1] and board.moved
     browser.says(kind="all")
     assert [image["objects"] for image in board.images] == [2, 1]
+    browser.says(kind="all", threshold=0.3)
+    assert board.threshold == 0.3 and [image["objects"] for image in board.images] == [3, 1]
+    browser.says(kind="all", threshold="much")
+    assert board.threshold == 0.3
 
 
 def test_a_threshold_of_the_user_s_stays_until_another_answer_is_shown(board):

@@ -21,7 +21,7 @@ from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset, splits
 
 SHOWN = bool(os.environ.get("S2L_SCREENSHOTS"))
-STEPS = 72 if SHOWN else 24  # pictures should show what a round is good for
+STEPS = 48 if SHOWN else 24  # pictures should show what a round is good for
 
 pytest_plugins = ["browsing"]  # its fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
