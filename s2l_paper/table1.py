@@ -88,8 +88,8 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
         each averaged over its `runs`; `low` and `high` are its 95 % interval over groups of alike
         images and trainings, `p_holm` is of the difference to S2L. Both are empty for fewer than
         `MIN_GROUPS` groups, where the `spread` over runs on the same images has to do. `rank` is 1
-        or 2 for the best and second best scribble method of ours. `true_mask` is what the true masks of the same
-        images score; empty for images that are not real ones.
+        or 2 for the best and second best scribble method of ours. `true_mask` is what the true
+        masks of the same images score; empty for images that are not real ones.
 
     Raises:
         S2LError: no run of a method of Table 1.

@@ -246,9 +246,9 @@ class Diary:
 DIARY = """# A person's way through notebook 08
 
 Written by `tests/images/test_browser.py`, which drives JupyterLab {lab} in headless Chromium
-{diary.browser} by mouse and keyboard, on 2 cores that did other work as well: two images of real cells, a round of
-{diary.steps} steps, a second round stopped. Every line was waited for and checked. The console
-reported {diary.errors} errors.
+{diary.browser} by mouse and keyboard, on 2 cores that did other work as well: two images of real
+cells, a round of {diary.steps} steps, a second round stopped. Every line was waited for and
+checked. The console reported {diary.errors} errors.
 
 | seconds | what was done and seen |
 |---|---|
