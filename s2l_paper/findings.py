@@ -243,9 +243,14 @@ def _readings(table: pd.DataFrame) -> str:
 
 
 def _strokes_rows(trials: pd.DataFrame) -> pd.Series:
-    """Validation IoU by annotator, budget and method: the values of all seeds."""
+    """Validation IoU by annotator, budget and method: a list with the value of each training."""
     rows = trials[trials.experiment == "annotator and budget"]
-    return rows.groupby(["annotator", "budget", "method"]).validation_iou.agg(["mean", "size"])
+    return rows.groupby(["annotator", "budget", "method"]).validation_iou.apply(list)
+
+
+def _each(values: Iterable[float]) -> str:
+    """The value of each training, as part of a sentence."""
+    return listed(share(value) for value in values)
 
 
 def _strokes(trials: pd.DataFrame) -> str:
@@ -254,25 +259,23 @@ def _strokes(trials: pd.DataFrame) -> str:
     asked = [("0", 0.3, "s2l"), ("attentive-0", 1.0, "s2l")]
     if not all(choice in rows.index for choice in asked):
         return NOT_YET
-    few, many = (rows.loc[choice] for choice in asked)
+    few, many = (rows[choice] for choice in asked)
     masks = trials[trials.method == "supervised"].drop_duplicates("run")
     masks = masks[~masks.choice.str.startswith(("from scratch", "own"))].validation_iou
-    count = min(int(few["size"]), int(many["size"]))
-    trained = "one training each" if count == 1 else f"{count} trainings or more each"
     return (
         "With ImageNet's weights S2L has a validation IoU on DSB-BF of "
-        f"{share(few['mean'])} where a blind annotator strokes 30 % of the nuclei, and of "
-        f"{share(many['mean'])} where one who looks strokes all; full masks give "
-        f"{share(masks.mean())} ({trained})."
+        f"{_each(few)} where a blind annotator strokes 30 % of the nuclei, and of {_each(many)} "
+        f"where one who looks strokes all; full masks give {_each(masks)} (a number for each "
+        "training)."
     )
 
 
 def _strokes_table(trials: pd.DataFrame) -> str:
     """The same for each method, with the number of trainings."""
     lines = []
-    for (annotator, budget, method), row in _strokes_rows(trials).iterrows():
+    for (annotator, budget, method), values in _strokes_rows(trials).items():
         line = {"annotator": "blind" if annotator == "0" else "attentive"}
         line |= {"nuclei with a stroke": f"{budget:.0%}", "method": METHODS[method].label}
-        line |= {"validation IoU": share(row["mean"]), "trainings": int(row["size"])}
+        line |= {"validation IoU of each training": " ".join(map(share, values))}
         lines.append(line)
     return markdown(pd.DataFrame(lines))
