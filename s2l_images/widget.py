@@ -110,22 +110,18 @@ class Scribbler(anywidget.AnyWidget):
     def open(self) -> None:
         """Tells the page of this board; called once, when it is made."""
         super().open()
-        self._let_the_page_choose()
+        if self.comm is not None:
+            self.comm._reply_subshell_for = self._where_it_listens
 
-    def _send(self, msg: dict, buffers: list | None = None) -> None:
-        super()._send(msg, buffers=buffers)
-        self._let_the_page_choose()
+    def _where_it_listens(self, _, asked: str | None) -> str | None:
+        """The subshell in which the kernel handles what the page says: the one it asks for.
 
-    def _let_the_page_choose(self) -> None:
-        """Lets the page's messages arrive in the thread that the page asks for.
-
-        ipykernel answers from the loop that spoke last, and leads what the page says next to it,
-        too: once a cell has shown a layer, strokes would wait until no cell runs. Without its notes
-        of who spoke they come in JupyterLab's subshell, which listens while a cell is running.
+        ipykernel calls this, and by itself would choose the loop that spoke last: once a cell has
+        shown a layer, strokes would wait until no cell runs. A page may also ask for a subshell of
+        a kernel that has died; then the main loop hears it.
         """
-        notes = vars(self.comm) if self.comm is not None else {}
-        notes.pop("_reply_subshell_id", None)
-        notes.get("_reply_subshell_ids", {}).clear()
+        there = self.comm.kernel.shell_channel_thread.manager.list_subshell()
+        return asked if asked in there else None
 
     def scribbles(self) -> dict[str, np.ndarray]:
         """Images with strokes: id -> label map (H, W) uint8 of 0, 1 and IGNORE."""
