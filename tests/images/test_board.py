@@ -18,6 +18,7 @@ from conftest import ROOT
 from s2l_core.config import IGNORE, S2LError
 from s2l_core.images import CellImage
 from s2l_images import strokes, widget
+from s2l_images.still import shown
 from s2l_images.strokes import Stroke, encode, read_strokes, render, write_strokes
 from s2l_images.widget import Scribbler
 from s2l_paper import plotting
@@ -426,3 +427,12 @@ def test_script_and_style_are_part_of_the_package():
 def test_the_file_says_who_drew(browser, file):
     browser.draws()
     assert json.loads(file.read_text())["meta"] == {"annotator": "hand"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((100, 50), (200, 400)), ((500, 700), (700, 500)), ((700, 1400), (700, 350))],
+)
+def test_a_picture_below_a_cell_is_neither_tiny_nor_huge(shape, expected):
+    picture = np.zeros((*shape, 3), np.uint8)
+    assert Image.open(io.BytesIO(shown(picture).data)).size == expected
