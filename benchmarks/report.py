@@ -101,7 +101,9 @@ def write(rows: pd.DataFrame, out: Path) -> None:
         first = group.iloc[0]
         took = f", {first.seconds:.0f} seconds" if first.seconds == first.seconds else ""
         parts += [f"**{topic}**, {command}{took}: {first.machine}", ""]
-        parts += [f"Other processes took {first.others:.0%} of the machine.\n", HEAD]
+        if first.others == first.others:  # else it was not recorded
+            parts += [f"Other processes took {first.others:.0%} of the machine.\n"]
+        parts += [HEAD]
         parts += [_line(row) for row in group.itertuples()]
         missed = [row.case for row in group.itertuples() if row.met == "no"]
         parts += [
