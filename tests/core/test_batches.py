@@ -77,7 +77,7 @@ def test_the_loader_gives_the_same_batches_and_each_thread_keeps_to_one_core(cut
     """Two teams of OpenMP threads on two cores would make the step's team sleep at every wait."""
     data, threads = training_set(), torch.get_num_threads()
     torch.set_num_threads(2)
-    loader = Prefetcher(data, None, torch.device("scratch"), cutters=cutters)
+    loader = Prefetcher(data, None, torch.device("cpu"), cutters=cutters)
     try:
         assert torch.get_num_threads() == 2
         together = Barrier(1 + cutters, timeout=60)
@@ -99,7 +99,7 @@ def test_crops_are_cut_side_by_side_where_there_are_threads_for_them():
     data = training_set(batch=2)
     crop, together = data._crop, Barrier(2, timeout=60)
     data._crop = lambda *what: (together.wait(), crop(*what))[1]  # each waits for another
-    loader = Prefetcher(data, None, torch.device("scratch"), cutters=2)
+    loader = Prefetcher(data, None, torch.device("cpu"), cutters=2)
     assert len(loader.batch(0, prefetch_next=False)["image"]) == 2
     data._crop = crop
     loader.batch(1, prefetch_next=True)

@@ -14,7 +14,7 @@ from s2l_core.images import intensity_range
 from s2l_core.model import ScribbleUNet
 from s2l_core.objective import loss_terms, rate_factor, scale_labels
 
-CPU = torch.device("scratch")
+CPU = torch.device("cpu")
 MAIN = 5  # a step of the main stage
 
 

@@ -170,27 +170,6 @@ def test_a_page_reloaded_while_a_network_learns_shows_it_again(page, lab, folder
     book.finish("after")
 
 
-def test_a_reload_takes_no_undo_away(page, lab, folder):
-    book, board = opened(page, lab, folder)
-    before = drawn(folder)
-    ink = board.ink()
-    board.draw([(20, 20), (20, 60)])
-    board.draw([(40, 20), (40, 60)])
-    until(lambda: drawn(folder) == before + 2)
-    book.save()
-    page.reload()
-    book.ready()
-    board.ready()
-    board.stage.click(button="middle")  # the keys belong to the board
-    board.press("z")
-    until(lambda: drawn(folder) == before + 1)
-    board.press("z")
-    until(lambda: drawn(folder) == before)
-    assert board.ink() == ink
-    board.press("Shift+Z")
-    until(lambda: drawn(folder) == before + 1)
-
-
 def test_a_notebook_without_its_kernel_shows_a_picture_of_the_board(browser, lab, folder, tmp_path):
     context = browser.new_context()  # the page may report that a model is missing
     page = context.new_page()

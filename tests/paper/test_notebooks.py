@@ -28,8 +28,9 @@ REQUIRED = [
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = repository_files("results/*/executed/*.ipynb")
 MOST_CELLS, MEDIAN_LINES, LONGEST_CELL = 25, 8, 25
-# Words per line of code between title and last section: 3 to 5 is the aim; short ones need more.
-PROSE = (2, 12)
+# Words per line of code between title and last section: 3 to 5 is the aim; notebook 08, which is
+# there to be drawn in, has a line or two in a cell and needs more.
+PROSE = (2, 20)
 READABLE_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")
 LAST_HEADING = "What you should see"

@@ -24,7 +24,7 @@ from s2l_images.signals import Signals, Stopped
 from s2l_paper import paths, results
 from s2l_paper.runs import new_trainer, train, warm_up
 
-CPU = torch.device("scratch")
+CPU = torch.device("cpu")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
