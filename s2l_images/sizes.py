@@ -98,8 +98,9 @@ def nuclei(probability: np.ndarray, min_size: int, *, threshold: float = 0.5) ->
     out.
 
     A thin strip along the image's border is an artefact of the filters that end there, or of a dark
-    rim, and no nucleus. A hole as large as the smallest nucleus, `min_size` / `SHARE_OF_SMALLEST`, or `NOISE` is a lumen or a gap in
-    a ring of nuclei: it stays open, and what lies in it is an object of its own.
+    rim, and no nucleus. A hole as large as the smallest nucleus, `min_size` / `SHARE_OF_SMALLEST`,
+    or `NOISE` is a lumen or a gap in a ring of nuclei: it stays open, and what lies in it is an
+    object of its own.
 
     Args:
         probability: (H, W) of foreground.
