@@ -65,7 +65,7 @@ verify: .venv/.installed ## compute every committed number anew from the runs' s
 	$(PY) -m s2l_paper verify
 
 test: .venv/.installed ## run every test; those on real images need S2L_DATA
-	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --durations=10
+	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10
 
 test-quick: .venv/.installed ## run the tests of the method alone: at most two minutes on two cores
 	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile tests/core

@@ -68,6 +68,12 @@ def script(name: str):
     return module
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker is left alone with one at the end."""
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)  # a stable sort
+
+
 def pytest_runtest_setup(item):
     """Skips what this machine cannot run, with the reason that the summary prints."""
     if item.get_closest_marker("real") and not os.environ.get("S2L_DATA"):
