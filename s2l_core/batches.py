@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from s2l_core.augment import random_crop
-from s2l_core.config import CLASSES, RunConfig, S2LError, seed_for
+from s2l_core.config import CLASSES, IGNORE, RunConfig, S2LError, seed_for
 from s2l_core.images import CellImage, intensity_range
 from s2l_core.profiles import STAINED
 from s2l_core.pseudo_labels import PseudoLabels
@@ -53,6 +53,18 @@ class TrainingSet:
         self.limits = {
             image.id: intensity_range(image.image, config.intensity) for image in self.images
         }
+
+    def foreground_share(self) -> float:
+        """Foreground among the labelled pixels of all images, .001 to .999: never quite certain."""
+        foreground = labelled = 0
+        for image in self.images:
+            if self.masks and image.instances is not None:
+                foreground += int((image.instances > 0).sum())
+                labelled += image.instances.size
+            else:
+                foreground += int((self.scribbles[image.id] == 1).sum())
+                labelled += int((self.scribbles[image.id] != IGNORE).sum())
+        return min(max(foreground / labelled, 0.001), 0.999)
 
     def images_at(self, step: int) -> list[CellImage]:
         """CellImages of a step: each epoch is a fresh permutation, one crop per image."""

@@ -150,6 +150,7 @@ class RunConfig:
     encoder: str = _paper("resnet34")  # Sec. 3.2
     encoder_weights: str | None = _paper("imagenet")  # D13: or a local file; None: from scratch
     frozen_statistics: bool = _paper(False)  # D22: the encoder's batch statistics stay ImageNet's
+    output_bias: str = _paper("zero", choices=("zero", "labels"))  # D27: of the untrained network
     rate_encoder: float = _paper(3e-4, within=SHARE)  # D9: learning rates of RAdam
     rate_decoder: float = _paper(3e-3, within=SHARE)
     rate_heads: float = _paper(3e-4, main=True, within=SHARE)
@@ -192,6 +193,7 @@ class RunConfig:
         # What the caller left open comes from the profile, and then from the paper.
         profile = PROFILES[self.profile]
         given = profile.settings | profile.per_dataset.get(self.dataset, {})
+        given = given | profile.per_method.get(self.method, {})
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, _Paper):

@@ -1,5 +1,6 @@
 """The network: an untouched `smp.Unet`, its decoder blocks tapped, a head for each tapped block."""
 
+import math
 import os
 from contextlib import ExitStack, contextmanager
 
@@ -77,6 +78,21 @@ class ScribbleUNet(nn.Module):
                 head = _head(DECODER_CHANNELS[scale.block - 1])
             self.heads[block] = head.to(self.mean.device)
         self.scales += tuple(scales)
+
+    def expect(self, share: float) -> None:
+        """Lets the untrained network answer with this share of foreground everywhere (D27).
+
+        Where nuclei are rare, the first steps of a network that answers one half teach every
+        feature of the last block to speak for the background; those that are zero on nuclei leave
+        them a logit of zero at best. Starting at the log odds, the background is no news, and
+        the first thing to be learned is a nucleus (Lin et al. 2017, "Focal loss", Sec. 3.3).
+
+        Args:
+            share: foreground among labelled pixels, above 0 and below 1.
+        """
+        bias = self.unet.segmentation_head[0].bias
+        with torch.no_grad():
+            bias.fill_(math.log(share / (1 - share)))
 
     def train(self, mode: bool = True) -> "ScribbleUNet":
         """As in PyTorch; `frozen_statistics` keeps the encoder's batch norm in evaluation mode."""

@@ -83,6 +83,8 @@ class Trainer:
             seed=config.seed,
             frozen_statistics=config.frozen_statistics,
         ).to(self.device)
+        if config.output_bias == "labels":
+            self.model.expect(self.data.foreground_share())
         parts = [self._group("encoder", config.rate_encoder)]
         parts.append(self._group("decoder", config.rate_decoder))
         self.optimiser = torch.optim.RAdam(parts, weight_decay=config.weight_decay)

@@ -74,6 +74,7 @@ def experiments(profile: str = "pretrained", dataset: str = "dsb-bf") -> dict[st
         "annotator and budget": _annotator_and_budget(),
         "pretraining": _pretraining(),
         "statistics": _statistics(),
+        "output bias": _output_bias(),
         "noise": [Option(name, name, seeds=(0, 1, 2, 3)) for name in ("s2l", "scribble-only")],
     }
 
@@ -145,6 +146,19 @@ def _statistics() -> list[Option]:
         choices.append(Option(own, method, {"frozen_statistics": False}))
         frozen = {"frozen_statistics": True}
         choices.append(Option(f"frozen: {method}", method, frozen, against=own))
+    return choices
+
+
+def _output_bias() -> list[Option]:
+    """Where the last layer's bias starts (D27), for labels of which few are foreground (masks) and
+    of which many are (strokes).
+    """
+    choices = []
+    for method in ("supervised", "s2l"):
+        zero = f"zero: {method}"
+        choices.append(Option(zero, method, {"output_bias": "zero"}))
+        labels = {"output_bias": "labels"}
+        choices.append(Option(f"of the labels: {method}", method, labels, against=zero))
     return choices
 
 

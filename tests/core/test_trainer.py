@@ -107,6 +107,29 @@ def test_overfits_one_image():
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:5])
 
 
+@pytest.mark.parametrize("method", ["supervised", "s2l"])
+def test_the_output_bias_expects_as_much_foreground_as_is_labelled(method):
+    run = new_trainer(method, output_bias="labels")
+    foreground = labelled = 0
+    for image in run.data.images:
+        labels = image.instances > 0 if method == "supervised" else image.scribbles
+        foreground += int((labels == 1).sum())
+        labelled += int((labels != IGNORE).sum())
+    bias = run.model.unet.segmentation_head[0].bias
+    assert torch.sigmoid(bias).item() == pytest.approx(foreground / labelled, abs=1e-4)
+    assert (new_trainer(method).model.unet.segmentation_head[0].bias == 0).all()
+
+
+@pytest.mark.parametrize(("mask", "share"), [(0, 0.001), (1, 0.999)])
+def test_the_output_bias_of_masks_of_one_class_stays_finite(mask, share):
+    images = [
+        dataclasses.replace(image, instances=np.full_like(image.instances, mask))
+        for image in cells("ab")
+    ]
+    run = Trainer(config("supervised", output_bias="labels"), images, progress=False)
+    assert run.data.foreground_share() == share
+
+
 def test_supervised_never_sees_scribbles_nor_the_others_masks():
     assert (new_trainer("supervised").data.batch(0)["scribbles"] == IGNORE).all()
     run = new_trainer("s2l-r1")
