@@ -3,13 +3,16 @@
 import math
 import os
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
 from s2l_core.config import ScaleTerm, seed_for
 from s2l_core.weights import load_encoder_weights, normalisation, smp_name, unknown_encoder
+
+if TYPE_CHECKING:
+    import segmentation_models_pytorch as smp
 
 # of decoder blocks 1 (1/16 of the resolution) to 5 (all of it)
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
@@ -161,7 +164,9 @@ class ScribbleUNet(nn.Module):
             yield features
 
 
-def _plain_unet(encoder: str) -> smp.Unet:
+def _plain_unet(encoder: str) -> "smp.Unet":
+    import segmentation_models_pytorch as smp  # takes seconds, which only a network is worth
+
     try:
         return smp.Unet(
             smp_name(encoder),

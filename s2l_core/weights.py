@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -77,7 +76,9 @@ def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def unknown_encoder(encoder: str) -> S2LError:
     """The error for a name that nobody knows, with the nearest of those that we know."""
-    names = smp.encoders.get_encoder_names()
+    from segmentation_models_pytorch.encoders import get_encoder_names  # takes seconds
+
+    names = get_encoder_names()
     resnets = [name for name in names if re.fullmatch(r"resnet\d+", name)]
     return S2LError(
         f"encoder = {encoder!r} is not known.{suggestion(encoder, [*resnets, *PACKAGED])} "
@@ -202,8 +203,10 @@ def _fitted(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
 
 def _hub_state(encoder: str) -> dict[str, Tensor]:
     """The hub's ImageNet weights, from its cache or else over the network."""
+    from segmentation_models_pytorch.encoders import get_encoder  # takes seconds
+
     try:
-        return smp.encoders.get_encoder(encoder, weights="imagenet").state_dict()
+        return get_encoder(encoder, weights="imagenet").state_dict()
     except Exception as error:  # the hub's own errors, its HTTP library's and the system's
         raise S2LError(
             f"encoder_weights = 'imagenet' of {encoder!r} could not be had: neither in the hub's "
