@@ -13,6 +13,8 @@ const WIDEST = 64; // pixels, of the brush
 const KEPT = 3; // images whose pixels stay in the browser
 const STEPS = 50; // of the history that a reload keeps
 const GREEN = "#39FF88"; // outlines of the objects that are exported
+const MANY_CORNERS = 5000; // of outlines in view: more take longer than a frame
+const REST = 120; // milliseconds after which a view that moved has come to rest
 const LENGTHS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]; // micrometres, of the scale bar
 const WAITING = "Kept in this browser; saved once the kernel is free";
 const LAYERS = { prediction: "Prediction", pseudo_labels: "Pseudo-labels", uncertainty: "Uncertainty" };
@@ -437,6 +439,7 @@ class Surface {
       canvas.width = Math.round(width * this.ratio);
       canvas.height = Math.round(height * this.ratio);
     }
+    this.marked = undefined; // a canvas of another size is blank
     if (this.fitted) this.fit();
     else this.redraw();
   }
@@ -516,13 +519,42 @@ class Surface {
     context.drawImage(levels[level], 0, 0, levels[0].width, levels[0].height);
   }
 
-  /** What lies above all else: strokes of another program, outlines, circles where to draw, and the scale bar. */
+  /** What lies above all else. A view that moves takes many outlines along as a picture: to draw them takes frames. */
   drawMarks() {
+    clearTimeout(this.resting);
+    const { entry, place, corners } = this.marked ?? {};
+    if (corners > MANY_CORNERS && entry === this.entry && place !== this.place) {
+      this.takeMarksAlong(place);
+      this.resting = setTimeout(() => {
+        this.marked = undefined;
+        this.redraw("marks");
+      }, REST);
+      return;
+    }
+    this.drawMarksAnew();
+  }
+
+  /** Moves the marks from where they were drawn to where they belong now. */
+  takeMarksAlong({ scale, x, y }) {
+    const grown = this.place.scale / scale;
+    const [right, down] = [this.place.x - x * grown, this.place.y - y * grown];
+    this.marks.canvas.style.transform = `translate(${right}px, ${down}px) scale(${grown})`;
+    this.drawScale();
+  }
+
+  /** Strokes of another program, outlines, circles where to draw, and the scale bar. */
+  drawMarksAnew() {
     const context = this.marks;
+    context.canvas.style.transform = "";
+    this.marked = { entry: this.entry, place: this.place, corners: 0 };
     this.drawLevels(context, this.entry?.layers.foreign);
     if (!this.entry?.size) return;
     this.enter(context);
-    if (this.outlined) this.twice(context, this.outlinesInView(), GREEN, 1.5);
+    if (this.outlined) {
+      const { path, corners } = this.outlinesInView();
+      this.marked.corners = corners;
+      this.twice(context, path, GREEN, 1.5);
+    }
     context.setLineDash([8 / this.place.scale, 5 / this.place.scale]);
     for (const [row, column, radius] of this.entry.regions ?? []) {
       const circle = new Path2D();
@@ -546,15 +578,17 @@ class Surface {
     const { scale, x, y } = this.place;
     const view = [-y / scale, -x / scale, (this.element.clientHeight - y) / scale, (this.element.clientWidth - x) / scale];
     const path = new Path2D();
+    let drawn = 0;
     for (const { corners, box } of this.entry.rings ?? []) {
       if (!meet(box, view)) continue;
       const count = corners.length / 2;
       const step = Math.max(1, Math.min(Math.floor(1 / scale), Math.floor(count / 8)));
+      drawn += Math.ceil(count / step);
       path.moveTo(corners[1], corners[0]);
       for (let i = step; i < count; i += step) path.lineTo(corners[2 * i + 1], corners[2 * i]);
       path.closePath();
     }
-    return path;
+    return { path, corners: drawn };
   }
 
   /** A bar as long as a round number of micrometres, where it is known how large a pixel is. */
