@@ -132,7 +132,7 @@ class RunConfig:
     fold: int = _given(0, (0, 99))
     seed: int = _given(0, (0, 2**31))
     profile: str = "demo"
-    annotator: int | str = 0  # D16: which simulated annotator drew, or "skeleton" for S2L's rule
+    annotator: int | str = _paper(0)  # D16: which simulated one drew, or "skeleton", S2L's rule
     budget: float = _given(0.3, SHARE)  # D16: share of nuclei that carry a stroke
     rotation: int = _given(0, (0, 4))  # D25: which part is tested; 0: the last one, as in the paper
 

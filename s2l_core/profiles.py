@@ -146,6 +146,7 @@ PROFILES = {
         folds=1,
         settings={
             **_PRETRAINED,
+            "annotator": "attentive-0",
             "rate_decoder": 5e-3,
             "crop": 160,
             "max_regions": 2000,

@@ -52,7 +52,7 @@ def plan(
         folds: numbers.
         methods: names in METHODS.
         seeds: numbers; 0 where it is left empty.
-        annotators: numbers, or names in ANNOTATORS; 0 where it is left empty.
+        annotators: numbers, or names in ANNOTATORS; the profile's own where it is left empty.
         rotations: numbers; 0, the paper's test part, where it is left empty.
 
     Raises:
@@ -63,13 +63,14 @@ def plan(
     methods = _names("METHODS", methods, METHODS) or list(METHODS)
     folds, seeds = _numbers("FOLDS", folds), _numbers("SEEDS", seeds) or [0]
     rotations = _numbers("ROTATIONS", rotations) or [0]
-    annotators = _annotators(annotators) or [0]
+    annotators = _annotators(annotators)
 
     configs = []
     for dataset in datasets:
         own_folds = range(PROFILES[profile].folds or DATASETS[dataset][1])
+        usual = RunConfig(dataset, methods[0], profile=profile)
         for fold, rotation, seed, annotator, method in itertools.product(
-            folds or own_folds, rotations, seeds, annotators, methods
+            folds or own_folds, rotations, seeds, annotators or [usual.annotator], methods
         ):
             configs.append(
                 RunConfig(

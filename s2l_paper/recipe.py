@@ -163,8 +163,9 @@ def _output_bias() -> list[Option]:
 
 
 def configuration(choice: Option, seed: int, *, profile: str, dataset: str) -> RunConfig:
-    """The run of one trial, on fold 0."""
-    return RunConfig(dataset, choice.method, profile=profile, seed=seed, **choice.fields)
+    """The run of one trial, on fold 0; blind strokes, unless the choice says who drew."""
+    fields = {"annotator": 0} | choice.fields
+    return RunConfig(dataset, choice.method, profile=profile, seed=seed, **fields)
 
 
 class TruthfulLabels(PseudoLabels):

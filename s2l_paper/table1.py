@@ -256,7 +256,7 @@ def told(profile: str) -> str:
         f"notebooks {paths.executed(profile)}/",
     ]
     if not figure.exists():
-        lines[3] = "figure    not made: Fig. 2 needs runs of seed 0 and annotator 0"
+        lines[3] = "figure    not made: Fig. 2 needs runs of seed 0 and the profile's annotator"
     return "\n".join(lines + lacking)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
+from s2l_core.config import FULL, TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
 from s2l_core.profiles import PROFILES
 from s2l_images.files import write_text
 from s2l_paper import measured_texts, paths, results, sensitivity
@@ -117,7 +117,7 @@ def table_faults(profile: str) -> list[str]:
         faults += _text_faults(folder / name, text)
     faults += _notebook_faults(paths.executed(profile) / "06_table1.ipynb", expected)
     for file in sorted(paths.figures(profile).glob("*.png")):
-        faults += _figure_faults(file, runs)
+        faults += _figure_faults(file, runs, profile)
     return faults
 
 
@@ -137,7 +137,7 @@ def _notebook_faults(file: Path, expected: dict[str, str]) -> list[str]:
     ]
 
 
-def _figure_faults(file: Path, runs: pd.DataFrame) -> list[str]:
+def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
     """What a picture says of its runs and scores that does not follow from the finished runs."""
     info, again = Image.open(file).text, "Draw it again: notebook 07."
     ids = info.get("RunIds", "").split()
@@ -153,8 +153,13 @@ def _figure_faults(file: Path, runs: pd.DataFrame) -> list[str]:
             said = f"{_name(file)}: prints {text!r} for {place}, computed {computed!r}"
             faults.append(f"{said}. {again}")
 
-    # Fig. 2 shows every method of Table 1, on the first fold of each data set.
-    usual = (runs.seed == 0) & (runs.annotator == "0") & (runs.variant == "")
+    # Fig. 2 shows every method of Table 1, on the first fold and test part of each data set.
+    own = {
+        dataset: str(RunConfig(dataset, FULL, profile=profile).annotator)
+        for dataset in runs.dataset.unique()
+    }
+    usual = (runs.seed == 0) & (runs["rotation"] == 0) & (runs.variant == "")
+    usual &= runs.annotator == runs.dataset.map(own)
     first = runs[runs.method.isin(TABLE1_METHODS) & usual]
     first = first[first.fold == first.groupby("dataset").fold.transform("min")]
     if file.name == "figure2.png" and (set(ids) != set(first.run_id) or "Scores" not in info):

@@ -7,11 +7,11 @@ import statistics
 
 import numpy as np
 import pytest
+from plain_board import plain_board
 from playwright.sync_api import expect
 
 from conftest import ROOT
 from hands import CHROMIUM, REASON
-from plain_board import plain_board
 from s2l_core.images import CellImage
 from s2l_images.strokes import read_strokes
 from s2l_images.widget import Scribbler

@@ -1,9 +1,5 @@
 """The drawing widget in JupyterLab: brushes, keys, a busy kernel and a dying kernel."""
 
-import os
-import statistics
-
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
