@@ -130,8 +130,8 @@ def report(images: int = IMAGES, kills: int = KILLS, seed: int = 0) -> str:
         nuclei = sum(file.read_text().count("\n") - 1 for file in calm.glob("*.csv"))
     return f"""## A folder of {images:,} images
 
-`prediction.predict_folder` with a light encoder on images of {SIDE} x {SIDE}: {seconds:.0f} s on one thread undisturbed,
-{1000 * seconds / images:.0f} ms an image, {nuclei:,} nuclei. In the run beside it SIGKILL came after {moments} images.
+`prediction.predict_folder` with a light encoder on images of {SIDE} x {SIDE}: {seconds:.0f} s on one thread,
+{1000 * seconds / images:.0f} ms an image, beside whatever else the machine did; {nuclei:,} nuclei. In a second run SIGKILL came after {moments} images.
 More memory than {GROWTH} times that after the first tenth would be an error.
 
 | | |
