@@ -18,15 +18,17 @@ from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
 from s2l_images.answers import LARGEST_SHARE, Choice, absurd, choose
+from s2l_images.diameters import measured_diameter
 from s2l_images.exports import micrometres
 from s2l_images.folder import read_folder, sound
 from s2l_images.forest import RandomForest
+from s2l_images.journal import predictions
 from s2l_images.kept_answers import KeptAnswers
 from s2l_images.kept_models import model_in_use
 from s2l_images.lesson import Lesson
 from s2l_images.pictures import raw_channels
 from s2l_images.places import own_strokes
-from s2l_images.prediction import measured_diameter, predict_folder, predictions
+from s2l_images.prediction import predict_folder
 from s2l_images.progress import watched
 from s2l_images.proposals import spread, uncertainty, where_to_draw
 from s2l_images.rounds import Round, train_round
