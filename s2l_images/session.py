@@ -5,7 +5,6 @@ comes first.
 """
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,21 @@ from s2l_core.images import CellImage
 from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
-from s2l_images.answers import LARGEST_SHARE, Choice, absurd, choose
-from s2l_images.diameters import measured_diameter
+from s2l_images.answers import LARGEST_SHARE, Choice
 from s2l_images.exports import micrometres
 from s2l_images.folder import read_folder, sound
 from s2l_images.forest import RandomForest
 from s2l_images.journal import predictions
 from s2l_images.kept_answers import KeptAnswers
-from s2l_images.kept_models import model_in_use
 from s2l_images.lesson import Lesson
+from s2l_images.outgoing import Outgoing
 from s2l_images.pictures import raw_channels
 from s2l_images.places import own_strokes
 from s2l_images.prediction import predict_folder
 from s2l_images.progress import watched
 from s2l_images.proposals import spread, uncertainty, where_to_draw
 from s2l_images.rounds import Round, train_round
-from s2l_images.sizes import chosen_min_size, nuclei
-from s2l_images.split import divided
+from s2l_images.sizes import nuclei
 from s2l_images.still import shown, still
 from s2l_images.taken_home import TakenHome, export_folder
 from s2l_images.widget import Scribbler
@@ -58,7 +55,7 @@ class Session:
         known: image id -> the true nuclei (H, W), of examples.
         board: the drawing widget; it outlines what would be exported now.
         answers: what forest and network say of every image.
-        choice: the answer that goes out; None before `guess`.
+        outgoing: which of the two goes out, and how.
         lesson: the round that learns in a thread, or the last one that did.
 
     Raises:
@@ -76,7 +73,6 @@ class Session:
         pixel_size: float = 0.0,
     ):
         self.folder = Path(folder)
-        self.split, self.given_diameter = split, diameter
         self.largest, self.pixel_size = largest, pixel_size
         self.cells: dict[str, CellImage] = {cell.id: cell for cell in read_folder(self.folder)}
         self.known: dict[str, np.ndarray] = {}
@@ -97,11 +93,9 @@ class Session:
         )
         self.board.on_stop = self.stop
 
-        images = {name: cell.image for name, cell in self.cells.items()}
-        self.answers = KeptAnswers(images, seed)
-        self.choice: Choice | None = None
+        self.answers = KeptAnswers(self.folder, self.board, seed)
+        self.outgoing = Outgoing(self.answers, self.cells, split, diameter)
         self.lesson: Lesson | None = None
-        self._wanted = "auto"
         self._unsure: dict[str, np.ndarray] = {}
         self._saved_picture: Any = None
 
@@ -130,11 +124,12 @@ class Session:
         Raises:
             S2LError: nothing is drawn, or only one class.
         """
-        self._fit()
+        self.answers.fit()
         for name, values in self.guessed.items():
             labels = threshold(values, 0.2, 0.8)
             self.board.show(name, prediction=values, pseudo_labels=labels)
-        self._outline(choose(self.answers.judged, None, self.answers.held, "forest"))
+        self.outgoing.guess()
+        self._renew_picture()
         return self.guessed
 
     def learn(self, steps: int, start: str | Path = "", *, seed: int = 0) -> ipywidgets.VBox | None:
@@ -153,7 +148,7 @@ class Session:
         """
         if self.lesson is not None and self.lesson.runs:
             raise S2LError("A round is learning. Wait for it, or press Stop on the board.")
-        self._fit()  # says what is wrong with the strokes here, and not in the thread
+        self.answers.fit()  # says what is wrong with the strokes here, and not in the thread
 
         options: dict[str, Any] = {"start": Path(start) if start else None, "seed": seed}
         if not watched():
@@ -191,7 +186,7 @@ class Session:
             S2LError: as `guess` and `train_round`.
         """
         if not self.answers.judged:
-            self._fit()
+            self.answers.fit()
 
         # What the network makes of one image can be watched while it learns.
         first = self.drawn[0]
@@ -202,7 +197,7 @@ class Session:
             values = predict(network, self.cells[first].image)
             self.board.show(first, prediction=values)
             if lesson is not None:
-                found = nuclei(values, self._min_size()).instances
+                found = nuclei(values, self.outgoing.min_size).instances
                 lesson.show(self.board.picture(first, found))
 
         done = train_round(
@@ -220,7 +215,7 @@ class Session:
         self.answers.forget_network()
         if lesson is not None:
             lesson.report(f"{done.said} All images are predicted …", 1.0)
-        self._choose(self._wanted)
+        self._choose(self.outgoing.wanted)
         return done
 
     def look(self) -> dict[str, list[tuple[int, int, float]]]:
@@ -234,8 +229,8 @@ class Session:
         """
         self.wait()
         scribbles = self.board.scribbles()
-        choice = self._choose(self._wanted)
-        answers = self._probabilities(choice.answer)
+        choice = self._choose(self.outgoing.wanted)
+        answers = self.answers.of(choice.answer)
 
         # Every image has its turn before one gets a second place.
         places = {}
@@ -275,10 +270,10 @@ class Session:
         """
         target = export_folder(self.folder, to)
         self.wait()
-        choice = self._as_moved(self.choice or self.choose())
-        self._refuse_absurd(choice)
+        choice = self.outgoing.moved(self.outgoing.choice or self.choose())
+        self.outgoing.refuse_absurd(choice, self.largest)
 
-        source: RandomForest | Path = self.model_file
+        source: RandomForest | Path = self.answers.network_file
         if choice.answer == "forest":
             source = self.answers.forest
         predict_folder(
@@ -287,24 +282,13 @@ class Session:
             target,
             pixel_size=self.pixel_size or None,
             threshold=choice.threshold,
-            split=self.diameter(choice) if self.split else None,
+            split=self.outgoing.diameter(choice) if self.outgoing.split else None,
         )
 
         counts = {name: found.nuclei for name, found in predictions(target).items()}
-        home = TakenHome(target, self.things, {name: counts[name] for name in self.cells})
+        home = TakenHome(target, self.outgoing.things, {name: counts[name] for name in self.cells})
         home.write()
         return home
-
-    def _refuse_absurd(self, choice: Choice) -> None:
-        """Raises an S2LError for an answer that contradicts what is drawn on an image."""
-        for name, labels in self.board.scribbles().items():
-            values = self._probabilities(choice.answer)[name]
-            wrong = absurd(values, labels, threshold=choice.threshold, largest=self.largest)
-            if wrong:
-                raise S2LError(
-                    f"{name}: {wrong} Nothing is exported. Draw where it is wrong, set `answer` "
-                    f"to the other one, or raise `largest` ({self.largest:g}) if nuclei are large."
-                )
 
     def picture(self, name: str | None = None) -> Any:
         """An image as the board shows it, with strokes and outlines; the open one without a name."""
@@ -351,32 +335,10 @@ class Session:
         return self.answers.by_network
 
     @property
-    def model_file(self) -> Path:
-        """Where the model in use lies."""
-        return model_in_use(self.folder)
-
-    @property
     def start(self) -> Path | None:
         """The model in use, to go on from; None where there is none yet."""
-        return self.model_file if self.model_file.exists() else None
-
-    @property
-    def things(self) -> str:
-        """What is counted."""
-        return "nuclei" if self.split else "objects"
-
-    def diameter(self, choice: Choice) -> float:
-        """Width of a usual nucleus in pixels: the given one, or else measured where strokes are."""
-        if self.given_diameter:
-            return self.given_diameter
-        answers, scribbles = self._probabilities(choice.answer), self.board.scribbles()
-        cells = [replace(cell, scribbles=scribbles.get(cell.id)) for cell in self.cells.values()]
-        options = {"threshold": choice.threshold, "min_size": self._min_size()}
-        return measured_diameter(cells, lambda cell: answers[cell.id], **options)
-
-    def _min_size(self) -> int:
-        """Pixels of the smallest nucleus that is kept."""
-        return chosen_min_size(self.folder, self.model_file)[0]
+        file = self.answers.network_file
+        return file if file.exists() else None
 
     def _micrometres(self, name: str) -> float | None:
         size = self.pixel_size or None
@@ -385,56 +347,13 @@ class Session:
                 size = micrometres(raw_channels(self._files[name]))
         return size
 
-    def _fit(self) -> None:
-        """Both forests, and what they say of every image; nothing where no stroke is new."""
-        strokes = {name: tuple(lines) for name, lines in self.board.strokes.items() if lines}
-        if self.answers.know(strokes):
-            return
-        self.board.status = "The forest learns from your strokes …"
-        try:
-            self.answers.fit(strokes, self.board.scribbles())
-        finally:
-            self.board.status = ""
-
-    def _probabilities(self, answer: str) -> dict[str, np.ndarray]:
-        """Image id -> probability (H, W), for every image, of `forest` or `network`."""
-        if answer == "network":
-            return self.answers.of_network(self.model_file)
-        if not self.guessed:
-            self._fit()
-        return self.guessed
-
     def _choose(self, answer: str) -> Choice:
-        if not self.answers.judged:
-            self._fit()
-        self._wanted = answer
-        network = self._probabilities("network") if self.start else None
-        self._outline(choose(self.answers.judged, network, self.answers.held, answer))
-        self.choice = self._as_moved(self.choice)
-        return self.choice
+        choice = self.outgoing.choose(answer)
+        self._renew_picture()
+        return choice
 
-    def _as_moved(self, choice: Choice) -> Choice:
-        """A choice with the threshold that the board shows."""
-        if not self.board.moved or self.board.answer.get("name") != choice.answer.capitalize():
-            return choice
-        said = f"{choice.reason} Its threshold is the one that was set on the board."
-        return replace(choice, threshold=self.board.threshold, reason=said)
-
-    def _outline(self, choice: Choice) -> None:
-        """Shows on the board what would be exported by a choice."""
-        self.choice = choice
-        answers, min_size = dict(self._probabilities(choice.answer)), self._min_size()
-        width = 0.0
-        if self.split:
-            with contextlib.suppress(S2LError):  # no object lies under a stroke: none is divided
-                width = self.diameter(choice)
-
-        def objects(name: str, threshold: float) -> np.ndarray:
-            found = nuclei(answers[name], min_size, threshold=threshold).instances
-            return divided(found, width) if width else found
-
-        name = choice.answer.capitalize()
-        self.board.outline(name, objects, choice.threshold, things=self.things)
+    def _renew_picture(self) -> None:
+        """Shows the board as it is now to whoever opens the notebook without a kernel."""
         if self._saved_picture is not None:
             self._saved_picture.update(self._still())
 
