@@ -1,4 +1,4 @@
-"""A model for other programs: a BioImage.IO package of its graph, an example and what to know of it.
+"""A model for other programs: a BioImage.IO package of its graph, an example and its texts.
 
 The graph takes grey values and returns probabilities (`whole_graph.py`). Percentiles (`intensity =
 "stretch"`) are those of a whole image, which only the program that holds it can take: the package

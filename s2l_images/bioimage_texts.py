@@ -1,4 +1,4 @@
-"""What a BioImage.IO package says of itself: its description for programs, its README for people."""
+"""What a BioImage.IO package says of itself: a description for programs, a README for people."""
 
 import hashlib
 import tomllib

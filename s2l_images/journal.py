@@ -1,5 +1,6 @@
-"""What is noted while a folder is predicted, a line for each image: a call that was interrupted goes
-on from there.
+"""What is noted while a folder is predicted, a line for each image.
+
+An interrupted call goes on from there.
 """
 
 import json

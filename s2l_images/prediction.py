@@ -72,19 +72,14 @@ def predict_folder(
     """
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
-
-    # What is left open follows from the folder, and is said.
     if min_size is None:
-        file = model_in_use(folder) if isinstance(source, RandomForest) else source
-        min_size, reason = chosen_min_size(folder, file)
-        print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
+        min_size = _min_size_of(source, folder)
     if split == "auto":
-        split = usual_nucleus(folder, ask, threshold=threshold, min_size=min_size)
-        width = f"a usual nucleus is {split:g} px wide, which tells touching ones apart"
-        print(f"{folder.name}: {width}", flush=True)
+        split = _diameter_of(folder, ask, threshold, min_size)
     channel = read_settings(folder).channel
     way = _Way(ask, key_of_source, min_size, pixel_size, channel, threshold, split)
 
+    # A file that cannot be read leaves out its image, and only it.
     target = _writable(target or own_results(folder) / "export")
     remarks, left_out = _Remarks(), []
     with open_journal(target / JOURNAL) as (done, note):
@@ -93,7 +88,7 @@ def predict_folder(
             if not _whole(target, name, done, key):
                 try:
                     found = way.find(name, image_file, remarks)
-                except (Fault, SplitExploded) as fault:  # leaves out this image, and only it
+                except (Fault, SplitExploded) as fault:
                     left_out.append(fault)
                     continue
 
@@ -118,6 +113,24 @@ def predict_folder(
             f"{len(left_out)} of {len(images)} images were left out: {listed(left_out, 3)}"
         )
     return target
+
+
+def _min_size_of(source: Path | RandomForest, folder: Path) -> int:
+    """The smallest nucleus that is kept where nobody chose one, in pixels; it is printed."""
+    file = model_in_use(folder) if isinstance(source, RandomForest) else source
+    min_size, reason = chosen_min_size(folder, file)
+    print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
+    return min_size
+
+
+def _diameter_of(
+    folder: Path, ask: Callable[[np.ndarray], np.ndarray], threshold: float, min_size: int
+) -> float:
+    """The diameter of a usual nucleus where it is to be measured, in pixels; it is printed."""
+    diameter = usual_nucleus(folder, ask, threshold=threshold, min_size=min_size)
+    width = f"a usual nucleus is {diameter:g} px wide, which tells touching ones apart"
+    print(f"{folder.name}: {width}", flush=True)
+    return diameter
 
 
 class _Remarks:

@@ -323,7 +323,8 @@ def _drawn_on(folder: Path) -> list[CellImage]:
     drawn = [cell for cell in cells if cell.scribbles is not None]
     if not drawn:
         raise S2LError(
-            f"{folder}: none of {len(cells)} training images carries a stroke. Draw on one of them first."
+            f"{folder}: none of {len(cells)} training images carries a stroke. "
+            "Draw on one of them first."
         )
     return drawn
 

@@ -1,4 +1,4 @@
-"""What the cells of notebook 08 call: a folder of one's own that is open, its board and its answers.
+"""What the cells of notebook 08 call: a folder that is open, its board and its answers.
 
 Each cell asks for `opened()` and says what it wants; a cell that is run too early says which one
 comes first.
@@ -291,7 +291,7 @@ class Session:
         return home
 
     def picture(self, name: str | None = None) -> Any:
-        """An image as the board shows it, with strokes and outlines; the open one without a name."""
+        """An image, or the open one, as the board shows it, with strokes and outlines."""
         return shown(self.board.picture(name))
 
     def least_sure(self) -> str:

@@ -1,4 +1,4 @@
-"""The graph of a model for programs that know nothing of this one: grey values in, probabilities out.
+"""The graph of a model for other programs: grey values in, probabilities out.
 
 Inside it are all steps that need one tile alone: the scale of grey values, the encoder's mean and
 deviation, the padding to a multiple of its stride.

@@ -265,8 +265,8 @@ class Scribbler(anywidget.AnyWidget):
         self.send(content, list(layers.values()))
 
     def _receive(self, _, content: dict, buffers: list) -> None:
-        """What the browser asks: `open` an image, save its `strokes`, count `all` objects, or `stop`
-        the round that learns. Never raises: nobody would see it.
+        """What the browser asks: `open` an image, save its `strokes`, count `all` objects, or
+        `stop` the round that learns. Never raises: nobody would see it.
         """
         if content.get("kind") == "stop":
             self.on_stop()
