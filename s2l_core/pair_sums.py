@@ -1,6 +1,6 @@
 """Sums over all pairs of embeddings, and their gradients, without the matrix of all pairs.
 
-What is computed. For x (n, C), y (m, C) and a number `scale`, with u_ij = scale * x_i . y_j,
+What is computed. For x (n, C), y (m, C) and a number `scale`, with u_ij = scale * x_i . y_j::
 
     value           -sum over all i and j of log sigmoid(u_ij)      ()
     gradient of x   scale * G y,    G_ij = sigmoid(u_ij) - 1        (n, m) (m, C) -> (n, C)
@@ -20,7 +20,7 @@ many threads there are, and the result is the same to the last bit.
 
 Why each operation takes one thread. Threads that share an operation wait for each other at its
 end. Where other processes keep the cores busy, that takes longer than all that is computed between
-two of the waits; threads that have a tile each wait once.
+two of the waits. A thread with a tile of its own waits once a tile.
 """
 
 import math
@@ -42,7 +42,7 @@ def pair_sum(x: Tensor, y: Tensor | None, scale: float, threads: int) -> Tensor:
     """Sum of -log sigmoid(scale * x_i . y_j) over all i and j.
 
     Args:
-        x: (n, C), with |x_i . y_j| <= 1.
+        x: (n, C), whose products x_i . y_j lie between -1 and 1.
         y: (m, C); None: x itself, of which half the tiles are computed.
         scale: what the products are multiplied by.
         threads: how many share the tiles.
