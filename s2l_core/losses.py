@@ -3,21 +3,12 @@
 They know nothing of models: logits, embeddings and labels go in, scalars come out.
 """
 
-import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache
-from threading import Barrier
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from s2l_core.config import IGNORE, S2LError
-
-TILE = 1024  # pairs are compared in squares of this side, 4 MiB; of four times it on an accelerator
+from s2l_core.pair_sums import in_one_thread, pair_sum
 
 
 def partial_bce(logits: Tensor, labels: Tensor, mean: str = "batch") -> Tensor:
@@ -215,7 +206,7 @@ def contrastive_loss(
     def loss(z: Tensor) -> Tensor:
         return _mean_over_pairs(z, y.bool(), temperature, target, reduction, threads)
 
-    return loss(z) if threads == 1 else _InOneThread.apply(z, loss)
+    return loss(z) if threads == 1 else in_one_thread(loss, z)
 
 
 def _mean_over_pairs(
@@ -236,7 +227,7 @@ def _mean_over_pairs(
         for a, b, positive in blocks:
             own = a is b
             scale = 1 / temperature if positive else -1 / temperature
-            total = _PairSum.apply(a, None if own else b, scale, threads)
+            total = pair_sum(a, None if own else b, scale, threads)
 
             # What a block's sum is divided by. Pairs fg-bg stand for bg-fg too: they count twice.
             if reduction == "mean":
@@ -288,150 +279,6 @@ def contrastive_term(
         if len(y):
             losses.append(contrastive_loss(z, y, temperature, target=target, reduction=reduction))
     return torch.stack(losses).mean() if losses else 0.0 * embedding.float().sum()
-
-
-class _PairSum(torch.autograd.Function):
-    """Sum of -log sigmoid(u_ij) over all i and j, u_ij = scale * x_i . y_j, tile by tile.
-
-    d/du of -log sigmoid(u) is sigmoid(u) - 1: the one sigmoid of a pair serves the value and, while
-    its tile is at hand, the gradient, so that no pair is kept for the backward pass. Where y is x
-    itself (other = None), pairs are symmetric: no tile below the diagonal is computed. Memory: a
-    tile for each thread, and the gradients.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, other: Tensor | None, scale: float, threads: int) -> Tensor:
-        # Gradients grow tile by tile, in memory for one tile a thread that is used over and over.
-        own = other is None
-        y = x if other is None else other  # (m, C)
-        grad_x = torch.zeros_like(x)  # (n, C)
-        grad_y = grad_x if own else torch.zeros_like(y)  # (m, C)
-        side = TILE if x.device.type == "cpu" else 4 * TILE
-        spare = [x.new_empty(side * side) for _ in range(threads)]
-
-        @torch.inference_mode()  # which threads do not take over from each other
-        def add(i: int, j: int, earlier: Sequence[Future]) -> Tensor:
-            """Adds a tile to the gradients, once earlier ones have been added; returns its sum."""
-            rows, columns = slice(i * side, (i + 1) * side), slice(j * side, (j + 1) * side)
-            a, b, memory = x[rows], y[columns], spare.pop()
-            tile = memory[: len(a) * len(b)].view(len(a), len(b))  # (side, side), fewer at the end
-            torch.mm(scale * a, b.T, out=tile)
-            total = _sum_of_log_sigmoids_(tile, scale)
-            tile.sub_(1)
-
-            for each in earlier:
-                each.result()
-            grad_x[rows].addmm_(tile, b)
-            mirrored = own and j > i  # stands for its mirror image below the diagonal too
-            if mirrored or not own:
-                grad_y[columns].addmm_(tile.T, a)
-            spare.append(memory)
-            return 2 * total if mirrored else total
-
-        # Rows of a gradient get their tiles in the order of a loop over i and j, however many
-        # threads there are, and so the same roundings. Begun along diagonals, tiles wait least.
-        run = _run if threads == 1 else _workers(threads, os.getpid()).submit
-        rows, columns = math.ceil(len(x) / side), math.ceil(len(y) / side)
-        places = [(i, j) for i in range(rows) for j in range(i if own else 0, columns)]
-        tiles: dict[tuple[int, int], Future] = {}
-        for i, j in sorted(places, key=sum):
-            earlier = [tiles[place] for place in ((i - 1, j), (i, j - 1)) if place in tiles]
-            tiles[i, j] = run(add, i, j, earlier)
-
-        value = x.new_zeros(())
-        for place in places:
-            value -= tiles[place].result()
-
-        # u = scale * x . y, and on both sides of it stands x where y does not.
-        grad_x.mul_(2 * scale if own else scale)
-        ctx.save_for_backward(grad_x, None if own else grad_y.mul_(scale))
-        return value
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        _refuse_second_derivative()
-        grad_x, grad_y = ctx.saved_tensors
-        return grad * grad_x, None if grad_y is None else grad * grad_y, None, None
-
-
-def _sum_of_log_sigmoids_(tile: Tensor, scale: float) -> Tensor:
-    """Sum of log sigmoid(u) over a tile of u, |u| <= |scale|, of which sigmoid(u) is left.
-
-    Logarithms are the dearest step: where no product of k sigmoids can underflow (of unit vectors,
-    k * |scale| <= 80), k of them share one. Below u = -80 a float32 sigmoid is 0 and its logarithm
-    infinite: there softplus is taken, pair by pair.
-    """
-    factors = next((k for k in (8, 4, 2, 1) if k * abs(scale) <= 80), 0)
-    if factors == 0:
-        value = F.logsigmoid(tile).sum()
-        tile.sigmoid_()
-        return value
-    tile.sigmoid_()
-    folded = tile.view(math.gcd(factors, tile.numel()), -1)  # (n, m) -> (k, n * m / k)
-    return folded.prod(0).log_().sum()
-
-
-class _InOneThread(torch.autograd.Function):
-    """A loss of z whose operations, of value and gradient, take one thread each.
-
-    Threads that share an operation wait for each other at its end. Where other processes keep the
-    cores busy, that takes longer than all that is computed between two of the waits.
-    """
-
-    @staticmethod
-    def forward(ctx, z: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-        with _threads(1), torch.enable_grad():
-            ctx.z = z.detach().requires_grad_()
-            ctx.loss = loss(ctx.z)
-        return ctx.loss.detach()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        _refuse_second_derivative()
-        with _threads(1):
-            (grad_z,) = torch.autograd.grad(ctx.loss, ctx.z, grad, retain_graph=True)
-        return grad_z, None
-
-
-def _refuse_second_derivative() -> None:
-    """`once_differentiable` would miss one where the incoming gradient is a constant."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "contrastive_loss can be differentiated once: do not ask for create_graph=True."
-        )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many threads for each operation of the calling thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@lru_cache(maxsize=1)
-def _workers(count: int, process: int) -> ThreadPoolExecutor:
-    """Threads whose operations take one thread each; a process that was forked has its own."""
-    started = Barrier(count)
-
-    def start(_: int) -> None:
-        started.wait()  # so that every thread gets one of these calls
-        torch.get_num_threads()  # takes over the process's number now, not after the next line
-        torch.set_num_threads(1)
-
-    pool = ThreadPoolExecutor(count, thread_name_prefix="pairs")
-    list(pool.map(start, range(count)))
-    return pool
-
-
-def _run(function: Callable, *arguments) -> Future:
-    """Calls the function at once: `submit` where there is one thread."""
-    future: Future = Future()
-    future.set_result(function(*arguments))
-    return future
 
 
 def _normalise(z: Tensor) -> Tensor:

@@ -257,16 +257,12 @@ def _predict(given: Namespace) -> int:
 
 def _summary(target: Path, folder: Path) -> str:
     """What a prediction came to, and the images that deserve a look first."""
-    from s2l_images import prediction
     from s2l_images.folder import survey
+    from s2l_images.journal import predictions
 
     # The notes may name images that were taken out of the folder since.
     there = survey(folder).files["images"]
-    found = {
-        name: one
-        for name, one in prediction.predictions(target).items()
-        if name in there and one.key
-    }
+    found = {name: one for name, one in predictions(target).items() if name in there and one.key}
     nuclei = sum(one.nuclei for one in found.values())
     lines = [f"{len(found):,} images, {nuclei:,} nuclei"]
 

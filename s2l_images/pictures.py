@@ -14,11 +14,13 @@ import numpy as np
 from skimage.measure import label
 
 from s2l_core.config import S2LError
-from s2l_images.decoding import Pixels, read_pixels, reading
+from s2l_images.decoding import read_pixels
 from s2l_images.faults import Fault, Finding, listed
 from s2l_images.items import members
 from s2l_images.measured import Measured
 from s2l_images.parsers import size_of
+from s2l_images.pixels import Pixels
+from s2l_images.unreadable import reading
 
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 LABELS = (".tif", ".tiff", ".png", ".npy", ".npz")

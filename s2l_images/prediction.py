@@ -1,24 +1,22 @@
 """Prediction of a whole folder: nuclei for every image, in files that other programs read."""
 
-import contextlib
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from filelock import lock_descriptor
 
 from s2l_core.config import S2LError, digest
-from s2l_core.images import CellImage
 from s2l_core.inference import pick_device, predict
 from s2l_images import exports, image_checks
-from s2l_images.faults import Fault, listed
-from s2l_images.folder import read_folder, sound, tell
+from s2l_images.diameters import usual_nucleus
+from s2l_images.faults import Fault, Finding, listed
+from s2l_images.folder import sound, tell
 from s2l_images.forest import RandomForest, predict_random_forest
+from s2l_images.journal import JOURNAL, Predicted, open_journal
 from s2l_images.kept_models import load_model, model_in_use
 from s2l_images.measured import Measured
 from s2l_images.pictures import raw_channels, read_image
@@ -26,29 +24,9 @@ from s2l_images.places import own_results
 from s2l_images.proposals import uncertainty
 from s2l_images.settings import read_settings
 from s2l_images.sizes import chosen_min_size, nuclei
-from s2l_images.split import SplitExploded, diameter_at_strokes, divided, usual_diameter
+from s2l_images.split import SplitExploded, divided
 
-JOURNAL = "predicted.jsonl"
 EXPORTED_SUFFIXES = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What the prediction of one image came to.
-
-    Attributes:
-        key: hash of the model, the image and the settings that it was made with.
-        nuclei: how many were found.
-        dropped: how many objects were too small to be kept, or strips along the image's border.
-        holes: how many holes are as large as a nucleus, and were left open.
-        unsure: share of the pixels whose probability is nearer to one half than to 0 or 1.
-    """
-
-    key: str
-    nuclei: int
-    dropped: int
-    holes: int
-    unsure: float
 
 
 class ImagesLeftOut(S2LError):
@@ -94,75 +72,164 @@ def predict_folder(
     """
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
-
-    # What is left open follows from the folder, and is said.
     if min_size is None:
-        file = model_in_use(folder) if isinstance(source, RandomForest) else source
-        min_size, reason = chosen_min_size(folder, file)
-        print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
+        min_size = _min_size_of(source, folder)
     if split == "auto":
-        split = usual_nucleus(folder, ask, threshold=threshold, min_size=min_size)
-        width = f"a usual nucleus is {split:g} px wide, which tells touching ones apart"
-        print(f"{folder.name}: {width}", flush=True)
-
+        split = _diameter_of(folder, ask, threshold, min_size)
     channel = read_settings(folder).channel
-    settings = [key_of_source, min_size, pixel_size, channel, threshold, split]
+    way = _Way(ask, key_of_source, min_size, pixel_size, channel, threshold, split)
+
+    # A file that cannot be read leaves out its image, and only it.
     target = _writable(target or own_results(folder) / "export")
-
-    faults, warnings, looked = [], [], []
-    with _journal(target / JOURNAL) as (done, note):
+    remarks, left_out = _Remarks(), []
+    with open_journal(target / JOURNAL) as (done, note):
         for number, (name, image_file) in enumerate(images.items(), 1):
-            key = digest([*settings, digest(image_file, 64)], 16)
-            whole = all((target / f"{name}{kind}").exists() for kind in EXPORTED_SUFFIXES)
-            if not (whole and name in done and done[name].key == key):
+            key = way.key(image_file)
+            if not _whole(target, name, done, key):
                 try:
-                    # An image that only warns is predicted; a fault leaves it out, and only it.
-                    image, remarks = read_image(image_file, channel)
-                    measured = raw_channels(image_file)
-                    warnings += [*remarks, *image_checks.image_findings(image_file, image)]
-                    looked.append(image_checks.seen(image_file, image, remarks, None))
-
-                    probability = ask(image)  # (H, W)
-                    kept = nuclei(probability, min_size, threshold=threshold)
-                    found = _apart(name, kept.instances, split)
+                    found = way.find(name, image_file, remarks)
                 except (Fault, SplitExploded) as fault:
-                    faults.append(fault)
+                    left_out.append(fault)
                     continue
 
                 # The line is written last: an image that has one has its four files, too.
-                stem = target / name
-                write_nuclei(stem, found, measured, probability=probability, pixel_size=pixel_size)
-                count = int(found.max(initial=0))
-                note(name, Predicted(key, count, kept.dropped, kept.holes, _unsure(probability)))
+                write_nuclei(
+                    target / name,
+                    found.instances,
+                    found.measured,
+                    probability=found.probability,
+                    pixel_size=pixel_size,
+                )
+                note(name, found.in_numbers(key))
 
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
-        found_here = [done[name] for name in images if name in done]
+        predicted = [done[name] for name in images if name in done]
 
-    # What the check would have warned of shows in the predictions, too.
-    tell(folder, [*warnings, *image_checks.compared(folder / "images", looked)])
-    dropped = sum(one.dropped for one in found_here)
-    holes = sum(one.holes for one in found_here)
+    remarks.tell(folder)
+    _tell_of_objects(folder, predicted, min_size)
+    if left_out:
+        raise ImagesLeftOut(
+            f"{len(left_out)} of {len(images)} images were left out: {listed(left_out, 3)}"
+        )
+    return target
+
+
+def _min_size_of(source: Path | RandomForest, folder: Path) -> int:
+    """The smallest nucleus that is kept where nobody chose one, in pixels; it is printed."""
+    file = model_in_use(folder) if isinstance(source, RandomForest) else source
+    min_size, reason = chosen_min_size(folder, file)
+    print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
+    return min_size
+
+
+def _diameter_of(
+    folder: Path, ask: Callable[[np.ndarray], np.ndarray], threshold: float, min_size: int
+) -> float:
+    """The diameter of a usual nucleus where it is to be measured, in pixels; it is printed."""
+    diameter = usual_nucleus(folder, ask, threshold=threshold, min_size=min_size)
+    width = f"a usual nucleus is {diameter:g} px wide, which tells touching ones apart"
+    print(f"{folder.name}: {width}", flush=True)
+    return diameter
+
+
+class _Remarks:
+    """What the check would warn of, gathered while images are predicted."""
+
+    def __init__(self) -> None:
+        self.warnings: list[Finding] = []
+        self.looked: list[image_checks.Seen] = []
+
+    def add(self, file: Path, image: np.ndarray, said: list[Finding]) -> None:
+        """An image (H, W, 3) that was read, and what its decoder said."""
+        self.warnings += [*said, *image_checks.image_findings(file, image)]
+        self.looked.append(image_checks.seen(file, image, said, None))
+
+    def tell(self, folder: Path) -> None:
+        """Prints what was found in each image, and what shows when they are compared."""
+        tell(folder, [*self.warnings, *image_checks.compared(folder / "images", self.looked)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What was found in one image.
+
+    Attributes:
+        instances: (H, W) int32.
+        probability: (H, W).
+        measured: the image in its own units.
+        dropped, holes: as in `Predicted`.
+    """
+
+    instances: np.ndarray
+    probability: np.ndarray
+    measured: Measured
+    dropped: int
+    holes: int
+
+    def in_numbers(self, key: str) -> Predicted:
+        """What is noted of it."""
+        count = int(self.instances.max(initial=0))
+        return Predicted(key, count, self.dropped, self.holes, _unsure(self.probability))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How all images of a folder are predicted: what is asked, and the settings."""
+
+    ask: Callable[[np.ndarray], np.ndarray]
+    key_of_source: str
+    min_size: int
+    pixel_size: float | None
+    channel: int | str | None
+    threshold: float
+    split: float | None
+
+    def key(self, image_file: Path) -> str:
+        """A hash of all that decides what is found in an image."""
+        settings = [
+            self.key_of_source,
+            self.min_size,
+            self.pixel_size,
+            self.channel,
+            self.threshold,
+            self.split,
+        ]
+        return digest([*settings, digest(image_file, 64)], 16)
+
+    def find(self, name: str, image_file: Path, remarks: _Remarks) -> _Found:
+        """Reads an image and finds its nuclei; an image that only warns is predicted.
+
+        Raises:
+            Fault: it cannot be read.
+            SplitExploded: its objects fall into too many pieces.
+        """
+        image, said = read_image(image_file, self.channel)
+        measured = raw_channels(image_file)
+        remarks.add(image_file, image, said)
+
+        probability = self.ask(image)  # (H, W)
+        kept = nuclei(probability, self.min_size, threshold=self.threshold)
+        instances = _apart(name, kept.instances, self.split)
+        return _Found(instances, probability, measured, kept.dropped, kept.holes)
+
+
+def _whole(target: Path, name: str, done: Mapping[str, Predicted], key: str) -> bool:
+    """Whether an image was predicted in just this way, and has all its files."""
+    if name not in done or done[name].key != key:
+        return False
+    return all((target / f"{name}{kind}").exists() for kind in EXPORTED_SUFFIXES)
+
+
+def _tell_of_objects(folder: Path, predicted: Sequence[Predicted], min_size: int) -> None:
+    """Prints how many objects were dropped, and how many holes were left open."""
+    dropped = sum(one.dropped for one in predicted)
+    holes = sum(one.holes for one in predicted)
     if dropped:
         small = f"{dropped} objects under {min_size} px were dropped"
         print(f"{folder.name}: {small}, or thin strips along the border", flush=True)
     if holes:
         print(f"{folder.name}: {holes} holes as large as a nucleus were left open", flush=True)
-    if faults:
-        raise ImagesLeftOut(
-            f"{len(faults)} of {len(images)} images were left out: {listed(faults, 3)}"
-        )
-    return target
-
-
-def predictions(target: Path) -> dict[str, Predicted]:
-    """What `predict_folder` noted in its target: image -> `Predicted`, the least sure image first.
-
-    Raises:
-        S2LError: another process predicts there, or the notes are damaged.
-    """
-    with _journal(target / JOURNAL) as (done, _):
-        return dict(sorted(done.items(), key=lambda entry: (-entry[1].unsure, entry[0])))
 
 
 def _writable(target: Path) -> Path:
@@ -231,105 +298,3 @@ def _apart(name: str, objects: np.ndarray, diameter: float | None) -> np.ndarray
         return divided(objects, diameter)
     except SplitExploded as error:
         raise SplitExploded(f"{name}: {error}") from error
-
-
-def usual_nucleus(
-    folder: Path,
-    ask: Callable[[np.ndarray], np.ndarray],
-    *,
-    threshold: float = 0.5,
-    min_size: int = 64,
-) -> float:
-    """Diameter in pixels of a usual nucleus of a folder, rounded to halves.
-
-    Args:
-        folder: its masks are measured; where it has none, the objects of the answer that carry a
-            foreground stroke.
-        ask: image (H, W, 3) uint8 -> foreground probability (H, W).
-        threshold: foreground is above it.
-        min_size: the smallest object that is looked at, in pixels.
-
-    Raises:
-        S2LError: there are neither masks nor objects under strokes.
-    """
-    listing = sound(folder)
-    names = listing.masked or listing.scribbled
-    cells = (read_folder(folder, [name])[0] for name in names)  # one in memory at a time
-    return measured_diameter(
-        cells, lambda cell: ask(cell.image), threshold=threshold, min_size=min_size
-    )
-
-
-def measured_diameter(
-    cells: Iterable[CellImage],
-    answer: Callable[[CellImage], np.ndarray],
-    *,
-    threshold: float = 0.5,
-    min_size: int = 64,
-) -> float:
-    """As `usual_nucleus`, of images.
-
-    Args:
-        cells: where one has a mask, masks alone count; else those with scribbles.
-        answer: foreground probability (H, W) of an image.
-        threshold: foreground is above it.
-        min_size: the smallest object that is looked at, in pixels.
-
-    Raises:
-        S2LError: as `usual_nucleus`.
-    """
-    areas: list[int] = []
-    objects, scribbles = [], []
-    for cell in cells:
-        if cell.instances is not None:
-            areas += np.unique(cell.instances[cell.instances > 0], return_counts=True)[1].tolist()
-        elif cell.scribbles is not None:
-            objects.append(nuclei(answer(cell), min_size, threshold=threshold).instances)
-            scribbles.append(cell.scribbles)
-    if areas:
-        diameter = usual_diameter(np.array(areas))
-    else:
-        diameter = diameter_at_strokes(objects, scribbles)
-    return max(2.0, round(2 * diameter) / 2)
-
-
-@contextlib.contextmanager
-def _journal(file: Path) -> Iterator[tuple[dict[str, Predicted], Callable]]:
-    """What was noted in a file before, and a function that notes more.
-
-    A line cut short by a kill counts as none.
-    """
-    with file.open("a+", encoding="utf-8") as stream:
-        if not lock_descriptor(stream.fileno(), blocking=False):
-            raise S2LError(
-                f"{file}: another process predicts here. Wait for it, or choose another target."
-            )
-
-        # Names are written as ASCII, so that those that are no UTF-8 survive as well.
-        stream.seek(0)
-        try:
-            text = stream.read()
-            whole = text[: text.rfind("\n") + 1]
-            done = dict(map(_noted, whole.splitlines()))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise S2LError(
-                f"{file}: not what was noted here ({error!r:.100}). Delete it and begin anew."
-            ) from error
-        stream.truncate(len(whole.encode()))
-
-        def note(name: str, predicted: Predicted) -> None:
-            stream.write(json.dumps([name, *astuple(predicted)]) + "\n")
-            stream.flush()
-            done[name] = predicted
-
-        yield done, note
-
-
-def _noted(line: str) -> tuple[str, Predicted]:
-    """One line of the journal; one of an older version, a name and a key only, matches no key."""
-    name, key, *counts = json.loads(line)
-    if not counts:
-        return name, Predicted("", 0, 0, 0, 0.0)
-    *numbers, unsure = counts
-    found, dropped, holes = map(int, numbers)
-    return name, Predicted(str(key), found, dropped, holes, float(unsure))

@@ -116,22 +116,11 @@ def train_round(
         trainer.model.load_state_dict({name: weights[name] for name in trainer.model.state_dict()})
     interrupted = rounds_folder(folder) / UNFINISHED
     _go_on(trainer, interrupted, start)
-
-    # Strokes may have been added since an interruption, so the guess is always the newest.
     if guess is not None:
-        trainer.pseudo = PseudoLabels(config.averaging, config.average_start)
-        for image in trainer.data.images:
-            _hold(trainer, image, guess.get(image.id))
+        _believe(trainer, guess)
 
-    every, progress = steps // UPDATES, Progress(config, losses=False, report=report)
-
-    def show(row: dict) -> None:
-        if guess is None or row["stage"] == "main":  # a warm-up of one step needs no bar
-            progress(row)
-        if watch and row["step"] % every == 0 and row["step"] < steps:
-            watch(trainer.model)
-
-    trainer.on_step = show
+    # An interrupt ends the training and not the round: what was learned is judged and kept.
+    trainer.on_step = _shown(trainer, steps, guess is not None, watch, report)
     stopped = False
     try:
         with kept(trainer, interrupted, stop):
@@ -225,38 +214,24 @@ def _judged(
     rivals = [used] if used else []
     if stopped and start and Path(start) != model_in_use(folder):
         rivals.append(load_model(start)[0])
-    scores = [
-        agreement({name: predict(rival, images[name].image) for name in held}, held)
-        for rival in rivals
-    ]
-    if stopped and guess is not None:
-        scores.append(agreement(guess, held))
-    before = max(scores, default=math.nan)
+    before = _best_before(rivals, guess if stopped else None, images, held)
 
-    refused = ""
-    for name, probability in answers.items():
-        wrong = absurd(probability, images[name].scribbles, largest=largest)
-        if wrong and not refused:
-            refused = f"{name}: {wrong}"
+    # Where there is no other answer, an absurd one is used, with a warning.
     alone = not rivals and guess is None
-    warning = ""
+    refused, warning = _absurdity(answers, images, largest), ""
     if refused and alone:
         warning, refused = f" Look at it before you trust it. {refused}", ""
+    if not refused:
+        refused = _not_better(score, before, trainer.step, stopped, alone)
 
-    if not refused and stopped and not trainer.step:
-        refused = "No step was taken."
-    if not refused and stopped and not alone and not score > before:
-        refused = _compared(score, before, "not better than what was there before")
-    if not refused and not stopped and score < before:
-        refused = _compared(score, before, "less than the model in use")
-
-    model = trainer.model
     record = keep_model(
-        folder, model.state_dict(), trainer.config, score=score, steps=trainer.step, refused=refused
+        folder,
+        trainer.model.state_dict(),
+        trainer.config,
+        score=score,
+        steps=trainer.step,
+        refused=refused,
     )
-    if refused:
-        model = used
-
     said = f"Round {record.number}: "
     if stopped:
         said += (
@@ -265,9 +240,55 @@ def _judged(
         )
     if refused:
         said += f"The new network is not used, and what was there before stays. {refused}"
-    else:
-        said += f"The new network is used. {_compared(score, before)}{warning}"
-    return Round(model, record.number, not refused, score, before, said.strip())
+        return Round(used, record.number, False, score, before, said.strip())
+    said += f"The new network is used. {_compared(score, before)}{warning}"
+    return Round(trainer.model, record.number, True, score, before, said.strip())
+
+
+def _best_before(
+    rivals: list[ScribbleUNet],
+    guess: Guess,
+    images: Mapping[str, CellImage],
+    held: Mapping[str, np.ndarray],
+) -> float:
+    """The best score of the networks and of the guess on held-out strokes; NaN without any."""
+    scores = []
+    for rival in rivals:
+        answers = {name: predict(rival, images[name].image) for name in held}
+        scores.append(agreement(answers, held))
+    if guess is not None:
+        scores.append(agreement(guess, held))
+    return max(scores, default=math.nan)
+
+
+def _absurdity(
+    answers: Mapping[str, np.ndarray], images: Mapping[str, CellImage], largest: float
+) -> str:
+    """What is absurd in the first image of which anything is, as a sentence; else nothing."""
+    for name, probability in answers.items():
+        wrong = absurd(probability, images[name].scribbles, largest=largest)
+        if wrong:
+            return f"{name}: {wrong}"
+    return ""
+
+
+def _not_better(score: float, before: float, step: int, stopped: bool, alone: bool) -> str:
+    """Why a network is refused that is not absurd, as a sentence; else nothing.
+
+    Args:
+        score: of the network on held-out strokes; NaN where there are none.
+        before: of the best that was there; NaN where nothing was.
+        step: how many it has taken.
+        stopped: its training was interrupted, so it has to be better, and not only as good.
+        alone: there is nothing else to use.
+    """
+    if not stopped:
+        return _compared(score, before, "less than the model in use") if score < before else ""
+    if not step:
+        return "No step was taken."
+    if not alone and not score > before:
+        return _compared(score, before, "not better than what was there before")
+    return ""
 
 
 def _compared(score: float, before: float, verdict: str = "") -> str:
@@ -302,16 +323,40 @@ def _drawn_on(folder: Path) -> list[CellImage]:
     drawn = [cell for cell in cells if cell.scribbles is not None]
     if not drawn:
         raise S2LError(
-            f"{folder}: none of {len(cells)} training images carries a stroke. Draw on one of them first."
+            f"{folder}: none of {len(cells)} training images carries a stroke. "
+            "Draw on one of them first."
         )
     return drawn
 
 
-def _hold(trainer: Trainer, image: CellImage, guess: np.ndarray | None) -> None:
-    """What to take for an image's averaged prediction, from the first step to the last."""
-    found, expected = np.shape(guess) or "missing", image.image.shape[:2]
-    if found != expected:
-        raise S2LError(
-            f"guess of {image.id} is {found}: expected {expected}. Guess for every image drawn on."
-        )
-    trainer.pseudo.update(image.id, guess)
+def _believe(trainer: Trainer, guess: Mapping[str, np.ndarray]) -> None:
+    """Takes a guess for the averaged predictions, from the first step to the last.
+
+    Strokes may have been added since an interruption, so the guess is always the newest.
+    """
+    trainer.pseudo = PseudoLabels(trainer.config.averaging, trainer.config.average_start)
+    for image in trainer.data.images:
+        found = guess.get(image.id)
+        shape, expected = np.shape(found) or "missing", image.image.shape[:2]
+        if shape != expected:
+            raise S2LError(
+                f"guess of {image.id} is {shape}: expected {expected}. "
+                "Guess for every image drawn on."
+            )
+        trainer.pseudo.update(image.id, found)
+
+
+def _shown(
+    trainer: Trainer, steps: int, guessed: bool, watch: Watch, report: Report | None
+) -> Callable[[dict], None]:
+    """What is called after each step: it shows how far the round is, and the network as it is."""
+    every = steps // UPDATES
+    progress = Progress(trainer.config, losses=False, report=report)
+
+    def show(row: dict) -> None:
+        if not guessed or row["stage"] == "main":  # a warm-up of one step needs no bar
+            progress(row)
+        if watch and row["step"] % every == 0 and row["step"] < steps:
+            watch(trainer.model)
+
+    return show

@@ -1,44 +1,40 @@
-"""Notebook 08 without its plumbing: a folder of one's own that is open, and what is known of it.
+"""What the cells of notebook 08 call: a folder that is open, its board and its answers.
 
-Each cell of the notebook asks for `opened()` and says what it wants; a cell that is run too early
-says which one comes first.
+Each cell asks for `opened()` and says what it wants; a cell that is run too early says which one
+comes first.
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
 import numpy as np
-from PIL import Image
 
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
-from s2l_core.inference import pick_device, predict
+from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
-from s2l_images.answers import LARGEST_SHARE, Choice, HeldOut, absurd, choose, hold_out
+from s2l_images.answers import LARGEST_SHARE, Choice
 from s2l_images.exports import micrometres
 from s2l_images.folder import read_folder, sound
-from s2l_images.forest import RandomForest, fit_random_forest, predict_random_forest
-from s2l_images.kept_models import load_model, model_in_use
+from s2l_images.forest import RandomForest
+from s2l_images.journal import predictions
+from s2l_images.kept_answers import KeptAnswers
 from s2l_images.lesson import Lesson
-from s2l_images.pictures import PICTURES, raw_channels
+from s2l_images.outgoing import Outgoing
+from s2l_images.pictures import raw_channels
 from s2l_images.places import own_strokes
-from s2l_images.prediction import measured_diameter, predict_folder, predictions
+from s2l_images.prediction import predict_folder
 from s2l_images.progress import watched
 from s2l_images.proposals import spread, uncertainty, where_to_draw
 from s2l_images.rounds import Round, train_round
-from s2l_images.sizes import chosen_min_size, nuclei
-from s2l_images.split import divided
+from s2l_images.sizes import nuclei
 from s2l_images.still import shown, still
-from s2l_images.strokes import Stroke, write_strokes
 from s2l_images.taken_home import TakenHome, export_folder
 from s2l_images.widget import Scribbler
 
-NEIGHBOURS_LISTED = 8  # names that are listed beside a folder that is not there
 PLACES_OF_AN_IMAGE, MOST_PLACES = 6, 12  # where to draw next: in an image, and in all of them
 
 
@@ -58,10 +54,8 @@ class Session:
         cells: image id -> CellImage.
         known: image id -> the true nuclei (H, W), of examples.
         board: the drawing widget; it outlines what would be exported now.
-        forest: the forest that learned from all strokes; None before `guess`.
-        guessed: image id -> its probability (H, W).
-        answered: image id -> the probability (H, W) of the network in use, as far as asked.
-        choice: the answer that goes out; None before `guess`.
+        answers: what forest and network say of every image.
+        outgoing: which of the two goes out, and how.
         lesson: the round that learns in a thread, or the last one that did.
 
     Raises:
@@ -78,11 +72,12 @@ class Session:
         largest: float = LARGEST_SHARE,
         pixel_size: float = 0.0,
     ):
-        self.folder, self.seed, self.largest = Path(folder), seed, largest
-        self.split, self.given_diameter, self.pixel_size = split, diameter, pixel_size
+        self.folder = Path(folder)
+        self.largest, self.pixel_size = largest, pixel_size
         self.cells: dict[str, CellImage] = {cell.id: cell for cell in read_folder(self.folder)}
         self.known: dict[str, np.ndarray] = {}
 
+        # What was drawn in another program is shown on the board, and cannot be changed there.
         listing = sound(self.folder)
         self._files = {name: twins[0] for name, twins in listing.files["images"].items()}
         foreign = {
@@ -90,20 +85,17 @@ class Session:
             for name, cell in self.cells.items()
             if cell.scribbles is not None and name not in listing.strokes
         }
-        strokes = own_strokes(self.folder)
-        cells = list(self.cells.values())
-        self.board = Scribbler(cells, strokes, foreign=foreign, pixel_size=self._micrometres)
+        self.board = Scribbler(
+            list(self.cells.values()),
+            own_strokes(self.folder),
+            foreign=foreign,
+            pixel_size=self._micrometres,
+        )
         self.board.on_stop = self.stop
 
-        self.forest: RandomForest | None = None
-        self.guessed: dict[str, np.ndarray] = {}
-        self.answered: dict[str, np.ndarray] = {}
-        self.choice: Choice | None = None
+        self.answers = KeptAnswers(self.folder, self.board, seed)
+        self.outgoing = Outgoing(self.answers, self.cells, split, diameter)
         self.lesson: Lesson | None = None
-        self._learned: dict[str, tuple[Stroke, ...]] = {}  # strokes that the forests know
-        self._judged: dict[str, np.ndarray] = {}  # by a forest without the held-out strokes
-        self._parts = HeldOut({}, {})
-        self._wanted = "auto"
         self._unsure: dict[str, np.ndarray] = {}
         self._saved_picture: Any = None
 
@@ -132,11 +124,12 @@ class Session:
         Raises:
             S2LError: nothing is drawn, or only one class.
         """
-        self._fit()
+        self.answers.fit()
         for name, values in self.guessed.items():
             labels = threshold(values, 0.2, 0.8)
             self.board.show(name, prediction=values, pseudo_labels=labels)
-        self._outline(choose(self._judged, None, self._parts.held, "forest"))
+        self.outgoing.guess()
+        self._renew_picture()
         return self.guessed
 
     def learn(self, steps: int, start: str | Path = "", *, seed: int = 0) -> ipywidgets.VBox | None:
@@ -155,7 +148,8 @@ class Session:
         """
         if self.lesson is not None and self.lesson.runs:
             raise S2LError("A round is learning. Wait for it, or press Stop on the board.")
-        self._fit()  # says what is wrong with the strokes here, and not in the thread
+        self.answers.fit()  # says what is wrong with the strokes here, and not in the thread
+
         options: dict[str, Any] = {"start": Path(start) if start else None, "seed": seed}
         if not watched():
             self.refine(steps, **options)
@@ -191,8 +185,10 @@ class Session:
         Raises:
             S2LError: as `guess` and `train_round`.
         """
-        if not self._judged:
-            self._fit()
+        if not self.answers.judged:
+            self.answers.fit()
+
+        # What the network makes of one image can be watched while it learns.
         first = self.drawn[0]
         if lesson is not None:
             lesson.show(self.board.picture(first))
@@ -201,13 +197,13 @@ class Session:
             values = predict(network, self.cells[first].image)
             self.board.show(first, prediction=values)
             if lesson is not None:
-                found = nuclei(values, self._min_size()).instances
+                found = nuclei(values, self.outgoing.min_size).instances
                 lesson.show(self.board.picture(first, found))
 
         done = train_round(
             self.folder,
             steps=steps,
-            guess={name: self._judged[name] for name in self.drawn},
+            guess={name: self.answers.judged[name] for name in self.drawn},
             start=start,
             watch=show,
             report=lesson and lesson.report,
@@ -215,10 +211,11 @@ class Session:
             largest=self.largest,
             seed=seed,
         )
-        self.answered = {}
+
+        self.answers.forget_network()
         if lesson is not None:
             lesson.report(f"{done.said} All images are predicted …", 1.0)
-        self._choose(self._wanted)
+        self._choose(self.outgoing.wanted)
         return done
 
     def look(self) -> dict[str, list[tuple[int, int, float]]]:
@@ -231,17 +228,23 @@ class Session:
             S2LError: nothing is drawn, and no network is in use.
         """
         self.wait()
-        scribbles, places = self.board.scribbles(), {}
-        choice = self._choose(self._wanted)
-        for name, values in self._answers(choice.answer).items():
+        scribbles = self.board.scribbles()
+        choice = self._choose(self.outgoing.wanted)
+        answers = self.answers.of(choice.answer)
+
+        # Every image has its turn before one gets a second place.
+        places = {}
+        for name, values in answers.items():
             self._unsure[name] = uncertainty(values)
             places[name] = where_to_draw(values, scribbles.get(name), count=PLACES_OF_AN_IMAGE)
         places = spread(places, MOST_PLACES)
-        for name, values in self._answers(choice.answer).items():
+        for name, values in answers.items():
             maps = {"prediction": values, "uncertainty": self._unsure[name]}
             self.board.show(name, regions=places[name], **maps)
-        count = sum(map(len, places.values()))
-        print(f"{choice} {count} places to look at in {sum(map(bool, places.values()))} images.")
+
+        count = sum(len(of_image) for of_image in places.values())
+        images = sum(1 for of_image in places.values() if of_image)
+        print(f"{choice} {count} places to look at in {images} images.")
         return places
 
     def choose(self, answer: str = "auto") -> Choice:
@@ -267,31 +270,28 @@ class Session:
         """
         target = export_folder(self.folder, to)
         self.wait()
-        choice = self._as_moved(self.choice or self.choose())
-        for name, labels in self.board.scribbles().items():
-            values = self._answers(choice.answer)[name]
-            wrong = absurd(values, labels, threshold=choice.threshold, largest=self.largest)
-            if wrong:
-                raise S2LError(
-                    f"{name}: {wrong} Nothing is exported. Draw where it is wrong, set `answer` "
-                    f"to the other one, or raise `largest` ({self.largest:g}) if nuclei are large."
-                )
-        source = self.forest if choice.answer == "forest" else self.model_file
+        choice = self.outgoing.moved(self.outgoing.choice or self.choose())
+        self.outgoing.refuse_absurd(choice, self.largest)
+
+        source: RandomForest | Path = self.answers.network_file
+        if choice.answer == "forest":
+            source = self.answers.forest
         predict_folder(
             source,
             self.folder,
             target,
             pixel_size=self.pixel_size or None,
             threshold=choice.threshold,
-            split=self.diameter(choice) if self.split else None,
+            split=self.outgoing.diameter(choice) if self.outgoing.split else None,
         )
+
         counts = {name: found.nuclei for name, found in predictions(target).items()}
-        home = TakenHome(target, self.things, {name: counts[name] for name in self.cells})
+        home = TakenHome(target, self.outgoing.things, {name: counts[name] for name in self.cells})
         home.write()
         return home
 
     def picture(self, name: str | None = None) -> Any:
-        """An image as the board shows it, with strokes and outlines; the open one without a name."""
+        """An image, or the open one, as the board shows it, with strokes and outlines."""
         return shown(self.board.picture(name))
 
     def least_sure(self) -> str:
@@ -325,32 +325,20 @@ class Session:
         return list(self.board.scribbles())
 
     @property
-    def model_file(self) -> Path:
-        """Where the model in use lies."""
-        return model_in_use(self.folder)
+    def guessed(self) -> dict[str, np.ndarray]:
+        """Image id -> probability (H, W) of the forest; empty before `guess`."""
+        return self.answers.by_forest
+
+    @property
+    def answered(self) -> dict[str, np.ndarray]:
+        """Image id -> probability (H, W) of the network in use, as far as it was asked."""
+        return self.answers.by_network
 
     @property
     def start(self) -> Path | None:
         """The model in use, to go on from; None where there is none yet."""
-        return self.model_file if self.model_file.exists() else None
-
-    @property
-    def things(self) -> str:
-        """What is counted."""
-        return "nuclei" if self.split else "objects"
-
-    def diameter(self, choice: Choice) -> float:
-        """Width of a usual nucleus in pixels: the given one, or else measured where strokes are."""
-        if self.given_diameter:
-            return self.given_diameter
-        answers, scribbles = self._answers(choice.answer), self.board.scribbles()
-        cells = [replace(cell, scribbles=scribbles.get(cell.id)) for cell in self.cells.values()]
-        options = {"threshold": choice.threshold, "min_size": self._min_size()}
-        return measured_diameter(cells, lambda cell: answers[cell.id], **options)
-
-    def _min_size(self) -> int:
-        """Pixels of the smallest nucleus that is kept."""
-        return chosen_min_size(self.folder, self.model_file)[0]
+        file = self.answers.network_file
+        return file if file.exists() else None
 
     def _micrometres(self, name: str) -> float | None:
         size = self.pixel_size or None
@@ -359,78 +347,13 @@ class Session:
                 size = micrometres(raw_channels(self._files[name]))
         return size
 
-    def _fit(self) -> None:
-        """Both forests, and what they say of every image; nothing where no stroke is new."""
-        strokes = {name: tuple(lines) for name, lines in self.board.strokes.items() if lines}
-        if self.forest is not None and strokes == self._learned:
-            return
-        self.board.status = "The forest learns from your strokes …"
-        try:
-            self._fit_anew(self.board.scribbles())
-        finally:
-            self.board.status = ""
-        self._learned = strokes
-
-    def _fit_anew(self, scribbles: dict[str, np.ndarray]) -> None:
-        self.forest = self._fitted(scribbles)
-        self._parts = hold_out(scribbles)
-        judge = self._fitted(self._parts.kept)
-        images = {name: cell.image for name, cell in self.cells.items()}
-        self._judged = {name: predict_random_forest(judge, images[name]) for name in scribbles}
-        self.guessed = {name: predict_random_forest(self.forest, images[name]) for name in images}
-
-    def _fitted(self, scribbles: Mapping[str, np.ndarray]) -> RandomForest:
-        images = [self.cells[name].image for name in scribbles]
-        return fit_random_forest(images, list(scribbles.values()), seed=self.seed)
-
-    def _answers(self, answer: str) -> dict[str, np.ndarray]:
-        """Image id -> probability (H, W), for every image."""
-        if answer == "forest":
-            if not self.guessed:
-                self._fit()
-            return self.guessed
-        network = None
-        for name, cell in self.cells.items():
-            if name not in self.answered:
-                network = network or self._network()
-                self.answered[name] = predict(network, cell.image)
-        return self.answered
-
-    def _network(self) -> ScribbleUNet:
-        network, _ = load_model(self.model_file)
-        return network.to(pick_device())
-
     def _choose(self, answer: str) -> Choice:
-        if not self._judged:
-            self._fit()
-        self._wanted = answer
-        network = self._answers("network") if self.start else None
-        self._outline(choose(self._judged, network, self._parts.held, answer))
-        self.choice = self._as_moved(self.choice)
-        return self.choice
+        choice = self.outgoing.choose(answer)
+        self._renew_picture()
+        return choice
 
-    def _as_moved(self, choice: Choice) -> Choice:
-        """A choice with the threshold that the board shows."""
-        if not self.board.moved or self.board.answer.get("name") != choice.answer.capitalize():
-            return choice
-        said = f"{choice.reason} Its threshold is the one that was set on the board."
-        return replace(choice, threshold=self.board.threshold, reason=said)
-
-    def _outline(self, choice: Choice) -> None:
-        """Shows on the board what would be exported by a choice."""
-        self.choice = choice
-        answers, min_size = dict(self._answers(choice.answer)), self._min_size()
-        width = 0.0
-        if self.split:
-            with contextlib.suppress(S2LError):  # no object lies under a stroke: none is divided
-                width = self.diameter(choice)
-
-        def objects(name: str, threshold: float) -> np.ndarray:
-            found = nuclei(answers[name], min_size, threshold=threshold).instances
-            return divided(found, width) if width else found
-
-        name = choice.answer.capitalize()
-        self.board.outline(name, objects, choice.threshold, things=self.things)
+    def _renew_picture(self) -> None:
+        """Shows the board as it is now to whoever opens the notebook without a kernel."""
         if self._saved_picture is not None:
             self._saved_picture.update(self._still())
 
@@ -461,43 +384,3 @@ def opened() -> Session:
             "the board below 'Draw': nothing that was drawn or learned is lost."
         )
     return _opened[0]
-
-
-def find_folder(text: str) -> Path:
-    """A folder by the name that a user gave.
-
-    Args:
-        text: an absolute path, one that begins with ~, or one seen from where the kernel runs.
-
-    Raises:
-        S2LError: there is no such folder; says where it was looked for, and what is beside it.
-    """
-    looked = Path(text).expanduser().absolute()
-    if looked.is_dir():
-        return looked
-    what = "is a file" if looked.exists() else "is not there"
-    near = looked.parent
-    while not near.is_dir():
-        near = near.parent
-    names = sorted(path.name for path in near.iterdir() if path.is_dir() and path.name[0] != ".")
-    beside = ", ".join(names[:NEIGHBOURS_LISTED]) or "no folder"
-    if len(names) > NEIGHBOURS_LISTED:
-        beside += f" and {len(names) - NEIGHBOURS_LISTED} more"
-    raise S2LError(
-        f"folder = {text!r}: {looked} {what}. {near} holds {beside}. Give the whole path, such as "
-        f"{Path.home() / 'my-cells'}, of the folder that holds images/ with "
-        f"{', '.join(sorted(PICTURES)[:3])} or other pictures."
-    )
-
-
-def write_example(
-    folder: Path, cells: Iterable[CellImage], strokes: Mapping[str, list[Stroke]]
-) -> None:
-    """Writes images, and strokes where none are yet, as a person's own folder holds them."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for cell in cells:
-        Image.fromarray(cell.image).save(folder / "images" / f"{cell.id}.png")
-    drawn = own_strokes(folder)
-    if not drawn.exists():
-        drawn.parent.mkdir(exist_ok=True)
-        write_strokes(drawn, strokes, {"annotator": "simulated"})

@@ -1,9 +1,8 @@
-"""The drawing widget for JupyterLab: strokes of two classes on images, on disk as soon as they are
-drawn.
+"""The drawing widget for JupyterLab: what a page is shown, and what it asks for.
+
+`saving.py` writes what was drawn, and `layers.py` paints what lies over an image.
 """
 
-import functools
-import io
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,28 +10,16 @@ from pathlib import Path
 import anywidget
 import numpy as np
 import traitlets
-from PIL import Image
 from skimage.segmentation import find_boundaries
 
-from s2l_core.config import IGNORE, S2LError, digest
+from s2l_core.config import S2LError, digest
 from s2l_core.images import CellImage, intensity_range
-from s2l_images.exports import outlines
-from s2l_images.files import alone
-from s2l_images.strokes import UNIT, Stroke, decode, encode, read_strokes, render, write_strokes
+from s2l_images.layers import BACKGROUND, FOREGROUND, PAINTS, classes, packed_outlines, png
+from s2l_images.saving import from_page, save
+from s2l_images.strokes import Stroke, encode, read_strokes, render
 
 LARGEST_SHOWN = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably
-# Of an image's strokes: nobody draws more points, and a wider brush (in pixels) is a mistake.
-MOST_POINTS, WIDEST_BRUSH = 10**6, 256
-SAVING = (
-    threading.Lock()
-)  # Jupyter may hand us a stroke in a thread of its own, while a cell is running
-YELLOW, PINK, BACKGROUND, FOREGROUND, GREEN = (
-    (240, 228, 66),
-    (204, 121, 167),
-    (47, 143, 224),
-    (255, 140, 0),
-    (57, 255, 136),
-)
+GREEN = (57, 255, 136)  # outlines
 UNKNOWN = -1  # objects of an image that nobody has counted at this threshold
 
 # The objects (H, W) of an image, by its id and a threshold.
@@ -62,9 +49,8 @@ class Scribbler(anywidget.AnyWidget):
     images = traitlets.List().tag(sync=True)
     index = traitlets.Int(0).tag(sync=True)  # of the image that is shown
     message = traitlets.Unicode("").tag(sync=True)  # what is wrong, and what to do
-    key = traitlets.Unicode("").tag(
-        sync=True
-    )  # under which the browser keeps what is not on disk yet
+    # Under which the browser keeps what is not on disk yet.
+    key = traitlets.Unicode("").tag(sync=True)
 
     # Whose objects are outlined (`name`), what they are called (`things`), and the threshold that
     # held-out strokes are for (`usual`); empty until there is an answer.
@@ -86,24 +72,32 @@ class Scribbler(anywidget.AnyWidget):
                 "no image to draw on. Put PNG, JPEG or TIFF files into the folder's images/."
             )
         for cell in cells:
-            if (pixels := cell.image[..., 0].size) > LARGEST_SHOWN:
+            pixels = cell.image[..., 0].size
+            if pixels > LARGEST_SHOWN:
                 raise S2LError(
-                    f"{cell.id}: {pixels:,} pixels, at most {LARGEST_SHOWN:,} can be shown. Cut it into pieces."
+                    f"{cell.id}: {pixels:,} pixels, at most {LARGEST_SHOWN:,} can be shown. "
+                    "Cut it into pieces."
                 )
+
+        # What is drawn on.
         self.cells, self.file = {cell.id: cell.image for cell in cells}, Path(file)
         self.strokes: dict[str, list[Stroke]] = {i: [] for i in self.cells}
-        self.strokes |= read_strokes(self.file) if self.file.exists() else {}
+        if self.file.exists():
+            self.strokes |= read_strokes(self.file)
         self.foreign = dict(foreign or {})
         self.pixel_size = pixel_size
         self.on_stop: Callable[[], object] = lambda: None  # the page asks a round to stop
+
+        # What lies over it.
         self._layers: dict[str, dict[str, bytes]] = {i: {} for i in self.cells}
-        self._layers |= {i: {"foreign": _classes(labels)} for i, labels in self.foreign.items()}
+        self._layers |= {i: {"foreign": classes(labels)} for i, labels in self.foreign.items()}
         self._regions: dict[str, list] = {}
         self._objects: Objects | None = None
         self._outlines: dict[str, bytes] = {}
         self._counts: dict[str, int] = {}
         self._trouble = ""  # why objects of an image could not be told apart
         self._counting = threading.RLock()
+
         super().__init__(key=digest(str(self.file.resolve())), **self._summary())
         self.on_msg(self._receive)
 
@@ -190,7 +184,7 @@ class Scribbler(anywidget.AnyWidget):
             self._trouble = f"{image}: {error}"
             found = np.zeros(self.cells[image].shape[:2], np.int32)
         self._counts[image] = len(np.unique(found[found > 0]))
-        self._outlines[image] = _packed(found)
+        self._outlines[image] = packed_outlines(found)
         self._send_outlines(image)
 
     def _send_outlines(self, image: str) -> None:
@@ -271,8 +265,8 @@ class Scribbler(anywidget.AnyWidget):
         self.send(content, list(layers.values()))
 
     def _receive(self, _, content: dict, buffers: list) -> None:
-        """What the browser asks: `open` an image, save its `strokes`, count `all` objects, or `stop`
-        the round that learns. Never raises: nobody would see it.
+        """What the browser asks: `open` an image, save its `strokes`, count `all` objects, or
+        `stop` the round that learns. Never raises: nobody would see it.
         """
         if content.get("kind") == "stop":
             self.on_stop()
@@ -283,6 +277,7 @@ class Scribbler(anywidget.AnyWidget):
                 self.threshold = float(value)
             self._count_all()
             return
+
         image = content.get("id")
         if image not in self.cells:
             return
@@ -292,48 +287,44 @@ class Scribbler(anywidget.AnyWidget):
         if image in self.foreign:
             self.message = f"{image}: it has strokes of another program. Draw there, or move them."
             return
+        self._save(image, content)
+
+    def _save(self, image: str, content: dict) -> None:
+        """Writes the strokes that a page sent, and tells it what the file holds now."""
         try:
-            drawn = _decode(content["strokes"], image)
+            drawn = from_page(content["strokes"], image)
             known = self.strokes[image]  # what this page had seen before it drew
             if "known" in content:
-                known = _decode(content["known"], image)
-
-            # Another notebook may have drawn on the same folder: its strokes are read and kept.
-            with SAVING, alone(self.file, across_machines=False):
-                on_disk = {}
-                if self.file.exists():
-                    on_disk = read_strokes(self.file)
-                else:
-                    known = []  # who deleted the file erased no stroke of this page
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                merged = _merge(on_disk.get(image, []), known, drawn)
-                write_strokes(self.file, on_disk | {image: merged}, {"annotator": "hand"})
-        except (S2LError, OSError) as error:
-            reason: object = error
-            if not isinstance(error, S2LError):
-                reason = f"{self.file} cannot be written ({error}). Make room."
+                known = from_page(content["known"], image)
+            on_disk = save(self.file, image, drawn, known)
+        except S2LError as error:
             self.message = (
-                f"Not saved: {reason} The strokes stay in this browser; the next one tries again."
+                f"Not saved: {error} The strokes stay in this browser; the next one tries again."
             )
             return
 
-        self.strokes |= on_disk | {image: merged}
+        self.strokes |= on_disk
         self._tell()
-        rows = [encode(stroke) for stroke in merged]
+        rows = [encode(stroke) for stroke in on_disk[image]]
         self.send({"kind": "saved", "id": image, "edit": content.get("edit"), "strokes": rows})
 
     def _open(self, image: str) -> None:
+        """Sends an image with all that lies over it."""
         pixels, layers = self.cells[image], self._layers[image]
         colour = bool((pixels != pixels[..., :1]).any())
         low, high = intensity_range(pixels, "stretch")
-        content = {"kind": "image", "id": image, "size": pixels.shape[:2], "colour": colour}
-        content |= {
+        content = {
+            "kind": "image",
+            "id": image,
+            "size": pixels.shape[:2],
+            "colour": colour,
             "limits": [round(low), round(high)],
             "strokes": [encode(stroke) for stroke in self.strokes[image]],
+            "layers": list(layers),
+            "regions": self._regions.get(image, []),
+            "micrometres": self.pixel_size(image),
         }
-        content |= {"layers": list(layers), "regions": self._regions.get(image, [])}
-        content |= {"micrometres": self.pixel_size(image)}
-        self.send(content, [_png(pixels if colour else pixels[..., 0]), *layers.values()])
+        self.send(content, [png(pixels if colour else pixels[..., 0]), *layers.values()])
 
         # Counted now if the threshold was moved while another image was open.
         if image in self._counts or self._objects is None:
@@ -344,65 +335,25 @@ class Scribbler(anywidget.AnyWidget):
                 self._tell()
 
     def _summary(self) -> dict:
-        """The traits that follow from the strokes."""
+        """The traits that follow from strokes and objects."""
         images, message = [], self._trouble
-        for i, image in self.cells.items():
-            labels = [stroke.label for stroke in self.strokes[i]]
-            drawn = {"foreground": sum(labels), "background": len(labels) - sum(labels)}
-            if i in self.foreign:
+        for name, image in self.cells.items():
+            strokes, shape = self.strokes[name], image.shape[:2]
+            foreground = sum(stroke.label for stroke in strokes)
+            drawn = {"foreground": foreground, "background": len(strokes) - foreground}
+            if name in self.foreign:
                 drawn = {"foreground": 1, "background": 1, "foreign": True}
-            found = {"objects": self._counts.get(i, UNKNOWN)}
-            images.append({"id": i} | drawn | found | {"places": len(self._regions.get(i, []))})
-            if beside := sum(_beside(stroke, image.shape[:2]) for stroke in self.strokes[i]):
-                size = f"{image.shape[1]} x {image.shape[0]} pixels"
-                message = f"{i}: {beside} of {len(labels)} strokes lie outside the image ({size}). Was it cut since?"
+            objects = self._counts.get(name, UNKNOWN)
+            places = len(self._regions.get(name, []))
+            images.append({"id": name} | drawn | {"objects": objects, "places": places})
+
+            beside = sum(_beside(stroke, shape) for stroke in strokes)
+            if beside:
+                message = (
+                    f"{name}: {beside} of {len(strokes)} strokes lie outside the image "
+                    f"({shape[1]} x {shape[0]} pixels). Was it cut since?"
+                )
         return {"images": images, "message": message}
-
-
-def _decode(rows: list, image: str) -> list[Stroke]:
-    """Strokes from the browser's rows of whole numbers, as they stand in the file."""
-    whole = isinstance(rows, list) and all(type(value) is int for row in rows for value in row)
-    if not whole or any(len(row) < 3 or len(row) % 2 == 0 or not row[0] for row in rows):
-        raise S2LError(
-            f"the strokes of {image} did not arrive as rows of whole numbers. Reload the page."
-        )
-    if sum(map(len, rows)) > 2 * MOST_POINTS or any(
-        abs(row[0]) * UNIT > WIDEST_BRUSH for row in rows
-    ):
-        raise S2LError(
-            f"{image}: more than {MOST_POINTS:,} points or a brush over {WIDEST_BRUSH} px. Erase some strokes."
-        )
-    return [decode(row) for row in rows]
-
-
-def _merge(on_disk: list[Stroke], known: list[Stroke], drawn: list[Stroke]) -> list[Stroke]:
-    """The strokes of an image, where two pages or notebooks may have drawn on it.
-
-    Args:
-        on_disk: what is there now.
-        known: what the page had seen there before.
-        drawn: what the page shows now: it drew what is not in `known`, and erased what is missing
-            from it.
-
-    Returns:
-        `drawn` as it is where nobody else drew; else what is on disk without what was erased, then
-        what was drawn.
-    """
-    if on_disk in (known, drawn):
-        return drawn
-    erased = set(known) - set(drawn)
-    kept = [stroke for stroke in on_disk if stroke not in erased]
-    there = set(kept) | set(known)
-    return kept + [stroke for stroke in drawn if stroke not in there]
-
-
-def _packed(objects: np.ndarray) -> bytes:
-    """The outlines of objects (H, W), ring by ring: how many corners, then each one's row and
-    column; little-endian int32.
-    """
-    rings = [ring for _, polygons in outlines(objects) for rings in polygons for ring in rings]
-    numbers = [np.concatenate([[len(ring)], ring.ravel()]) for ring in rings]
-    return np.concatenate([np.empty(0), *numbers]).astype("<i4").tobytes()
 
 
 def _beside(stroke: Stroke, shape: tuple[int, int]) -> bool:
@@ -412,34 +363,3 @@ def _beside(stroke: Stroke, shape: tuple[int, int]) -> bool:
         (points.max(axis=0) < -reach).any()
         or (points.min(axis=0) > np.array(shape) - 1 + reach).any()
     )
-
-
-def _png(values: np.ndarray, **options) -> bytes:
-    """Without loss, as a dark image is shown stretched; hardly compressed, as that takes
-    longest.
-    """
-    buffer = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(values))
-    if "palette" in options:
-        picture.putpalette(options.pop("palette"))
-    picture.save(buffer, "PNG", compress_level=1, **options)
-    return buffer.getvalue()
-
-
-def _veil(values: np.ndarray, colour: tuple[int, int, int]) -> bytes:
-    """(H, W) in [0, 1] as one colour, from transparent to opaque."""
-    grey = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    return _png(grey, palette=bytes(colour) * 256, transparency=bytes(range(256)))
-
-
-def _classes(labels: np.ndarray) -> bytes:
-    """Labels 0, 1 and IGNORE as blue, orange and nothing."""
-    palette = bytes(BACKGROUND + FOREGROUND) + bytes(3 * 254)
-    return _png(labels, palette=palette, transparency=bytes([255, 255] + [0] * (IGNORE - 1)))
-
-
-PAINTS = {
-    "prediction": functools.partial(_veil, colour=YELLOW),
-    "pseudo_labels": _classes,
-    "uncertainty": functools.partial(_veil, colour=PINK),
-}

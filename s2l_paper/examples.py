@@ -1,7 +1,8 @@
 """What notebook 08 shows where nobody has a folder of their own: four images, three drawn on."""
 
 from s2l_core.images import CellImage
-from s2l_images.session import Session, find_folder, open_session, write_example
+from s2l_images.own_folder import find_folder, write_example
+from s2l_images.session import Session, open_session
 from s2l_images.strokes import Stroke
 from s2l_paper import paths
 from s2l_paper.annotators import SimulatedAnnotator

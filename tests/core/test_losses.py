@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from s2l_core import losses
+from s2l_core import pair_sums
 from s2l_core.config import IGNORE, S2LError
 from s2l_core.losses import (
     contrastive_loss,
@@ -311,7 +311,7 @@ def test_contrastive_loss_equals_the_matrix_of_all_pairs(target, reduction, coun
 @pytest.mark.parametrize("temperature", [0.1, 0.01])
 @pytest.mark.parametrize("reduction", ["mean", "balanced"])
 def test_contrastive_loss_across_the_borders_of_tiles(counts, temperature, reduction, monkeypatch):
-    monkeypatch.setattr(losses, "TILE", 16)
+    monkeypatch.setattr(pair_sums, "TILE", 16)
     z, y = embeddings(*counts, dtype=torch.float64)
     ours = value_and_gradient(contrastive_loss, z, y, temperature, reduction=reduction)
     plain = value_and_gradient(plain_contrast, z, y, temperature, "same", reduction)
@@ -466,7 +466,7 @@ def threads():
 @pytest.mark.parametrize("reduction", ["mean", "balanced"])
 @pytest.mark.parametrize("counts", [(70, 90), (100, 5), (0, 60), (9, 7)])
 def test_threads_share_the_tiles_and_change_no_bit(counts, reduction, threads, monkeypatch):
-    monkeypatch.setattr(losses, "TILE", 16)
+    monkeypatch.setattr(pair_sums, "TILE", 16)
     z, y = embeddings(*counts)
     found = []
     for count in (1, 2, 5):
@@ -478,10 +478,10 @@ def test_threads_share_the_tiles_and_change_no_bit(counts, reduction, threads, m
 
 
 def test_where_threads_share_the_tiles_each_operation_takes_one(threads, monkeypatch):
-    counts, fold = [], losses._sum_of_log_sigmoids_
-    monkeypatch.setattr(losses, "TILE", 16)
+    counts, fold = [], pair_sums._sum_of_log_sigmoids_
+    monkeypatch.setattr(pair_sums, "TILE", 16)
     monkeypatch.setattr(
-        losses,
+        pair_sums,
         "_sum_of_log_sigmoids_",
         lambda *given: counts.append((get_ident(), torch.get_num_threads())) or fold(*given),
     )
@@ -503,10 +503,10 @@ def test_an_error_in_a_tile_is_raised_and_waited_for_by_none(count, threads, mon
     def fail(tile, scale):
         raise MemoryError("no room for a tile")
 
-    monkeypatch.setattr(losses, "TILE", 16)
+    monkeypatch.setattr(pair_sums, "TILE", 16)
     threads(count)
     with monkeypatch.context() as broken, pytest.raises(MemoryError, match="no room"):
-        broken.setattr(losses, "_sum_of_log_sigmoids_", fail)
+        broken.setattr(pair_sums, "_sum_of_log_sigmoids_", fail)
         contrastive_loss(*embeddings(60, 60), 0.1)
     assert torch.get_num_threads() == count
     assert contrastive_loss(*embeddings(60, 60), 0.1) > 0, "the threads go on"
@@ -514,7 +514,7 @@ def test_an_error_in_a_tile_is_raised_and_waited_for_by_none(count, threads, mon
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_threads_share_the_tiles_where_no_gradient_is_wanted(mode, threads, monkeypatch):
-    monkeypatch.setattr(losses, "TILE", 16)
+    monkeypatch.setattr(pair_sums, "TILE", 16)
     z, y = embeddings(40, 40)
     expected = contrastive_loss(z, y, 0.1)
     threads(2)
@@ -539,7 +539,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize(("target", "reduction"), [("same", "mean"), ("or", "balanced")])
 def test_no_matrix_of_all_pairs_exists_at_any_time(target, reduction, monkeypatch, one_thread):
-    monkeypatch.setattr(losses, "TILE", 64)
+    monkeypatch.setattr(pair_sums, "TILE", 64)
     z, y = embeddings(300, 300)
     with Largest() as ours:
         value_and_gradient(contrastive_loss, z, y, 0.1, target=target, reduction=reduction)

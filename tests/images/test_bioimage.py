@@ -16,7 +16,8 @@ from s2l_core.config import RunConfig
 from s2l_core.images import intensity_range
 from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
-from s2l_images import bioimage
+from s2l_images import bioimage, bioimage_texts
+from s2l_images.bioimage_example import Example
 from s2l_images.commands import COMMANDS, main
 from s2l_images.kept_models import keep_model, load_model, model_in_use
 
@@ -135,9 +136,9 @@ def test_percentiles_are_asked_for_where_they_are_used(tmp_path):
 )
 def test_the_licence_follows_from_what_the_weights_derive_from(dataset, encoder, licence):
     config = RunConfig(dataset, "s2l", profile="scratch", encoder=encoder)
-    assert bioimage.usual_licence(config) == licence
-    example = bioimage.Example(np.zeros((1, 3, 192, 192)), np.zeros((1, 1, 192, 192)), "a")
-    text = bioimage._documentation("Nuclei", config, example)
+    assert bioimage_texts.usual_licence(config) == licence
+    example = Example(np.zeros((1, 3, 192, 192)), np.zeros((1, 1, 192, 192)), "a")
+    text = bioimage_texts.readme("Nuclei", config, example)
     assert ("Apache License" in text) == (encoder == "efficientnet-lite0")
 
 

@@ -17,7 +17,7 @@ from skimage.color import rgb2lab
 from conftest import ROOT
 from s2l_core.config import IGNORE, S2LError
 from s2l_core.images import CellImage
-from s2l_images import strokes, widget
+from s2l_images import layers, saving, strokes, widget
 from s2l_images.still import shown
 from s2l_images.strokes import Stroke, encode, read_strokes, render, write_strokes
 from s2l_images.widget import Scribbler
@@ -190,7 +190,7 @@ def test_a_damaged_file_is_neither_hidden_nor_overwritten(board, browser, file):
         [[4, True, 2]],
         [[1025, 0, 0]],
     ]
-    + [[[4, 0, 0] + [1, 1] * widget.MOST_POINTS]],
+    + [[[4, 0, 0] + [1, 1] * saving.MOST_POINTS]],
     ids=lambda rows: str(rows)[:20],
 )
 def test_what_no_page_of_ours_sends_is_refused(board, browser, file, rows):
@@ -222,7 +222,7 @@ def test_an_unknown_image_is_nobodys_business(browser, file):
 )
 def test_rows_and_strokes_are_the_same_thing(drawn):
     rows = [[width, *(value for step in steps for value in step)] for width, steps in drawn]
-    assert [encode(stroke) for stroke in widget._decode(rows, "a")] == rows
+    assert [encode(stroke) for stroke in saving.from_page(rows, "a")] == rows
 
 
 @pytest.mark.parametrize("channels", ["grey", "colour"])
@@ -304,7 +304,7 @@ def test_objects_that_cannot_be_told_apart_are_a_line_on_the_board(board):
 def test_a_picture_of_the_board_has_strokes_and_outlines(board, browser):
     browser.draws()
     plain = board.picture("a")
-    assert (plain[10, 10] == widget.FOREGROUND).all() and (plain[25, 8] == widget.BACKGROUND).all()
+    assert (plain[10, 10] == layers.FOREGROUND).all() and (plain[25, 8] == layers.BACKGROUND).all()
     board.outline("Forest", squares, 0.5)
     assert (board.picture("a")[2, 3] == widget.GREEN).all()
 
@@ -381,8 +381,8 @@ def test_both_sides_agree_on_grid_and_colours():
     script = (ROOT / "s2l_images" / "widget.js").read_text()
     assert f"const UNIT = {strokes.UNIT};" in script
     assert f'const COLOURS = ["{plotting.BACKGROUND}", "{plotting.FOREGROUND}"];' in script
-    assert plotting.rgb(plotting.BACKGROUND).tolist() == [*widget.BACKGROUND]
-    assert plotting.rgb(plotting.FOREGROUND).tolist() == [*widget.FOREGROUND]
+    assert plotting.rgb(plotting.BACKGROUND).tolist() == [*layers.BACKGROUND]
+    assert plotting.rgb(plotting.FOREGROUND).tolist() == [*layers.FOREGROUND]
     style = (ROOT / "s2l_images" / "widget.css").read_text()
     assert plotting.FOREGROUND.lower() in style and plotting.BACKGROUND.lower() in style
 
@@ -407,8 +407,8 @@ def told_apart(first, second):
 
 
 def test_foreground_and_background_differ_for_everybody():
-    assert told_apart(widget.FOREGROUND, widget.BACKGROUND) > 40
-    assert told_apart(widget.YELLOW, widget.PINK) > 25
+    assert told_apart(layers.FOREGROUND, layers.BACKGROUND) > 40
+    assert told_apart(layers.YELLOW, layers.PINK) > 25
     assert told_apart((200, 60, 60), (110, 110, 50)) < 25, "red and olive would not"
 
 

@@ -24,10 +24,11 @@ from torture import files
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
-from s2l_images import annotations, aperio, checkpoints, pictures, prediction, rounds
+from s2l_images import annotations, aperio, checkpoints, pictures, rounds
 from s2l_images.faults import Fault
 from s2l_images.folder import sound
 from s2l_images.input_checks import check_folder
+from s2l_images.journal import open_journal
 from s2l_paper import archives, figure2, notebooks, paths, provenance, results, sources
 from s2l_paper.datasets import load_dataset, split_of
 
@@ -401,7 +402,7 @@ def test_a_journal_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path, conte
     (path := tmp_path / "predicted.jsonl").write_bytes(content)
     with (
         pytest.raises(S2LError, match="predicted.jsonl: not what was noted here"),
-        prediction._journal(path),
+        open_journal(path),
     ):
         pass
     assert path.read_bytes() == content

@@ -14,6 +14,7 @@ from torture import load
 from conftest import ROOT
 from s2l_images import prediction
 from s2l_images.commands import COMMANDS, main
+from s2l_images.journal import JOURNAL, predictions
 from s2l_images.strokes import Stroke, write_strokes
 
 
@@ -140,7 +141,7 @@ def test_predict_says_what_it_found(small, capsys):
     assert f"{export}: label images" in said
 
     # The least sure image comes first, with its own number of nuclei.
-    kept = prediction.predictions(export)
+    kept = predictions(export)
     unsure = [one.unsure for one in kept.values()]
     assert unsure == sorted(unsure, reverse=True) and unsure[0] > 0
     first = next(iter(kept))
@@ -222,7 +223,7 @@ def test_notes_of_an_older_version_are_made_anew(small):
     """Their lines have a name and a key only; half of what is known now."""
     folder, model = small
     target = prediction.predict_folder(model, folder)
-    journal = target / prediction.JOURNAL
+    journal = target / JOURNAL
     whole = journal.read_text()
     journal.write_text("".join(json.dumps(json.loads(x)[:2]) + "\n" for x in whole.splitlines()))
     prediction.predict_folder(model, folder)

@@ -9,6 +9,7 @@ from torture import load
 
 from s2l_core.config import RunConfig, S2LError
 from s2l_images import prediction
+from s2l_images.journal import open_journal
 from s2l_images.kept_models import load_model
 
 
@@ -65,7 +66,7 @@ def test_one_bad_image_does_not_stop_the_others_and_two_processes_do_not_meet(sm
         prediction.predict_folder(file, folder, folder / "out")
     assert len(list((folder / "out").glob("*.csv"))) == 4
     with (
-        prediction._journal(folder / "out" / "predicted.jsonl"),
+        open_journal(folder / "out" / "predicted.jsonl"),
         pytest.raises(S2LError, match="predicted.jsonl: "),
     ):
         prediction.predict_folder(file, folder, folder / "out")

@@ -10,9 +10,10 @@ from PIL import Image
 from conftest import ROOT
 from s2l_core.config import S2LError
 from s2l_images import session
+from s2l_images.own_folder import find_folder, write_example
 from s2l_images.places import own_results, own_strokes
 from s2l_images.rounds import Round
-from s2l_images.session import Session, find_folder, open_session, opened, write_example
+from s2l_images.session import Session, open_session, opened
 from s2l_images.strokes import write_strokes
 from s2l_paper.examples import example_of_four
 

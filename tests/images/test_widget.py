@@ -7,8 +7,8 @@ from playwright.sync_api import expect
 
 from conftest import ROOT
 from hands import CHROMIUM, REASON, Board, Notebook, board_notebook, open_page
+from s2l_images.saving import from_page
 from s2l_images.strokes import Stroke, covered, encode, read_strokes
-from s2l_images.widget import _decode
 
 pytest_plugins = ["browsing"]  # its fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
@@ -20,7 +20,8 @@ import signal
 import time
 from pathlib import Path
 from s2l_paper.datasets import load_dataset
-from s2l_images.widget import SAVING, Scribbler
+from s2l_images.saving import SAVING
+from s2l_images.widget import Scribbler
 file = Path({file!r})
 go = file.with_name("go")
 
@@ -260,7 +261,7 @@ def test_nothing_under_the_eraser_keeps_its_ink(script, points, width, p, q, rad
     )
     after = {
         pixel
-        for stroke in _decode(rows, "a")
+        for stroke in from_page(rows, "a")
         for pixel in zip(*covered(stroke, (60, 60)), strict=True)
     }
     under = set(

@@ -15,9 +15,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from conftest import ROOT
+from conftest import ROOT, repository_files
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 CONDA_NAMES = {  # conda's name -> ours
     "pytorch": "torch",
     "huggingface_hub": "huggingface-hub",
@@ -73,6 +74,15 @@ def conda_lines():
     """The text of each dependency of environment.yml, reason included."""
     text = (ROOT / "environment.yml").read_text().split("dependencies:\n")[1]
     return [line.strip()[2:] for line in text.splitlines() if line.strip().startswith("- ")]
+
+
+def test_a_wheel_holds_every_file_of_the_packages():
+    """Scripts, styles and texts are left out of a wheel unless a pattern names them."""
+    for package in SETUPTOOLS["packages"]:
+        patterns = ["*.py", *SETUPTOOLS["package-data"].get(package, [])]
+        for file in repository_files(f"{package}/*"):
+            assert file.parent.name == package, f"{file}: setuptools looks in no folder below"
+            assert any(file.match(pattern) for pattern in patterns), f"{file}: add it to pyproject"
 
 
 def test_every_line_of_the_conda_environment_has_a_reason():

@@ -37,10 +37,11 @@ from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import _file_state
-from s2l_images import annotations, checkpoints, exports, pictures, prediction
+from s2l_images import annotations, checkpoints, exports, pictures
 from s2l_images.checkpoints import save_model
 from s2l_images.folder import read_mask
 from s2l_images.input_checks import check_folder
+from s2l_images.journal import open_journal
 from s2l_images.kept_models import load_model
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_paper import archives, datasets, figure2, paths, provenance, results, verify
@@ -469,7 +470,7 @@ def _env(folder: Path, path: Path) -> None:
 
 
 def _predicted(folder: Path, path: Path) -> None:
-    with prediction._journal(path):
+    with open_journal(path):
         pass
 
 
