@@ -151,10 +151,12 @@ def new_trainer(config: RunConfig, *, progress=True, device=None) -> Trainer:
 
 
 def set_threads(threads: int) -> None:
-    """Processor threads from here on; 0 takes all cores. Part of `env.json`, since it can change
-    last digits.
+    """Processor threads from here on; 0 takes as many as `OMP_NUM_THREADS` allows, or else all
+    cores. Part of `env.json`, since it can change last digits.
     """
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    usual = int(allowed) if allowed.isdecimal() else os.cpu_count()
+    torch.set_num_threads(threads or usual or 1)
 
 
 def _predictors(trainer: Trainer) -> dict[str, Predictor]:

@@ -181,3 +181,13 @@ def test_paper_lengths_follow_from_the_splits():
 def test_the_size_of_synthetic_data_is_part_of_a_run():
     names = {results.run_id(tiny("otsu", images=count)) for count in (5, 6)}
     assert len(names) == 2 and RunConfig("dsb-bf", "otsu", images=9).images == 0
+
+
+@pytest.mark.parametrize(("allowed", "asked", "expected"), [("1", 0, 1), ("1", 2, 2), ("", 3, 3)])
+def test_threads_are_as_many_as_are_allowed_unless_asked_for(
+    monkeypatch, one_thread, allowed, asked, expected
+):
+    """More threads than free cores wait for each other, twenty times as long as one would take."""
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    runs.set_threads(asked)
+    assert torch.get_num_threads() == expected
