@@ -126,6 +126,17 @@ def core_minutes(folder: Path) -> float:
         return (env["seconds"] + env.get("warmup_seconds", 0)) * env["threads"] / 60
 
 
+def batch_minutes(folders: Iterable[Path]) -> float:
+    """Core-minutes of finished runs of one fold, whose warm-up they share: it counts once."""
+    alone, shared = 0.0, 0.0
+    for folder in folders:
+        with results.reading(folder):
+            env = json.loads((folder / "env.json").read_text())
+        alone += env["seconds"] * env["threads"] / 60
+        shared = max(shared, env.get("warmup_seconds", 0) * env["threads"] / 60)
+    return alone + shared
+
+
 def announce(runs: Iterable[RunConfig], warmups: Iterable[RunConfig], cores: int) -> str:
     """One line about a batch: how many runs, and how long."""
     runs, warmups = list(runs), list(warmups)

@@ -15,9 +15,8 @@ from PIL import Image
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
 from s2l_core.profiles import PROFILES
 from s2l_images.files import write_text
-from s2l_paper import executed, measured_texts, paths, results, sensitivity
+from s2l_paper import comparisons, executed, measured_texts, paths, results, sensitivity
 from s2l_paper.claims import all_tests, differences, ledger
-from s2l_paper.comparisons import factorial
 from s2l_paper.ledger_text import claims_markdown
 from s2l_paper.provenance import reproducibility, run_files
 from s2l_paper.table1 import (
@@ -33,7 +32,7 @@ MADE_ANEW = ("smoke", "demo")  # on each machine, never committed
 BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 GENERATED = re.compile(r"(<!-- generated:([\w-]+) -->\n?)(.*?)(<!-- /generated:\2 -->)", re.DOTALL)
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "factorial.csv", "claims.csv")
-PRODUCTS += ("differences.csv", "claims.md")
+PRODUCTS += ("differences.csv", "spreads.csv", "claims.md")
 UNREADABLE = "cannot be read"
 
 
@@ -51,7 +50,7 @@ def products(profile: str) -> dict[str, str]:
     runs = results.load_runs(profile)
     table, tests = table1(runs), all_tests(runs)
     claims, compared = ledger(runs, profile, tests), differences(runs, tests)
-    effects = factorial(runs[runs.shown], list(TABLE1_SCORES))
+    effects = comparisons.factorial(runs[runs.shown], list(TABLE1_SCORES))
     every = results.load_runs(profile, variants=True)
     texts = {
         "table1.csv": table.to_csv(index=False),
@@ -62,6 +61,8 @@ def products(profile: str) -> dict[str, str]:
         "differences.csv": compared.to_csv(index=False),
         "claims.md": claims_markdown(claims, compared),
     }
+    moved = comparisons.spreads(runs, TABLE1_SCORES).stack(level=0).reset_index()
+    texts["spreads.csv"] = moved.rename(columns={"level_2": "score"}).to_csv(index=False)
     if not effects.empty:
         texts["factorial.csv"] = effects.round(4).to_csv()
     return texts | sensitivity.tables(profile, every)
