@@ -94,7 +94,7 @@ format: .venv/.installed ## fix the layout of code and notebooks, and empty the 
 data: .venv/.installed ## fetch BBBC038 and MoNuSeg into S2L_DATA (default data/raw)
 	$(PY) -m s2l_paper data
 
-bench: .venv/.installed ## measure speed and memory against the plain versions, on an idle machine; writes benchmarks/
+bench: .venv/.installed ## measure speed and memory against naive implementations, on an idle machine; writes benchmarks/
 	$(IN_VENV) $(PY) -m benchmarks
 
 bench-full: .venv/.installed ## the long rows of the same

@@ -88,7 +88,7 @@ def hours(found: Cost) -> list[Row]:
     rows = []
     for name in PROFILES["paper"].datasets:
         runs = [RunConfig(name, method, profile="paper") for method in TABLE1_METHODS]
-        for where, cost in {"one core": found, "one GPU (reckoned)": COSTS["cuda"]}.items():
+        for where, cost in {"one core": found, "one GPU (estimated)": COSTS["cuda"]}.items():
             fold = estimate_seconds(runs[0], warmup=True, cost=cost) + sum(
                 estimate_seconds(r, cost=cost) for r in runs
             )

@@ -83,7 +83,7 @@ def measure(scale: Scale) -> list[Row]:
         ratio(
             f"{size}, forward + backward",
             times["ours"],
-            "products it cannot avoid",
+            "bare matrix products",
             times["products"],
             "<= 1.7",
         ),

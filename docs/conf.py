@@ -5,6 +5,7 @@ Sphinx reads `docs/` alone, so what lies elsewhere is copied to `docs/read/` fir
 links adjusted.
 """
 
+import json
 import re
 import shutil
 import sys
@@ -23,6 +24,7 @@ author = "The s2l_core authors"
 copyright = "the s2l_core authors (code: MIT). What shows MoNuSeg: CC BY-NC-SA 4.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 nb_execution_mode = "off"  # the executed copies are the results; nothing is run here
+nb_merge_streams = True  # lines of progress in one box
 nb_render_markdown_format = "gfm"  # tables in the outputs of notebooks, as in JupyterLab
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
@@ -33,6 +35,8 @@ html_theme = "furo"
 html_title = project
 html_math_renderer = "mathml"  # see `setup`
 html_show_sphinx = False
+html_static_path = ["style"]
+html_css_files = ["site.css"]
 html_copy_source = False
 suppress_warnings = ["mystnb.unknown_mime_type"]  # widget views: the picture beside them is shown
 
@@ -44,6 +48,8 @@ PAGES |= {
     "README.md": "readme.md",
     "REPRODUCIBILITY.md": "reproducibility.md",
     "data/LICENSE.md": "data_licence.md",
+    "figures/LICENSE.md": "figures_licence.md",
+    "results/scratch/claims.md": "ledger.md",
 }
 PAGES |= {"benchmarks/README.md": "benchmarks.md"}
 OWN = [file.name for file in HERE.glob("*.md") if file.name != "index.md"]
@@ -54,6 +60,9 @@ exclude_patterns = [
     "read/readme.md",
     *OWN,
 ]  # read from their copies; the README in index.md
+TITLES = {"ledger.md": "# The ledger of the paper's claims\n\n"}  # of pages made of tables alone
+FOLDED = ("00_", "07_", "08_")  # notebooks for those who look: their code opens on a click
+BOARD = "docs/screenshots/08_first_answer.png"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -82,17 +91,37 @@ def stage() -> None:
     for name, file in (
         {file.name: file for file in (ROOT / "notebooks").glob("*.ipynb")} | executed
     ).items():
-        shutil.copy(file, READ / name)
+        (READ / name).write_text(json.dumps(shown(name, json.loads(file.read_text()))))
     for name, page in PAGES.items():
         if (ROOT / name).exists():
             link = partial(
                 adjust, folder=(ROOT / name).parent, above="read/" if name == "README.md" else ""
             )
-            (READ / page).write_text(LINK.sub(link, (ROOT / name).read_text()))
+            text = TITLES.get(page, "") + (ROOT / name).read_text()
+            (READ / page).write_text(LINK.sub(link, text))
     (READ / "api.md").write_text(
         "# The packages\n\nOne section a file, from the docstrings.\n\n"
         + "\n".join(map(reference, PACKAGES))
     )
+
+
+def shown(name: str, notebook: dict) -> dict:
+    """A notebook as its page shows it: code folded where pictures matter more,
+    and the drawing board, which lives in JupyterLab alone, as a picture.
+    """
+    cells = []
+    for cell in notebook["cells"]:
+        code = "".join(cell["source"])
+        if cell["cell_type"] == "code" and name.startswith(FOLDED):
+            tags = cell["metadata"].setdefault("tags", [])
+            tags += ["hide-input"]
+        cells.append(cell)
+        if cell["cell_type"] == "code" and code.endswith("opened().draw()"):
+            copy = BOARD.replace("/", "_")
+            shutil.copy(ROOT / BOARD, READ / copy)
+            text = f"![Drawing board]({copy})\n\n*The board in JupyterLab, after a first answer.*"
+            cells.append({"cell_type": "markdown", "metadata": {}, "id": "board", "source": text})
+    return notebook | {"cells": cells}
 
 
 def reference(package: str) -> str:
@@ -117,7 +146,7 @@ def adjust(match: re.Match, folder: Path, above: str) -> str:
         return f"![{text}]({above}{copy})"
     if name in PAGES:
         return f"[{text}]({above}{PAGES[name]}{anchor})"
-    if "/executed/" in name:
+    if "/executed/" in name or name.startswith("notebooks/"):
         return f"[{text}]({above}{file.name})"
     return text if text.startswith("`") else f"`{name}`"
 

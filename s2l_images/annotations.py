@@ -15,7 +15,7 @@ import numpy as np
 from s2l_core.config import IGNORE, S2LError
 from s2l_images import aperio
 from s2l_images.faults import Fault, Finding, listed
-from s2l_images.filling import Budget, around_others, inside, pixels
+from s2l_images.filling import TimeLimit, around_others, inside, pixels
 from s2l_images.items import INSTANCE, Item, reading
 from s2l_images.parsers import items
 from s2l_images.pictures import LABELS, read_labels
@@ -85,9 +85,9 @@ def read_scribbles(
         _refuse_nothing(path, drawn, found)
         drawn = _inside(drawn, shape)
         classes = [class_of(item, words) for item in drawn]
-        scribbles, budget = np.full(shape[0] * shape[1], IGNORE, np.uint8), Budget(shape)
+        scribbles, limit = np.full(shape[0] * shape[1], IGNORE, np.uint8), TimeLimit(shape)
         for item, label in zip(drawn, classes, strict=True):
-            for where in _covered(item, width, shape, budget.spend):
+            for where in _covered(item, width, shape, limit.spend):
                 scribbles[where] = label
         return scribbles.reshape(shape)
 
@@ -151,9 +151,9 @@ def read_instances(
                     f"{item.name} is a line or point; expected areas. Delete it, or read it as a "
                     "scribble."
                 )
-        budget = Budget(shape)
+        limit = TimeLimit(shape)
         runs = [
-            np.concatenate([_runs(part, shape, budget.spend) for part in item.parts])
+            np.concatenate([_runs(part, shape, limit.spend) for part in item.parts])
             for item in nuclei
         ]
         around, nested = around_others(runs, shape[0] * shape[1])

@@ -105,7 +105,7 @@ def around_others(areas: Sequence[np.ndarray], size: int) -> tuple[list[int], li
     return regions, nested
 
 
-class Budget:
+class TimeLimit:
     """About how long drawing may take, in microseconds; `spend` says when it would take longer."""
 
     def __init__(self, shape: tuple[int, int]):

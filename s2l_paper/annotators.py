@@ -52,7 +52,7 @@ class SimulatedAnnotator:
 
     A blind annotator (the default) places background strokes by the mask alone. An `attentive` one
     looks at the image: as many strokes, and the same ones but for three of eight in the background
-    (`LOOK_ALIKE_TURNS`), which run through what could be taken for a nucleus, largest areas first.
+    (`LOOK_ALIKE_TURNS`), which run through what could be mistaken for a nucleus, largest areas first.
     Where an image has no more of these the blind stroke stays.
 
     No pixel of a foreground stroke leaves its nucleus; those of background strokes are at least
@@ -230,7 +230,7 @@ class SimulatedAnnotator:
         return None
 
     def _noticed(self, image: np.ndarray | None, view: _View, key: str) -> Iterator[Stroke]:
-        """Strokes through what could be taken for a nucleus, the first worth most.
+        """Strokes through what could be mistaken for a nucleus, the first worth most.
 
         A blind annotator notices none.
         """

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from s2l_core.config import METHODS
-from s2l_paper import paths, plotting, results, table1
+from s2l_paper import costs, paths, plotting, results, table1
 from s2l_paper.comparisons import compare, repeated
 from s2l_paper.plotting import BLUE, GREEN, GREY, ORANGE, PINK, RED, styled
 from s2l_paper.sensitivity import BUDGETS, DEFAULT, DRAWN, PANELS
 from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, groups_of
 
 if TYPE_CHECKING:  # a chart needs no PyTorch
-    from s2l_paper.recipe import Option
+    from s2l_paper.recipe_plan import Option
 
 COLOURS = {
     "s2l": BLUE,
@@ -61,12 +61,7 @@ def ablation_bars(runs: pd.DataFrame) -> Figure:
             ax.grid(axis="x", color="#E5E5E5")
             ax.set_axisbelow(True)
 
-    # One legend for all panels, each label once.
-    handles = {}
-    for ax in grid.flat:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles[label] = handle
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    _one_legend(figure, ncols=3)
     return figure
 
 
@@ -142,6 +137,54 @@ def _draw_validation(column: np.ndarray, steps: list[pd.DataFrame], method: str)
             ax.plot(mean, ".-", color=COLOURS[method], label=METHODS[method].label)
 
 
+MARKERS = dict(zip(METHODS, "osD^vPX*", strict=False))  # besides colours, of every method
+
+
+@styled
+def cost_picture(runs: pd.DataFrame, profile: str) -> Figure:
+    """What each method costs and how good it is: core-minutes against IoU, a panel for a data set.
+
+    A small mark is a run, a large one the median of a method's runs.
+
+    Args:
+        runs: as given by `results.load_runs`; the checkpoint that Table 1 shows is drawn.
+        profile: whose runs they are.
+    """
+    shown = runs[runs.shown]
+    points = shown.groupby(["data", "method", "run_id"]).iou.mean().reset_index()
+    points["minutes"] = [
+        costs.core_minutes(paths.run_folder(profile, name)) for name in points.run_id
+    ]
+
+    sets = list(dict.fromkeys(shown.data))
+    figure = plotting.Picture(figsize=(3.1 * max(len(sets), 2), 3.3), layout="constrained")
+    figure.run_ids = tuple(sorted(points.run_id))
+    for ax, data in zip(np.atleast_1d(figure.subplots(1, len(sets))), sets, strict=True):
+        for method in METHODS:
+            own = points[(points.data == data) & (points.method == method)]
+            if own.empty:
+                continue
+            look = {"color": COLOURS.get(method, "black"), "marker": MARKERS[method], "ls": ""}
+            ax.plot(own.minutes, own.iou, ms=3, alpha=0.5, mew=0, **look)
+            middle = own.minutes.median(), own.iou.median()
+            ax.plot(*middle, ms=7, mec="white", label=METHODS[method].label, **look)
+        ax.set(title=data, xlabel="core-minutes", xscale="log")
+        ax.grid(color="#E5E5E5")
+        ax.set_axisbelow(True)
+    figure.axes[0].set_ylabel("IoU, mean over test images")
+    _one_legend(figure, ncols=4)
+    return figure
+
+
+def _one_legend(figure: Figure, ncols: int) -> None:
+    """One legend below all panels, each label once."""
+    handles = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=ncols)
+
+
 @styled
 def difference_forest(runs: pd.DataFrame) -> Figure:
     """Every method's difference to S2L: ours with its interval, each run, and the paper's value.
@@ -184,12 +227,7 @@ def difference_forest(runs: pd.DataFrame) -> Figure:
             ax.set_title(f"{own.data.iloc[0]}: {title}, difference to S2L ({_tested(own)})")
             ax.set_yticks(range(len(methods)), [METHODS[name].label for name in methods])
             ax.set_ylim(len(methods) - 0.5, -0.5)
-    handles = {
-        label: handle
-        for ax in grid.flat
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=5)
+    _one_legend(figure, ncols=5)
     return figure
 
 

@@ -16,7 +16,7 @@ from s2l_core.profiles import DATASETS, PROFILES, REAL
 from s2l_paper.comparisons import compare
 from s2l_paper.missing import MIN_REPETITIONS, missing_runs, shortage
 from s2l_paper.statistics import ALPHA, DRAWS, EXACT_GROUPS, MIN_GROUPS, POWER, SMALLEST_EFFECT
-from s2l_paper.table1 import TABLE1_SCORES, against_s2l, markdown, paper_value, table1
+from s2l_paper.table1 import TABLE1_SCORES, against_s2l, paper_value, table1
 
 DIFFERENCE, NUMBER, SENTENCE = "difference", "number", "sentence"
 KINDS = {
@@ -120,7 +120,7 @@ def _sentences() -> list[Claim]:
     parts = _beats(FULL, "s2l", *SINGLE, scores=("aji",))
     claims.append(sentence("Sec. 3.3, Fig. 2", text, "dsb-fluo", parts))
     for dataset, scores, text in (
-        ("dsb-bf", ("false_positives", "false_area"), "tells apart what S2L falsely takes for one"),
+        ("dsb-bf", ("false_positives", "false_area"), "reports fewer false nuclei than S2L"),
         ("dsb-fluo", ("missed_share",), "detects cells that S2L misses"),
         ("monuseg", ("merged_share",), "separates nearby cells that S2L does not"),
     ):
@@ -193,12 +193,15 @@ def judge_all(verdicts: list[str]) -> str:
     return REPRODUCED
 
 
-def ledger(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
+def ledger(
+    runs: pd.DataFrame, profile: str, tests: dict[tuple, pd.Series] | None = None
+) -> pd.DataFrame:
     """Every claim with the paper's figure, ours and the verdict.
 
     Args:
         runs: as given by `results.load_runs`, without variants.
         profile: whose runs they are.
+        tests: what `all_tests` gives, where it has been computed already.
 
     Returns:
         A row for each claim: its `kind`, `source`, text and `data` set; the figures of the `paper`
@@ -206,10 +209,9 @@ def ledger(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
         is "cannot tell", the smallest difference that the runs `could_see`; which runs are
         `missing`; what lies `beside`; `run_ids`.
     """
-    labels = {name: label for name, (label, _) in DATASETS.items()}
-    labels |= dict(zip(runs.dataset, runs.data, strict=True))
+    labels = _labels(runs)
     claims = _sentences() + _differences()
-    tests = _tests(runs, claims)
+    tests = all_tests(runs) if tests is None else tests
     rates = measured(runs)
 
     @functools.cache
@@ -232,13 +234,19 @@ def ledger(runs: pd.DataFrame, profile: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _tests(runs: pd.DataFrame, claims: list[Claim]) -> dict[tuple, pd.Series]:
+def _labels(runs: pd.DataFrame) -> dict[str, str]:
+    """Names of data sets as tables show them."""
+    labels = {name: label for name, (label, _) in DATASETS.items()}
+    return labels | dict(zip(runs.dataset, runs.data, strict=True))
+
+
+def all_tests(runs: pd.DataFrame) -> dict[tuple, pd.Series]:
     """Comparisons in both directions, in three families: Table 1 against S2L, the other pairs of
-    Table 1, and what else sentences ask for.
+    Table 1, and what else sentences ask for. The key is (data set, method, other, score).
     """
     against = _both_ways(against_s2l(runs))
     others, further = {}, {}
-    for claim in claims:
+    for claim in _sentences() + _differences():
         for method, _, other, score in claim.parts:
             pair, turned = (
                 (claim.dataset, method, other, score),
@@ -261,6 +269,40 @@ def _both_ways(table: pd.DataFrame) -> dict[tuple, pd.Series]:
         tests[dataset, method, other, score] = test
         tests[dataset, other, method, score] = pd.Series({**test, **turned})
     return tests
+
+
+def differences(runs: pd.DataFrame, tests: dict[tuple, pd.Series]) -> pd.DataFrame:
+    """What the sentences compare: the paper's difference and ours, each comparison once.
+
+    Args:
+        runs: as given by `results.load_runs`, without variants.
+        tests: what `all_tests` gives for them.
+
+    Returns:
+        A row for each comparison: `data`, `method`, `against`, `score`, the `paper`'s difference
+        (nan where it gives none), `ours`, from `low` to `high`, corrected `p`, and the numbers of
+        `runs`, `images` and `groups` of alike images, with the kinds of imaging.
+    """
+    labels, found = _labels(runs), {}
+    for dataset, claim in itertools.product(REAL, _sentences()):
+        for method, _, other, score in claim.parts:
+            key, turned = (dataset, method, other, score), (dataset, other, method, score)
+            if claim.dataset != dataset or turned in found:
+                continue
+            gap = paper_value(method, dataset, score) - paper_value(other, dataset, score)
+            row = {"data": labels[dataset], "method": METHODS[method].label}
+            row |= {"against": METHODS[other].label, "score": SCORE_TITLES[score], "paper": gap}
+            if key in tests:
+                test = tests[key]
+                row |= {"ours": test.difference, "low": test.low, "high": test.high}
+                row |= {"p": test.p_holm, "runs": test.repetitions}
+                row |= {name: test[name] for name in ("images", "groups", "kinds_above", "kinds")}
+            found[key] = row
+    columns = ["data", "method", "against", "score", "paper", "ours", "low", "high", "p", "runs"]
+    columns += ["images", "groups", "kinds_above", "kinds"]
+    table = pd.DataFrame(list(found.values()), columns=columns).round(4)
+    counts = ["runs", "images", "groups", "kinds_above", "kinds"]
+    return table.astype(dict.fromkeys(counts, "Int64"))
 
 
 def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
@@ -370,40 +412,3 @@ def _placed(own: pd.Series, paper: float) -> dict:
         verdict = CANNOT_TELL
     text = f"{own.ours:.4f} [{own.low:.4f}, {own.high:.4f}]"
     return {"ours": text, "inside": "yes" if inside else "no", "verdict": verdict}
-
-
-def counted(table: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each kind have each verdict."""
-    counts = pd.crosstab(table.kind, table.verdict)
-    counts = counts.reindex(index=list(KINDS), columns=list(VERDICTS), fill_value=0)
-    return counts.rename_axis(index="kind", columns=None).reset_index()
-
-
-def claims_markdown(table: pd.DataFrame) -> str:
-    """The ledger to be read: how many of each verdict, every sentence, whatever else is decided,
-    and the rules. The rest is in `claims.csv`.
-    """
-    decided = ~table.verdict.isin([CANNOT_TELL, NOT_RUN])
-    shown = table[(table.kind == SENTENCE) | decided]
-    rows = []
-    for _, row in shown.iterrows():
-        verdict = f"**{row.verdict}**"
-        if row.could_see == row.could_see and row.could_see is not None:
-            verdict += f" (could have seen {row.could_see:.3f})"
-        elif row.verdict in (CANNOT_TELL, NOT_RUN) and row.missing:
-            verdict += f" (missing: {row.missing})"
-        ours = row.ours.replace("; ", "<br>")
-        if row.beside:
-            ours += f"<br>beside: {row.beside}"
-        rows.append(
-            {
-                "kind": row.kind,
-                "claim": f"{row.claim} ({row.source})",
-                "data": row.data,
-                "paper": row.paper.replace("; ", "<br>"),
-                "ours": ours,
-                "verdict": verdict,
-            }
-        )
-    rules = "\n".join(f"* **{name}**: {text}." for name, text in RULES.items())
-    return f"{markdown(counted(table))}\n{markdown(pd.DataFrame(rows))}\nThe rules:\n\n{rules}\n"

@@ -334,6 +334,46 @@ def spread(runs: pd.DataFrame, score: str) -> float:
     return math.sqrt(squares / free) if free else math.nan
 
 
+def gains(runs: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Each method against S2L, image by image.
+
+    Args:
+        runs: as given by `results.load_runs`.
+        score: a column of it.
+
+    Returns:
+        By method: the `mean` difference, the `share better`, and how many `images` were compared,
+        each once for every fold, seed and annotator.
+    """
+    same = ["data", "image", "fold", "seed", "annotator"]
+    shown = runs[runs.shown].pivot_table(index=same, columns="method", values=score)
+    gain = shown.sub(shown["s2l"], axis=0).drop(columns="s2l")
+    both = gain.notna()
+    better = (gain > 0).sum() / both.sum()
+    columns = {"mean": gain.mean(), "share better": better, "images": both.sum()}
+    return pd.DataFrame(columns).round(3)
+
+
+def spreads(runs: pd.DataFrame, scores: Mapping[str, str]) -> pd.DataFrame:
+    """How far scores move from annotator to annotator and from fold to fold: standard deviations.
+
+    Args:
+        runs: as given by `results.load_runs`.
+        scores: column -> title.
+
+    Returns:
+        A row for each data set and method; nan where there is one annotator or fold only.
+    """
+    columns, shown = {}, runs[runs.shown]
+    for score, title in scores.items():
+        for over, fixed in (("annotator", ["fold", "seed"]), ("fold", ["annotator", "seed"])):
+            groups = ["data", "method", *fixed]
+            means = shown.groupby([*groups, over])[score].mean().groupby(groups)
+            several = means.std()[means.size() > 1]
+            columns[title, f"{over}s"] = several.groupby(["data", "method"]).mean()
+    return pd.DataFrame(columns).reindex(list(METHODS), level="method").round(3)
+
+
 def refuse_mixed(runs: pd.DataFrame) -> None:
     """Raises an S2LError where runs of several recipes, or a run twice, would be averaged."""
     if "variant" in runs:

@@ -4,11 +4,14 @@ In this package and not beside the Snakefile, since the benchmarks that measure 
 the page about clusters import it as well, and workflow/ is no package.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from s2l_core.config import METHODS, RunConfig, ScaleTerm
 from s2l_core.profiles import SYNTHETIC
+from s2l_paper import results
 from s2l_paper.datasets import images_of, split_of
 
 # Of an image, in units of 256 x 256 pixels.
@@ -37,7 +40,7 @@ COSTS = {
     # `python -m benchmarks cost` on one of two cores of an AMD EPYC with AVX2,
     # the other busy too; PyTorch 2.14
     "cpu": Cost(step=0.1, train=0.75, head=0.03, forward=0.22, crop=0.004, pair=2.4e-9),
-    # reckoned, not measured: 2e13 operations and 1e12 bytes a second;
+    # estimated, not measured: 2e13 operations and 1e12 bytes a second;
     # one thread of a processor cuts the crops
     "cuda": Cost(step=0.005, train=2.4e-3, head=2e-4, forward=8e-4, crop=0.01, pair=3e-11),
 }
@@ -110,6 +113,30 @@ def _areas(config: RunConfig) -> tuple[dict[str, float], int]:
     return {part: size / 256**2 for part, size in sizes.items()}, len(split.train)
 
 
+def core_minutes(folder: Path) -> float:
+    """Minutes of one core that a finished run took, its warm-up included, as its record says.
+
+    Wall time of a run whose threads had their cores to themselves; elsewhere more.
+
+    Args:
+        folder: of the run.
+    """
+    with results.reading(folder):
+        env = json.loads((folder / "env.json").read_text())
+        return (env["seconds"] + env.get("warmup_seconds", 0)) * env["threads"] / 60
+
+
+def batch_minutes(folders: Iterable[Path]) -> float:
+    """Core-minutes of finished runs of one fold, whose warm-up they share: it counts once."""
+    alone, shared = 0.0, 0.0
+    for folder in folders:
+        with results.reading(folder):
+            env = json.loads((folder / "env.json").read_text())
+        alone += env["seconds"] * env["threads"] / 60
+        shared = max(shared, env.get("warmup_seconds", 0) * env["threads"] / 60)
+    return alone + shared
+
+
 def announce(runs: Iterable[RunConfig], warmups: Iterable[RunConfig], cores: int) -> str:
     """One line about a batch: how many runs, and how long."""
     runs, warmups = list(runs), list(warmups)
@@ -123,7 +150,7 @@ def announce(runs: Iterable[RunConfig], warmups: Iterable[RunConfig], cores: int
     where = "1 core" if cores == 1 else f"{cores} cores"
     line = f"{count}, about {_spoken(here)} on {where}"
     if here > 24:
-        line += f", or {_spoken(hours('cuda'))} on one GPU (reckoned, not measured)"
+        line += f", or {_spoken(hours('cuda'))} on one GPU (estimated, not measured)"
     return line
 
 

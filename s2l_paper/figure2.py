@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from s2l_core.config import METHODS, RunConfig, S2LError, check_choice, digest
 from s2l_core.images import CellImage
+from s2l_core.metrics import iou
 from s2l_core.profiles import DATASETS
 from s2l_images.faults import Fault
 from s2l_images.files import write_atomically
@@ -37,11 +38,16 @@ FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
 RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
 FIGURE2_RULE = f"""\
-Shown: of the first {results.PICTURED} test images the window (at most {WINDOW} pixels wide) with \
-the most pairs of methods of which one is right and one wrong, in areas {RIM} pixels wide or more.
+Runs keep maps of the first test images and of their best, median and worst; those that all runs \
+kept were searched (counted beside the input).
+Shown: the window \
+(at most {WINDOW} pixels wide) with the most pairs of methods of which one is right and one wrong, \
+in areas at least {RIM} pixels wide.
 Arrow: the largest such area outside nuclei, found by some methods only. \
 Circle: the largest inside nuclei, \
 missed by some only. IoU and mDice (official) are of the whole image."""
+PIXEL_SIZE = {"monuseg": 0.25}  # micrometres, at 40x (Kumar et al. 2017); DSB does not say
+BAR = 20.0, 50  # length of the scale bar in micrometres, or in pixels where their size is unknown
 
 
 @styled
@@ -190,8 +196,8 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     # A data set that was asked for has a row even where nothing has run.
     rows = [name for name in runs if datasets or runs[name]]
     monuseg = "monuseg" in rows
-    bottom = 0.72 if monuseg else 0.5
-    figure, axes = plotting.panels(len(rows), 7, 1.45, below=0.18, left=0.38, bottom=bottom)
+    bottom = 0.8 if monuseg else 0.58
+    figure, axes = plotting.panels(len(rows), 7, 1.45, below=0.3, left=0.46, bottom=bottom)
     shown = [config for found in runs.values() for config in found.values()]
     figure.run_ids = tuple(map(results.run_id, shown))
     figure.scores = {}  # what is printed, by run and image
@@ -201,7 +207,7 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     titles = ["input", "truth, per nucleus", *(METHODS[name].label for name in FIGURE2_METHODS)]
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=9)
-    plotting.legend(figure, 0.6 if monuseg else 0.39)
+    plotting.legend(figure, 0.72 if monuseg else 0.5)
     plotting.foot(figure, FIGURE2_RULE + (f"\n{MONUSEG_NOTE}" if monuseg else ""))
     return figure
 
@@ -224,6 +230,7 @@ class _View:
     Attributes:
         strength: (2, H, W), see `disagreement`.
         total: sum of `strength` in the window.
+        searched: among how many of all test images it was chosen, in words.
     """
 
     cell: CellImage
@@ -231,6 +238,7 @@ class _View:
     strength: np.ndarray
     total: int
     window: tuple[slice, slice]
+    searched: str
 
 
 def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunConfig) -> None:
@@ -246,8 +254,8 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
     window, truth = view.window, view.cell.instances
 
     # Beside the row: the data set, and in small print where in which image the window lies.
-    corner = f"{view.cell.id[:18]} at {window[0].start}, {window[1].start}"
-    for x, text, size in ((-0.17, results.data_label(config), 9), (-0.05, corner, 5.5)):
+    corner = f"{view.cell.id[:18]} at {window[0].start}, {window[1].start}\n{view.searched}"
+    for x, text, size in ((-0.2, results.data_label(config), 9), (-0.08, corner, 5.5)):
         plotting.write(axes[0], x, 0.5, text, fontsize=size, rotation=90)
 
     pictures = {0: plotting.display(view.cell.image), 1: plotting.colour_instances(truth)}
@@ -258,7 +266,10 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
             )
             continue
         pictures[place] = plotting.error_map(truth, view.probabilities[name])
-        _print_scores(axes[place], folders[name], view.cell.id, config.selection)
+        inside = iou(truth[window] > 0, view.probabilities[name][window] > 0.5)
+        _print_scores(axes[place], folders[name], view.cell.id, config.selection, inside)
+
+    _draw_bar(axes[0], config.dataset, window[0].stop - window[0].start)
 
     # Marks on everything but the truth, whose colours would hide them.
     for place, picture in pictures.items():
@@ -269,34 +280,48 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
 
 
 def _best_view(folders: dict[str, Path], config: RunConfig) -> _View:
-    """Of the first test images whose probability all runs kept, the one methods differ on most.
-
-    Where they have none of the first in common, any other that they all kept.
-    """
-    first = split_of(config).test[: results.PICTURED]
+    """Of all test images whose probability every run kept, the one methods differ on most."""
+    tested = split_of(config).test
     kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders.values()]
-    common = set.intersection(*kept) if kept else set(first[:1])
+    common = set.intersection(*kept) if kept else set(tested[:1])
+    searched = f"{len(common)} of {len(tested)} searched"
     views = []
-    for cell in images_of(config, sorted(common.intersection(first) or common)):
+    for cell in images_of(config, sorted(common)):
         maps = {
             name: probability_map(folder / "probability" / f"{cell.id}.png")
             for name, folder in folders.items()
         }
         masks = [probability > 0.5 for probability in maps.values()]
         strength = disagreement(cell.instances, masks)
-        views.append(_View(cell, maps, strength, *best_window(strength.sum(0))))
+        views.append(_View(cell, maps, strength, *best_window(strength.sum(0)), searched))
     if not views:
         again = "Delete their folders and run them anew: they keep these pictures"
         raise S2LError(f"{config.dataset}: its runs kept no picture of the same image. {again}.")
     return max(views, key=lambda view: view.total)
 
 
-def _print_scores(ax: Axes, folder: Path, image: str, selection: str) -> None:
-    """Prints the scores of an image below its picture, and notes them in the figure."""
+def _draw_bar(ax: Axes, dataset: str, side: int) -> None:
+    """Draws a scale bar into a window `side` pixels wide: in micrometres where they are known."""
+    micrometres, pixels = BAR
+    text = f"{pixels} px"
+    if dataset in PIXEL_SIZE:
+        pixels, text = micrometres / PIXEL_SIZE[dataset], f"{micrometres:.0f} µm"
+    start, height = 0.05 * side, 0.94 * side
+    edge = [withStroke(linewidth=3, foreground="black")]
+    ax.plot([start, start + pixels], [height, height], color="white", lw=2, path_effects=edge)
+    look = {"color": "white", "fontsize": 6.5, "ha": "center", "va": "bottom"}
+    ax.text(start + pixels / 2, height - 0.02 * side, text, path_effects=edge, **look)
+
+
+def _print_scores(ax: Axes, folder: Path, image: str, selection: str, inside: float) -> None:
+    """Prints the scores of an image below its picture, and notes them in the figure; in a second
+    line the IoU `inside` the window, which only the maps give.
+    """
     scores = results.read_run(folder)[0]
     row = scores[scores.image == image].set_index("checkpoint").loc[selection]
     text = table1.image_scores(row)
     ax.figure.scores[f"{folder.name}/{image}"] = text
+    text += f"\nwindow: IoU {inside:.2f}"
     ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
 
 

@@ -4,7 +4,6 @@ Words claim no more than a verdict of the ledger or a number beside another; whe
 missing, so is its text.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
@@ -31,8 +30,8 @@ def texts(profile: str) -> dict[str, str]:
         "answer": (["claims.csv"], _answer),
         "table1-short": (["table1.csv"], _short_table),
         "ledger": (["claims.csv"], _ledger),
-        "terms": (["claims.csv"], _terms),
-        "thesis": (["claims.csv"], _thesis),
+        "terms": (["claims.csv", "differences.csv"], _terms),
+        "thesis": (["claims.csv", "differences.csv"], _thesis),
         "labels": (["scores.csv"], _labels),
         "rival": (["scores.csv"], _rival),
         "methods": (["scores.csv"], _methods),
@@ -84,7 +83,7 @@ def _ledger(claims: pd.DataFrame) -> str:
     return markdown(counts.reset_index(names="of the paper's"))
 
 
-def _terms(claims: pd.DataFrame) -> str:
+def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     """The paper's sentences counted, and the difference on the data set that can see the least."""
     sentences = claims[claims.kind == SENTENCE]
     open_ones = int((sentences.verdict == CANNOT_TELL).sum())
@@ -95,34 +94,41 @@ def _terms(claims: pd.DataFrame) -> str:
     )
     if pd.isna(row.could_see):
         return counted
+    here = _both_terms(compared).loc[row.data]
+    mdice, iou = here.loc["mDice"], here.loc["IoU"]
     return (
         f"{counted} On {row.data} they could have seen a "
         f"difference of {share(row.could_see, 2)}; the paper's own are "
-        f"{_numbers(row.paper, 'mDice')} in mDice and {_numbers(row.paper, 'IoU')} in IoU, ours "
-        f"{_numbers(row.ours, 'mDice')} and {_numbers(row.ours, 'IoU')}."
+        f"{share(mdice.paper, signed=True)} in mDice and {share(iou.paper, signed=True)} in IoU, "
+        f"ours {share(mdice.ours, signed=True)} and {share(iou.ours, signed=True)}."
     )
 
 
-def _numbers(text: str, score: str) -> str:
-    """The difference that the ledger's text gives for one score."""
-    part = next(part for part in text.split("; ") if part.startswith(score))
-    value = re.search(r"[-+]\d\.\d+", part)
-    return share(float(value.group()), signed=True) if value else "not run"
+def _both_terms(compared: pd.DataFrame) -> pd.DataFrame:
+    """The full method against S2L, by data set and score."""
+    pair = (compared.method == METHODS[FULL].label) & (compared.against == METHODS["s2l"].label)
+    return compared[pair].set_index(["data", "score"])
 
 
-def _thesis(claims: pd.DataFrame) -> str:
+def _thesis(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     """Both terms against S2L on each data set: the paper, ours, the verdict."""
-    rows = claims[claims.claim == THESIS]
-    lines = ["| data | score | the paper | ours | verdict |", "|---|---|---|---|---|"]
-    for row in rows.itertuples():
-        for paper, ours in zip(row.paper.split("; "), row.ours.split("; "), strict=True):
-            score, _, theirs = paper.partition(", ")
-            value = ours.split(": ", 1)[1].split(", above")[0]
-            said = row.verdict
-            if row.could_see == row.could_see:
-                said += f" (could have seen {share(row.could_see, 2)})"
-            lines.append(f"| {row.data} | {score} | {theirs.split(': ')[1]} | {value} | {said} |")
-    return "\n".join(lines) + "\n"
+    pairs = _both_terms(compared)
+    lines = []
+    for claim in claims[claims.claim == THESIS].itertuples():
+        verdict = claim.verdict
+        if claim.could_see == claim.could_see:
+            verdict += f" (could have seen {share(claim.could_see, 2)})"
+        for score in ("mDice", "IoU"):
+            row = pairs.loc[(claim.data, score)]
+            line = {"data": claim.data, "score": score, "paper": share(row.paper, signed=True)}
+            line |= {"ours": "not run", "95 % interval": "", "images": ""}
+            if row.ours == row.ours:
+                line |= {"ours": share(row.ours, signed=True), "images": f"{row.images:.0f}"}
+            if row.low == row.low:
+                low, high = share(row.low, signed=True), share(row.high, signed=True)
+                line["95 % interval"] = f"{low} to {high}"
+            lines.append(line | {"verdict": verdict})
+    return markdown(pd.DataFrame(lines))
 
 
 def _short_table(table: pd.DataFrame) -> str:
@@ -145,7 +151,7 @@ def _short_table(table: pd.DataFrame) -> str:
             ours = share(row.ours)
             if method in scribbles and row.ours == best[data, score]:
                 ours = f"**{ours}**"
-            cells.append(f"{ours} / {share(row.paper)}")
+            cells.append(f"{ours}\u00a0/\u00a0{share(row.paper)}")  # kept on one line
         lines.append(f"| {METHODS[method].label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Where background could be taken for a nucleus, and lines through it (D16, `attentive-*`)."""
+"""Where background could be mistaken for a nucleus, and lines through it (D16, `attentive-*`)."""
 
 import numpy as np
 import skimage  # whose parts are loaded when they are used

@@ -6,15 +6,16 @@ compares it, and `verify --write` writes it.
 
 import pandas as pd
 
-from s2l_paper import findings, paths
+from s2l_paper import findings, paths, run_texts
 
-PAGES = ("README.md", "docs/results.md", "docs/obstacles.md")  # that hold such blocks
+# Pages that hold such blocks.
+PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
 IN_README = "scratch"  # the profile that they tell of
 
 
 def texts() -> dict[str, str]:
     """Name of a block -> what stands in it; those whose measurements are here."""
-    found = findings.texts(IN_README)
+    found = findings.texts(IN_README) | run_texts.texts(IN_README)
     if paths.round_trials().exists():
         trials = pd.read_csv(paths.round_trials())
         trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)

@@ -15,9 +15,9 @@ from PIL import Image
 from s2l_core.config import FULL, TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
 from s2l_core.profiles import PROFILES
 from s2l_images.files import write_text
-from s2l_paper import measured_texts, paths, results, sensitivity
-from s2l_paper.claims import claims_markdown, ledger
-from s2l_paper.comparisons import factorial
+from s2l_paper import comparisons, executed, measured_texts, paths, results, sensitivity
+from s2l_paper.claims import all_tests, differences, ledger
+from s2l_paper.ledger_text import claims_markdown
 from s2l_paper.provenance import reproducibility, run_files
 from s2l_paper.table1 import (
     TABLE1_SCORES,
@@ -32,7 +32,7 @@ MADE_ANEW = ("smoke", "demo")  # on each machine, never committed
 BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 GENERATED = re.compile(r"(<!-- generated:([\w-]+) -->\n?)(.*?)(<!-- /generated:\2 -->)", re.DOTALL)
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "factorial.csv", "claims.csv")
-PRODUCTS += ("claims.md",)
+PRODUCTS += ("differences.csv", "spreads.csv", "claims.md")
 UNREADABLE = "cannot be read"
 
 
@@ -48,8 +48,9 @@ def products(profile: str) -> dict[str, str]:
         S2LError: no finished run.
     """
     runs = results.load_runs(profile)
-    table, claims = table1(runs), ledger(runs, profile)
-    effects = factorial(runs[runs.shown], list(TABLE1_SCORES))
+    table, tests = table1(runs), all_tests(runs)
+    claims, compared = ledger(runs, profile, tests), differences(runs, tests)
+    effects = comparisons.factorial(runs[runs.shown], list(TABLE1_SCORES))
     every = results.load_runs(profile, variants=True)
     texts = {
         "table1.csv": table.to_csv(index=False),
@@ -57,8 +58,11 @@ def products(profile: str) -> dict[str, str]:
         "table1.html": table1_html(table),
         "scores.csv": summary(every).round(4).to_csv(index=False),
         "claims.csv": claims.to_csv(index=False),
-        "claims.md": claims_markdown(claims),
+        "differences.csv": compared.to_csv(index=False),
+        "claims.md": claims_markdown(claims, compared),
     }
+    moved = comparisons.spreads(runs, TABLE1_SCORES).stack(level=0).reset_index()
+    texts["spreads.csv"] = moved.rename(columns={"level_2": "score"}).to_csv(index=False)
     if not effects.empty:
         texts["factorial.csv"] = effects.round(4).to_csv()
     return texts | sensitivity.tables(profile, every)
@@ -115,26 +119,11 @@ def table_faults(profile: str) -> list[str]:
     faults = []
     for name, text in expected.items():
         faults += _text_faults(folder / name, text)
-    faults += _notebook_faults(paths.executed(profile) / "06_table1.ipynb", expected)
+    shown = executed.tables(profile, expected, results.load_runs(profile), runs)
+    faults += executed.faults(profile, shown, runs.run_id.unique())
     for file in sorted(paths.figures(profile).glob("*.png")):
         faults += _figure_faults(file, runs, profile)
     return faults
-
-
-def _notebook_faults(file: Path, expected: dict[str, str]) -> list[str]:
-    """What the executed notebook 06, if there is one, does not show as it is computed."""
-    if not file.exists():
-        return []
-    shown = set()
-    for cell in json.loads(file.read_text())["cells"]:
-        for output in cell.get("outputs", []):
-            shown.add("".join(output.get("data", {}).get("text/markdown", "")).strip())
-    again = "Execute the notebook again"
-    return [
-        f"{_name(file)}: does not show {name} as computed. {again}."
-        for name in ("table1.md", "claims.md")
-        if expected[name].strip() not in shown
-    ]
 
 
 def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
@@ -213,6 +202,9 @@ def faults(found: list[str]) -> list[str]:
 
     for profile in found:
         lines += table_faults(profile)
+    for profile in paths.profiles():
+        if profile in PROFILES:
+            lines += executed.faults(profile, executed.recipe_tables(profile), ())
     for file, text in documents(found).items():
         lines += _text_faults(file, text)
     return lines

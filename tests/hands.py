@@ -243,7 +243,7 @@ class Diary:
             (ROOT / folder / f"{name}.md").write_text("\n\n".join([text, *self.pictures]) + "\n")
 
 
-DIARY = """# A person's way through notebook 08
+DIARY = """# Walk-through of notebook 08
 
 Written by `tests/images/test_browser.py`, which drives JupyterLab {lab} in headless Chromium
 {diary.browser} by mouse and keyboard, on 2 cores that did other work as well: two images of real

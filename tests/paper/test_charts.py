@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import write_run
 
 from s2l_core.config import METHODS, RunConfig
 from s2l_paper import charts, results
@@ -81,6 +82,22 @@ def test_the_forest_shows_every_run_the_interval_and_the_paper():
     assert lines["paper"][0].get_xdata()[0] == pytest.approx(0.8153 - 0.8108)
     assert lines[ours][0].get_markerfacecolor() == "black"  # differs significantly
     assert set(figure.run_ids) == set(runs.run_id)
+
+
+def test_the_cost_picture_shows_every_run_and_the_median(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+    for fold, iou in enumerate((0.4, 0.5, 0.7)):
+        write_run("s2l", fold=fold, iou=iou)
+    write_run("otsu", iou=0.1)
+    figure = charts.cost_picture(results.load_runs("scratch"), "scratch")
+    (ax,) = figure.axes
+    small, median, *otsu = ax.lines
+    assert list(small.get_xdata()) == [1.5] * 3  # a minute and half a minute of warm-up
+    assert sorted(small.get_ydata()) == pytest.approx([0.42, 0.52, 0.72])
+    assert median.get_ydata()[0] == pytest.approx(0.52) and len(otsu) == 2
+    assert median.get_label() == "S2L" and ax.get_xlabel() == "core-minutes"
+    markers = [line.get_marker() for line in (median, otsu[1])]
+    assert len(set(markers)) == 2 and len(figure.run_ids) == 4
 
 
 def test_validation_curves_show_every_run_and_the_mean(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from made_up import write_run
 
 from s2l_core.config import TABLE1_METHODS
 from s2l_core.profiles import REAL
-from s2l_paper import claims, results
+from s2l_paper import claims, ledger_text, results
 from s2l_paper.claims import (
     ALIKE,
     CANNOT_TELL,
@@ -40,6 +40,11 @@ def home(tmp_path, monkeypatch):
 
 def ledger():
     return claims.ledger(results.load_runs("scratch"), "scratch")
+
+
+def as_text(table):
+    runs = results.load_runs("scratch")
+    return ledger_text.claims_markdown(table, claims.differences(runs, claims.all_tests(runs)))
 
 
 def row(table, text, data=None):
@@ -144,6 +149,22 @@ def test_a_claim_is_reproduced_contradicted_or_open():
     assert found.verdict == REPRODUCED and found.kind == DIFFERENCE
 
 
+def test_differences_stand_beside_the_papers_each_once():
+    for method, iou in (("s2l", 0.5), ("s2l-r1", 0.55), ("s2l-r1-r4", 0.53)):
+        repeated(method, iou)
+    runs = results.load_runs("scratch")
+    table = claims.differences(runs, claims.all_tests(runs))
+    keys = ["data", "method", "against", "score"]
+    assert not table.duplicated(keys).any()
+    rows = table.set_index(keys)
+    found = rows.loc[("DSB-Fluo", "S2L + R1x1 + R4x4", "S2L", "IoU")]
+    assert found.ours == pytest.approx(0.03, abs=0.002) and found.low < 0.03 < found.high
+    paper = [paper_value(method, "dsb-fluo", "iou") for method in ("s2l-r1-r4", "s2l")]
+    assert found.paper == pytest.approx(paper[0] - paper[1]) and found.images == IMAGES
+    assert pd.isna(rows.loc[("DSB-Fluo", "S2L + R1x1", "S2L + R4x4", "IoU")].ours)
+    assert "+0.030" in as_text(ledger())
+
+
 def test_no_difference_is_a_verdict_of_its_own():
     for method in ("s2l", "s2l-r1-r4"):
         repeated(method, 0.5, noise=0.001, folds=4)
@@ -156,7 +177,7 @@ def test_what_cannot_be_told_says_what_could_have_been_seen():
         repeated(method, iou, noise=0.05)
     found = row(ledger(), THESIS, "DSB-Fluo")
     assert found.verdict == CANNOT_TELL and found.could_see > 0.02
-    text = claims.claims_markdown(ledger())
+    text = as_text(ledger())
     assert f"**cannot tell** (could have seen {found.could_see:.3f})" in text
 
 
@@ -209,7 +230,7 @@ def test_rates_are_measured_per_nucleus_and_image():
     assert found.paper == "no number"
     beside = "S2L 0.5, S2L + R1x1 0.2, Scribbles only 0.3, Random forest 0.4"
     assert found.beside == f"share of nuclei missed: {beside}"
-    assert f"beside: {found.beside}" in claims.claims_markdown(table)
+    assert f"beside: {found.beside}" in as_text(table)
 
     assert row(table, "S2L + R1x1 + R4x4 separates nearby").verdict == CONTRADICTED
     assert "merged, R1x1 against S2L: -0.3000" in row(table, "S2L + R1x1 separates nearby").ours
@@ -224,11 +245,11 @@ def test_false_positives_count_as_objects_and_where_it_was_measured_as_area():
         repeated(method, 0.6, "dsb-bf", counts=(count, 0, 0), false_area=area)
     repeated("s2l-r1-r4", 0.6, "dsb-bf", counts=(2, 0, 0))
     table = ledger()
-    fewer_but_larger = row(table, "S2L + R1x1 tells apart")
+    fewer_but_larger = row(table, "S2L + R1x1 reports fewer")
     assert "false area, share of the image, R1x1 against S2L: +0.0020" in fewer_but_larger.ours
     assert fewer_but_larger.verdict == CONTRADICTED
-    assert row(table, "S2L + R4x4 tells apart").verdict == REPRODUCED
-    unmeasured = row(table, "S2L + R1x1 + R4x4 tells apart")
+    assert row(table, "S2L + R4x4 reports fewer").verdict == REPRODUCED
+    unmeasured = row(table, "S2L + R1x1 + R4x4 reports fewer")
     assert unmeasured.verdict == REPRODUCED and "area" not in unmeasured.ours
 
 
@@ -261,14 +282,16 @@ def test_a_wide_interval_reproduces_no_number():
 def test_ledger_as_text_counts_every_claim():
     repeated("s2l", 0.5)
     table = ledger()
-    counts = claims.counted(table).set_index("kind")
+    counts = ledger_text.counted(table).set_index("kind")
     assert counts.sum(axis=1).to_dict() == {
         DIFFERENCE: 60,
         NUMBER: 30,
         SENTENCE: len(claims._sentences()),
     }
     assert list(counts) == list(claims.VERDICTS) and set(table.verdict) <= set(claims.VERDICTS)
-    lines = claims.claims_markdown(table).splitlines()
+    lines = as_text(table).splitlines()
     assert [name.strip() for name in lines[0].strip("| ").split("|")] == ["kind", *claims.VERDICTS]
-    assert sum(line.startswith(f"| {SENTENCE} ") for line in lines) == 1 + len(claims._sentences())
+    sources = {claim.source for claim in claims._sentences()}
+    sentences = [line for line in lines if any(f"({source})" in line for source in sources)]
+    assert len(sentences) == len(claims._sentences())
     assert set(TABLE1_SCORES.values()) == {"mDice", "IoU"}

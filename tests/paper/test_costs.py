@@ -108,5 +108,5 @@ def test_every_batch_can_be_announced(profile):
     batch = plan(profile)
     line = announce(batch, [run for run in batch if run.method == "s2l"], 2)
     assert line.startswith(f"{len(batch)} runs, about ") and " on 2 cores" in line
-    assert ("on one GPU (reckoned, not measured)" in line) == profile.startswith("paper")
+    assert ("on one GPU (estimated, not measured)" in line) == profile.startswith("paper")
     assert announce(batch[:1], [], 1).endswith("on 1 core") or profile.startswith("paper")

@@ -245,9 +245,12 @@ def test_figure2_shows_runs_marks_and_gaps(runs, cell, home):
         pixels = np.argwhere(cell.instances == largest)
         assert (np.hypot(*(pixels - circle.center[::-1]).T) < 1.5 * circle.radius).all()
     assert not panels[1].patches
-    assert "IoU 1.00   mDice 1.00" in texts(figure) and any(
-        "Synthetic Fluo" in text for text in texts(figure)
-    )
+    printed = texts(figure)
+    assert "IoU 1.00   mDice 1.00\nwindow: IoU 1.00" in printed
+    assert any("Synthetic Fluo" in text for text in printed)
+    tested = len(split_of(RunConfig(DATA, "s2l", profile=PROFILE)).test)
+    assert any(text.endswith(f"1 of {tested} searched") for text in printed)
+    assert "50 px" in printed
 
 
 def test_saved_png_names_its_runs_and_scores(runs, home, cell):
@@ -277,6 +280,9 @@ def test_figure2_carries_the_licence_of_monuseg(home, cell, monkeypatch):
     )
     figure = figure2.figure2("paper", ["monuseg"])
     assert any("CC BY-NC-SA 4.0" in text for text in texts(figure))
+    bar = next(text for text in figure.axes[0].texts if text.get_text() == "20 µm")
+    (line,) = figure.axes[0].lines
+    assert np.ptp(line.get_xdata()) == 80 and bar.get_position()[0] == line.get_xdata().mean()
     assert (
         "CC BY-NC-SA 4.0"
         in Image.open(figure2.save(figure, home / "a.png", dpi=40)).info["Copyright"]

@@ -28,6 +28,13 @@ def test_every_measured_number_of_the_readme_is_generated():
     assert re.findall(r"(?<![\w.])0?\.\d+|\d %", prose) == []
 
 
+@pytest.mark.parametrize("page", measured_texts.PAGES)
+def test_no_paragraph_begins_behind_a_comment(page):
+    """Such a line is HTML to a reader of Markdown, who shows its stars and brackets as they are."""
+    lines = (ROOT / page).read_text().splitlines()
+    assert [line for line in lines if re.match(r"<!--.*?--> *[^<\s]", line)] == []
+
+
 def test_every_generated_block_is_known_and_up_to_date():
     """`verify` compares them too; a block whose name nobody makes would never be compared."""
     texts, found = measured_texts.texts(), set()

@@ -69,6 +69,25 @@ def test_every_notebook_room_and_document_has_its_page(site):
 
 
 @pytest.mark.slow
+def test_tables_in_outputs_and_marks_in_texts_are_rendered(site):
+    """What a reader would see of Markdown that is not: rows with bars, stars around bold words."""
+    pages = {page.stem: page.read_text() for page in site.rglob("*.html")}
+    raw = [name for name, text in pages.items() if re.search(r"(?m)^(<p>)?\| ?[\w ]+ \|", text)]
+    assert not raw, f"tables shown as text: {raw}"
+    prose = {
+        name: re.sub(r"(?s)<(pre|code|script|style|dt|title)\b.*?</\1>", "", text)
+        for name, text in pages.items()
+    }
+    starred = [name for name, text in prose.items() if re.search(r"\*\*\w", text)]
+    assert not starred, f"stars shown as text: {starred}"
+
+    outputs = re.findall(r'(?s)<div class="output text_markdown.*?</table>', pages["06_table1"])
+    assert len(outputs) >= 2 and "ledger.html" in pages["index"]
+    assert pages["00_tour"].count("Show code cell source") > 5
+    assert "08_first_answer.png" in pages["08_your_images"]
+
+
+@pytest.mark.slow
 def test_nothing_is_loaded_from_the_network(site):
     loaded = re.compile(r'<(?:script|img|iframe|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"')
     found = {match for page in site.rglob("*.html") for match in loaded.findall(page.read_text())}
@@ -89,6 +108,11 @@ def test_every_page_fits_a_phone_by_day_and_by_night(site, browser, scheme):
         page.goto(file.as_uri())
         if page.evaluate("document.documentElement.scrollWidth") > 390:
             wide.append(file.name)
+        if scheme == "light":
+            page.set_viewport_size({"width": 1280, "height": 900})
+            if page.evaluate("document.documentElement.scrollWidth") > 1280:
+                wide.append(f"{file.name} on a desktop")
+            page.set_viewport_size({"width": 390, "height": 844})
         shade = page.evaluate(
             "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
         )

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from conftest import ROOT
 from s2l_core.config import RunConfig, digest
 from s2l_images.files import write_json
-from s2l_paper import paths, provenance, results, verify
+from s2l_paper import executed, paths, provenance, results, verify
 from s2l_paper.__main__ import main, settings
 from s2l_paper.table1 import image_scores
 
@@ -46,16 +46,17 @@ def figure2(scores=None, ids=None):
     Image.new("L", (4, 4)).save(paths.figures("scratch") / "figure2.png", pnginfo=info)
 
 
-def notebook():
-    """An executed notebook 06 that shows the tables as they are."""
-    texts = [(paths.results("scratch") / name).read_text() for name in ("table1.md", "claims.md")]
-    cells = [
-        {"outputs": [{"data": {"text/markdown": text.splitlines(keepends=True)}}]} for text in texts
-    ]
-    write_json(
-        paths.executed("scratch") / "06_table1.ipynb",
-        {"cells": [{"cell_type": "markdown"}, *cells]},
-    )
+def executed_notebooks():
+    """Executed notebooks 05 and 06 that show the tables as they are."""
+    runs, every = (results.load_runs("scratch", variants=every) for every in (False, True))
+    shown = executed.tables("scratch", verify.products("scratch"), runs, every)
+    for name in {table.notebook for table in shown}:
+        cells = [{"cell_type": "markdown"}]
+        for table in shown:
+            if table.notebook == name:
+                data = {table.kind: table.text.splitlines(keepends=True)}
+                cells.append({"id": table.cell, "outputs": [{"data": data}]})
+        write_json(paths.executed("scratch") / f"{name}.ipynb", {"cells": cells})
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(README)
     verify.write(["scratch"])
     figure2()
-    notebook()
+    executed_notebooks()
     return tmp_path
 
 
@@ -92,7 +93,7 @@ def test_what_was_written_from_the_runs_passes(home, capsys):
     (paths.results("scratch") / "recipe.csv").write_text("by hand\n")
     assert main(["verify"]) == 0
     said = capsys.readouterr().out
-    assert "scratch: 3 runs, 6 tables" in said and "every number follows" in said
+    assert "scratch: 3 runs, 7 tables" in said and "every number follows" in said
     assert "not made from runs, not checked: recipe.csv" in said
 
 
@@ -111,17 +112,73 @@ def test_any_altered_digit_is_found(home, name):
     assert len(faults) == 1 and found[0] in faults[0] and "--write" in faults[0]
 
 
+@pytest.mark.parametrize(
+    ("notebook", "cell", "old", "new"),
+    [
+        ("05_ablation", "difference", "0.2", "0.3"),
+        ("06_table1", "gather", "2", "3"),
+        ("06_table1", "wide", "0.58", "0.57"),
+        ("06_table1", "table", "0.580", "0.581"),
+    ],
+)
+def test_a_changed_number_in_an_executed_notebook_is_named(home, notebook, cell, old, new):
+    file = paths.executed("scratch") / f"{notebook}.ipynb"
+    content = json.loads(file.read_text())
+    (place,) = [one for one in content["cells"] if one.get("id") == cell]
+    data = place["outputs"][0]["data"]
+    text = "".join(data["text/html"])
+    changed = re.sub(rf">{re.escape(old)}", f">{new}", text, count=1)
+    assert changed != text
+    data["text/html"] = changed
+    write_json(file, content)
+    (fault,) = check()
+    where = f"results/scratch/executed/{notebook}.ipynb, cell '{cell}': shows '{new}"
+    assert fault.startswith(where) and f"computed '{old}" in fault
+
+
+def test_a_table_or_run_that_an_executed_notebook_lacks_is_named(home):
+    file = paths.executed("scratch") / "06_table1.ipynb"
+    content = json.loads(file.read_text())
+    words = "dsb-bf_s2l_f0_s0_00000000 went on from dsb-bf_warmup_f0_s0_00000000"
+    gone = {"outputs": [{"data": {"text/html": words}}]}
+    content["cells"] = [one for one in content["cells"] if one.get("id") != "wide"] + [gone]
+    write_json(file, content)
+    lacking, unknown = check()
+    assert "cell 'wide': shows no table" in lacking
+    assert "names run dsb-bf_s2l_f0_s0_00000000, which is not there" in unknown
+
+
+def test_the_recipe_notebook_is_held_to_its_trials(home):
+    folder = paths.results("pretrained")
+    folder.mkdir(parents=True)
+    trials = (ROOT / "results" / "pretrained" / "recipe.csv").read_text()
+    (folder / "recipe.csv").write_text(trials)
+    copy = ROOT / "results" / "pretrained" / "executed" / "10_recipe.ipynb"
+    (folder / "executed").mkdir()
+    (folder / "executed" / copy.name).write_text(copy.read_text())
+    assert check() == []
+    first = next(line for line in trials.splitlines() if ",0.69" in line)
+    alter(folder / "recipe.csv", first, first.replace(",0.69", ",0.79"))
+    faults = check()
+    assert faults and all("10_recipe.ipynb, cell" in fault for fault in faults)
+    assert any("computed '0.7" in fault for fault in faults)
+
+
 def test_documents_and_executed_notebook_are_held_to_the_tables(home):
     alter(home / "README.md", "0.580", "0.581")
     alter(home / "REPRODUCIBILITY.md", "| 1.0 |", "| 1.1 |")
-    alter(paths.executed("scratch") / "06_table1.ipynb", "0.580", "0.581")
+    file = paths.executed("scratch") / "06_table1.ipynb"
+    content = file.read_text()
+    at = content.index('"summary"')  # the table in Markdown
+    file.write_text(content[:at] + content[at:].replace("0.580", "0.581", 1))
     faults = check()
     assert [fault.split(",")[0].split(":")[0] for fault in faults] == [
         "results/scratch/executed/06_table1.ipynb",
         "REPRODUCIBILITY.md",
         "README.md",
     ]
-    assert "does not show table1.md" in faults[0] and "0.581" in faults[2] and "0.580" in faults[2]
+    assert "cell 'summary': shows '**0.581**" in faults[0]
+    assert "0.581" in faults[2] and "0.580" in faults[2]
 
 
 def test_a_sentence_with_measured_numbers_is_held_to_its_measurements(home):
@@ -227,8 +284,8 @@ def test_a_new_run_makes_everything_stale_until_written(home, capsys):
     }
     figure2()
     assert main(["verify", "--write"]) == 1
-    assert "06_table1.ipynb: does not show table1.md" in capsys.readouterr().out
-    notebook()
+    assert "06_table1.ipynb, cell 'table': shows" in capsys.readouterr().out
+    executed_notebooks()
     assert check() == []
 
 

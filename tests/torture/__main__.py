@@ -34,7 +34,7 @@ PLACES = {
     "tables": "while tables are written",
 }
 OTHERS = ("batch", "files", "strokes", "load")  # modules beside this one, each with a `report`
-TEXT = """# What was done to runs, and what came of it
+TEXT = """# Fault tests
 
 Each section can be made anew alone, and says when, where and at which commit it was.
 

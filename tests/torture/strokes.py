@@ -195,7 +195,7 @@ def report(every: int = 1) -> str:
 Three simulated annotators and the skeleton rule, each drawn anew on 10, 30, 50 and 100 % of the nuclei: a promise is
 kept on an image if it is at all four. Wrong side is a pixel of a foreground stroke outside of its nucleus, or of a
 background stroke on any. The border is a promise of the annotators alone, and only theirs are counted there: the
-skeleton rule draws lots among the pieces of its background, and the lot may spare all that lie at the border. One set
+skeleton rule picks some pieces of its background at random, and none of them may lie at the border. One set
 of each image is rendered again, in whole numbers. A hash covers one annotator and budget on all images of a data set;
 the committed ones are in `data/scribbles/hashes.json`. Pixels are those of the shipped strokes, 30 %.
 
