@@ -116,6 +116,7 @@ def recipe_tables(profile: str) -> list[Shown]:
     known = recipe_plan.experiments(profile, dataset)
     cells = {"labels": "labels", "coarse": "coarse term", "annotator": "annotator and budget"}
     cells |= {"pretraining": "pretraining", "statistics": "statistics"}
+    cells |= {"output-bias": "output bias"}
     found = []
     for cell, name in cells.items():
         frame = recipe_plan.summary(kept[kept.experiment == name], known[name]).round(3)

@@ -266,8 +266,8 @@ def _strokes(trials: pd.DataFrame) -> str:
     if not all(choice in rows.index for choice in asked):
         return NOT_YET
     few, many = (rows[choice] for choice in asked)
-    masks = trials[trials.method == "supervised"].drop_duplicates("run")
-    masks = masks[~masks.choice.str.startswith(("from scratch", "own"))].validation_iou
+    masks = trials[trials.experiment == "output bias"]
+    masks = masks[masks.choice == "of the labels: supervised"].validation_iou
     return (
         "With ImageNet's weights S2L has a validation IoU on DSB-BF of "
         f"{_each(few)} where a blind annotator strokes 30 % of the nuclei, and of {_each(many)} "

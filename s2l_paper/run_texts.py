@@ -35,15 +35,21 @@ def texts(profile: str) -> dict[str, str]:
         trials = pd.read_csv(file).drop_duplicates("run")
         minutes = trials.cpu_seconds.quantile([0.1, 0.9]) / 60
         found["pretrained-minutes"] = f"{minutes.iloc[0]:.0f} to {minutes.iloc[1]:.0f} core-minutes"
-        masks = trials[
-            (trials.choice == "pretrained: supervised") | (trials.method == "supervised")
-        ]
-        found["below-half"] = listed(
-            f"{share(row.validation_iou)} (seed {row.seed})" for row in masks.itertuples()
-        )
+        found["below-half"] = _output_bias(pd.read_csv(file))
     if paths.round_trials().exists():
         found["longer-rounds"] = _longer(pd.read_csv(paths.round_trials()))
     return {name: text for name, text in found.items() if text}
+
+
+def _output_bias(trials: pd.DataFrame) -> str:
+    """Validation IoU of supervised trainings by where their last layer's bias started."""
+    rows = trials[trials.experiment == "output bias"].sort_values("seed")
+    scores = rows.groupby("choice").validation_iou.apply(list)
+    zero, labels = (scores.get(f"{name}: supervised") for name in ("zero", "of the labels"))
+    if zero is None or labels is None:
+        return ""
+    from_zero, from_labels = (listed(map(share, values)) for values in (zero, labels))
+    return f"from zero {from_zero}, from the log odds of the labels {from_labels}"
 
 
 def _readings(table: pd.DataFrame) -> str:
