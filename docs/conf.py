@@ -97,7 +97,9 @@ def stage() -> None:
             link = partial(
                 adjust, folder=(ROOT / name).parent, above="read/" if name == "README.md" else ""
             )
-            text = TITLES.get(page, "") + (ROOT / name).read_text()
+            text = (ROOT / name).read_text()
+            if page in TITLES:  # its headings come below one of a notebook, too
+                text = TITLES[page] + text.replace("\n### ", "\n## ")
             (READ / page).write_text(LINK.sub(link, text))
     (READ / "api.md").write_text(
         "# The packages\n\nOne section a file, from the docstrings.\n\n"

@@ -18,7 +18,7 @@ from s2l_core.pseudo_labels import PseudoLabels, threshold
 from s2l_images import checkpoints
 from s2l_images.files import alone, write_csv
 from s2l_paper import paths, results
-from s2l_paper.recipe_plan import (  # what notebook 10 reads here as well
+from s2l_paper.recipe_plan import (  # noqa: F401 (notebook 10 reads them here)
     SEEDS,
     TRIAL_COLUMNS,
     Option,
@@ -29,8 +29,6 @@ from s2l_paper.recipe_plan import (  # what notebook 10 reads here as well
     trials,
 )
 from s2l_paper.runs import new_trainer, warm_up
-
-__all__ = ["SEEDS", "Option", "experiments", "kept_trials", "summary", "trials"]
 
 
 def configuration(choice: Option, seed: int, *, profile: str, dataset: str) -> RunConfig:
