@@ -11,11 +11,15 @@ from s2l_paper import findings, paths, run_texts
 # Pages that hold such blocks.
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
 IN_README = "scratch"  # the profile that they tell of
+OTHERS = ("pretrained",)  # profiles whose texts are told as well, in blocks `NAME-PROFILE`
 
 
 def texts() -> dict[str, str]:
     """Name of a block -> what stands in it; those whose measurements are here."""
     found = findings.texts(IN_README) | run_texts.texts(IN_README)
+    for profile in OTHERS:
+        told = findings.texts(profile)
+        found |= {f"{name}-{profile}": text for name, text in told.items()}
     if paths.round_trials().exists():
         trials = pd.read_csv(paths.round_trials())
         trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)
