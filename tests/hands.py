@@ -128,6 +128,22 @@ class Notebook:
             self.start(name)
             self.finish(name)
 
+    def reload(self, shown):
+        """Loads the page anew, until a widget of it is shown again.
+
+        JupyterLab gives a kernel four seconds to tell of its widgets ("Control comm did not respond
+        in time"). Where a machine is too busy for that, a person loads the page once more.
+        """
+        for _ in range(5):
+            self.page.reload()
+            self.ready()
+            try:
+                expect(self.page.locator(shown).first).to_be_visible(timeout=45_000)
+            except AssertionError:
+                continue
+            return
+        raise AssertionError(f"{shown} was not shown again after five reloads")
+
     def restart(self):
         """A fresh kernel, by the keyboard."""
         self.page.evaluate(WATCH_RESTART)

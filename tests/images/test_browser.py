@@ -180,8 +180,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PL
     page.keyboard.press("Escape")
     book.cell("look").locator(".jp-InputPrompt").click()
     book.save()
-    page.reload()
-    book.ready()
+    book.reload(".s2l-stage")
     board.ready()
     assert board.ink()[0] > 1000, "strokes are gone after a reload"
     board.saved(a=7, b=2)
