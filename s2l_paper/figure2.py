@@ -36,12 +36,14 @@ display, overlay, gallery = plotting.display, plotting.overlay, plotting.gallery
 
 FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
+FEWEST = 15  # nuclei that a window holds, where an image has a window with so many
 RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
 FIGURE2_RULE = f"""\
 Runs keep maps of the first test images and of their best, median and worst; those that all runs \
 kept were searched (counted beside the input).
 Shown: the window \
-(at most {WINDOW} pixels wide) with the most pairs of methods of which one is right and one wrong, \
+(at most {WINDOW} pixels wide, with {FEWEST} nuclei or more) \
+with the most pairs of methods of which one is right and one wrong, \
 in areas at least {RIM} pixels wide.
 Arrow: the largest such area outside nuclei, found by some methods only. \
 Circle: the largest inside nuclei, \
@@ -126,23 +128,45 @@ def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.nda
     return np.stack([ndimage.grey_opening(part, (RIM, RIM)) for part in (outside, inside)])
 
 
-def best_window(strength: np.ndarray, side: int = WINDOW) -> tuple[int, tuple[slice, slice]]:
-    """The square with the largest sum of `strength`.
+def best_window(
+    strength: np.ndarray, side: int = WINDOW, truth: np.ndarray | None = None
+) -> tuple[int, tuple[slice, slice]]:
+    """The square with the largest sum of `strength`, among those with `FEWEST` nuclei if there are
+    any.
 
     Args:
         strength: (H, W).
         side: of the square in pixels; a shorter side of the image is taken instead.
+        truth: (H, W) instances, whose centres are counted; None: every square may be taken.
 
     Returns:
         The sum, and the rows and columns of the square.
     """
     side = min(side, *strength.shape)
+    sums = _sums_of_squares(strength, side)  # (H - side + 1, W - side + 1)
+    allowed = sums
+    if truth is not None:
+        nuclei = _sums_of_squares(_centres(truth), side)
+        if (nuclei >= FEWEST).any():
+            allowed = np.where(nuclei >= FEWEST, sums, -1)
+    row, column = map(int, np.unravel_index(allowed.argmax(), sums.shape))
+    return int(sums[row, column]), np.s_[row : row + side, column : column + side]
 
-    # Sums over all rectangles that begin at the corner, (H + 1, W + 1), give that of each square.
-    sums = np.pad(strength.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    sums = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    row, column = map(int, np.unravel_index(sums.argmax(), sums.shape))
-    return int(sums.max()), np.s_[row : row + side, column : column + side]
+
+def _sums_of_squares(values: np.ndarray, side: int) -> np.ndarray:
+    """The sum of (H, W) over every square, by its first corner: (H - side + 1, W - side + 1)."""
+    # Sums over all rectangles that begin at the image's corner, (H + 1, W + 1), give that of each.
+    sums = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+
+
+def _centres(truth: np.ndarray) -> np.ndarray:
+    """(H, W) int with a 1 at the centre of mass of each nucleus."""
+    labels = np.unique(truth[truth > 0])
+    found = np.zeros(truth.shape, int)
+    for row, column in ndimage.center_of_mass(truth > 0, truth, labels):
+        found[int(row), int(column)] += 1
+    return found
 
 
 def marks(strength: np.ndarray) -> list[tuple[str, tuple[float, float], float]]:
@@ -293,11 +317,13 @@ def _best_view(folders: dict[str, Path], config: RunConfig) -> _View:
         }
         masks = [probability > 0.5 for probability in maps.values()]
         strength = disagreement(cell.instances, masks)
-        views.append(_View(cell, maps, strength, *best_window(strength.sum(0)), searched))
+        total, window = best_window(strength.sum(0), truth=cell.instances)
+        views.append(_View(cell, maps, strength, total, window, searched))
     if not views:
         again = "Delete their folders and run them anew: they keep these pictures"
         raise S2LError(f"{config.dataset}: its runs kept no picture of the same image. {again}.")
-    return max(views, key=lambda view: view.total)
+    crowded = [v for v in views if _centres(v.cell.instances)[v.window].sum() >= FEWEST]
+    return max(crowded or views, key=lambda view: view.total)
 
 
 def _draw_bar(ax: Axes, dataset: str, side: int) -> None:
