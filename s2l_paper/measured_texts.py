@@ -11,7 +11,8 @@ from s2l_paper import findings, paths, run_texts
 # Pages that hold such blocks.
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
 IN_README = "scratch"  # the profile that they tell of
-OTHERS = ("pretrained",)  # profiles whose texts are told as well, in blocks `NAME-PROFILE`
+OTHERS = ("pretrained",)  # profiles of which some is told as well, in blocks `NAME-PROFILE`
+OF_OTHERS = ("answer", "thesis")
 
 
 def texts() -> dict[str, str]:
@@ -19,7 +20,7 @@ def texts() -> dict[str, str]:
     found = findings.texts(IN_README) | run_texts.texts(IN_README)
     for profile in OTHERS:
         told = findings.texts(profile)
-        found |= {f"{name}-{profile}": text for name, text in told.items()}
+        found |= {f"{name}-{profile}": told[name] for name in OF_OTHERS if name in told}
     if paths.round_trials().exists():
         trials = pd.read_csv(paths.round_trials())
         trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)

@@ -1,5 +1,6 @@
 """Notebook 08's cells on their own: one that is run too early says which comes first."""
 
+import sys
 import threading
 
 import nbformat
@@ -135,6 +136,7 @@ def test_where_nobody_looks_a_cell_waits_for_its_round(work, monkeypatch):
         return Round(None, 1, False, 0.5, 0.5, "Round 1: done.")
 
     monkeypatch.setattr(session, "train_round", quick)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # other tests may have loaded it
     assert work.learn(12) is None and work.lesson is None
 
 

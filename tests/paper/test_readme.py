@@ -68,6 +68,7 @@ def test_every_switch_is_in_the_deviation_table():
         "scribbles",
         "corrected",
         "zero",
+        "labels",
     }
     values |= {
         "constant",
