@@ -95,6 +95,8 @@ class Scribbler(anywidget.AnyWidget):
         self._objects: Objects | None = None
         self._outlines: dict[str, bytes] = {}
         self._counts: dict[str, int] = {}
+        # (image, page) -> of the last edit that was saved: what the page knew, and what it drew
+        self._last_edits: dict[tuple[str, str], tuple[list[Stroke], list[Stroke]]] = {}
         self._trouble = ""  # why objects of an image could not be told apart
         self._counting = threading.RLock()
 
@@ -296,7 +298,8 @@ class Scribbler(anywidget.AnyWidget):
             known = self.strokes[image]  # what this page had seen before it drew
             if "known" in content:
                 known = from_page(content["known"], image)
-            on_disk = save(self.file, image, drawn, known)
+            page = image, str(content.get("edit", "")).rpartition("-")[0]
+            on_disk = save(self.file, image, drawn, self._seen_by(page, known))
         except S2LError as error:
             self.message = (
                 f"Not saved: {error} The strokes stay in this browser; the next one tries again."
@@ -304,9 +307,18 @@ class Scribbler(anywidget.AnyWidget):
             return
 
         self.strokes |= on_disk
+        self._last_edits[page] = known, drawn
         self._tell()
         rows = [encode(stroke) for stroke in on_disk[image]]
         self.send({"kind": "saved", "id": image, "edit": content.get("edit"), "strokes": rows})
+
+    def _seen_by(self, page: tuple[str, str], known: list[Stroke]) -> list[Stroke]:
+        """What a page had before it drew: its own last edit, where it has not heard yet that this
+        was saved, or else what it says was on disk. Without that a stroke that is undone and
+        redone faster than it is saved would count as erased by somebody else.
+        """
+        known_then, drawn_then = self._last_edits.get(page, (None, []))
+        return drawn_then if known == known_then else known
 
     def _open(self, image: str) -> None:
         """Sends an image with all that lies over it."""

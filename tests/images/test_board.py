@@ -225,6 +225,22 @@ def test_rows_and_strokes_are_the_same_thing(drawn):
     assert [encode(stroke) for stroke in saving.from_page(rows, "a")] == rows
 
 
+def test_what_is_redone_before_its_undoing_was_heard_of_is_kept(file, monkeypatch):
+    """The page sends three edits in a row; another notebook draws in between."""
+    first, second, foreign = [[16, 8, 8, 4, 4]], [[16, 40, 40, 4, 4]], [[-16, 80, 80, 4, 4]]
+    page = Browser(Scribbler(images("a"), file), monkeypatch)
+    both = first + second
+    page.says(kind="strokes", id="a", edit="p-1", strokes=both, known=[])
+    page.says(kind="strokes", id="a", edit="p-2", strokes=first, known=both)  # undone
+    other = Browser(Scribbler(images("a"), file), monkeypatch)
+    other.says(kind="strokes", id="a", edit="q-1", strokes=first + foreign, known=first)
+
+    # Redone, while the page still knows what was on disk before it undid.
+    ((reply, _),) = page.says(kind="strokes", id="a", edit="p-3", strokes=both, known=both)
+    kept = [encode(stroke) for stroke in read_strokes(file)["a"]]
+    assert sorted(kept) == sorted(both + foreign) == sorted(reply["strokes"])
+
+
 @pytest.mark.parametrize("channels", ["grey", "colour"])
 def test_pixels_arrive_without_loss(file, monkeypatch, channels):
     (cell,) = images("a", channels=channels)
