@@ -129,7 +129,7 @@ def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.nda
 
 
 def best_window(
-    strength: np.ndarray, side: int = WINDOW, truth: np.ndarray | None = None
+    strength: np.ndarray, side: int = WINDOW, centres: np.ndarray | None = None
 ) -> tuple[int, tuple[slice, slice]]:
     """The square with the largest sum of `strength`, among those with `FEWEST` nuclei if there are
     any.
@@ -137,7 +137,7 @@ def best_window(
     Args:
         strength: (H, W).
         side: of the square in pixels; a shorter side of the image is taken instead.
-        truth: (H, W) instances, whose centres are counted; None: every square may be taken.
+        centres: (H, W) with a 1 at each nucleus's centre; None: every square may be taken.
 
     Returns:
         The sum, and the rows and columns of the square.
@@ -145,8 +145,8 @@ def best_window(
     side = min(side, *strength.shape)
     sums = _sums_of_squares(strength, side)  # (H - side + 1, W - side + 1)
     allowed = sums
-    if truth is not None:
-        nuclei = _sums_of_squares(_centres(truth), side)
+    if centres is not None:
+        nuclei = _sums_of_squares(centres, side)
         if (nuclei >= FEWEST).any():
             allowed = np.where(nuclei >= FEWEST, sums, -1)
     row, column = map(int, np.unravel_index(allowed.argmax(), sums.shape))
@@ -160,7 +160,7 @@ def _sums_of_squares(values: np.ndarray, side: int) -> np.ndarray:
     return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
-def _centres(truth: np.ndarray) -> np.ndarray:
+def nucleus_centres(truth: np.ndarray) -> np.ndarray:
     """(H, W) int with a 1 at the centre of mass of each nucleus."""
     labels = np.unique(truth[truth > 0])
     found = np.zeros(truth.shape, int)
@@ -254,6 +254,7 @@ class _View:
     Attributes:
         strength: (2, H, W), see `disagreement`.
         total: sum of `strength` in the window.
+        nuclei: how many have their centre in the window.
         searched: among how many of all test images it was chosen, in words.
     """
 
@@ -262,6 +263,7 @@ class _View:
     strength: np.ndarray
     total: int
     window: tuple[slice, slice]
+    nuclei: int
     searched: str
 
 
@@ -317,12 +319,14 @@ def _best_view(folders: dict[str, Path], config: RunConfig) -> _View:
         }
         masks = [probability > 0.5 for probability in maps.values()]
         strength = disagreement(cell.instances, masks)
-        total, window = best_window(strength.sum(0), truth=cell.instances)
-        views.append(_View(cell, maps, strength, total, window, searched))
+        centres = nucleus_centres(cell.instances)
+        total, window = best_window(strength.sum(0), centres=centres)
+        nuclei = int(centres[window].sum())
+        views.append(_View(cell, maps, strength, total, window, nuclei, searched))
     if not views:
         again = "Delete their folders and run them anew: they keep these pictures"
         raise S2LError(f"{config.dataset}: its runs kept no picture of the same image. {again}.")
-    crowded = [v for v in views if _centres(v.cell.instances)[v.window].sum() >= FEWEST]
+    crowded = [view for view in views if view.nuclei >= FEWEST]
     return max(crowded or views, key=lambda view: view.total)
 
 

@@ -215,7 +215,8 @@ def test_window_holds_the_most_disagreement():
     truth = np.zeros(strength.shape, int)
     for label in range(1, figure2.FEWEST + 1):
         truth[270:273, 6 * label : 6 * label + 3] = label
-    value, (rows, columns) = figure2.best_window(strength, side=100, truth=truth)
+    centres = figure2.nucleus_centres(truth)
+    value, (rows, columns) = figure2.best_window(strength, side=100, centres=centres)
     assert rows.start <= 270 < rows.stop and columns.start <= 7 and columns.stop > 91
 
     value, window = figure2.best_window(strength, side=1000)
