@@ -129,15 +129,19 @@ def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.nda
 
 
 def best_window(
-    strength: np.ndarray, side: int = WINDOW, centres: np.ndarray | None = None
+    strength: np.ndarray,
+    side: int = WINDOW,
+    centres: np.ndarray | None = None,
+    fewest: int = FEWEST,
 ) -> tuple[int, tuple[slice, slice]]:
-    """The square with the largest sum of `strength`, among those with `FEWEST` nuclei if there are
+    """The square with the largest sum of `strength`, among those with enough nuclei if there are
     any.
 
     Args:
         strength: (H, W).
         side: of the square in pixels; a shorter side of the image is taken instead.
         centres: (H, W) with a 1 at each nucleus's centre; None: every square may be taken.
+        fewest: nuclei that are enough.
 
     Returns:
         The sum, and the rows and columns of the square.
@@ -147,8 +151,8 @@ def best_window(
     allowed = sums
     if centres is not None:
         nuclei = _sums_of_squares(centres, side)
-        if (nuclei >= FEWEST).any():
-            allowed = np.where(nuclei >= FEWEST, sums, -1)
+        if (nuclei >= fewest).any():
+            allowed = np.where(nuclei >= fewest, sums, -1)
     row, column = map(int, np.unravel_index(allowed.argmax(), sums.shape))
     return int(sums[row, column]), np.s_[row : row + side, column : column + side]
 
@@ -293,9 +297,9 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
             continue
         pictures[place] = plotting.error_map(truth, view.probabilities[name])
         inside = iou(truth[window] > 0, view.probabilities[name][window] > 0.5)
-        _print_scores(axes[place], folders[name], view.cell.id, config.selection, inside)
+        print_scores(axes[place], folders[name], view.cell.id, config.selection, inside)
 
-    _draw_bar(axes[0], config.dataset, window[0].stop - window[0].start)
+    draw_bar(axes[0], config.dataset, window[0].stop - window[0].start)
 
     # Marks on everything but the truth, whose colours would hide them.
     for place, picture in pictures.items():
@@ -330,7 +334,7 @@ def _best_view(folders: dict[str, Path], config: RunConfig) -> _View:
     return max(crowded or views, key=lambda view: view.total)
 
 
-def _draw_bar(ax: Axes, dataset: str, side: int) -> None:
+def draw_bar(ax: Axes, dataset: str, side: int) -> None:
     """Draws a scale bar into a window `side` pixels wide: in micrometres where they are known."""
     micrometres, pixels = BAR
     text = f"{pixels} px"
@@ -343,15 +347,19 @@ def _draw_bar(ax: Axes, dataset: str, side: int) -> None:
     ax.text(start + pixels / 2, height - 0.02 * side, text, path_effects=edge, **look)
 
 
-def _print_scores(ax: Axes, folder: Path, image: str, selection: str, inside: float) -> None:
+def print_scores(
+    ax: Axes, folder: Path, image: str, selection: str, inside: float | None = None
+) -> None:
     """Prints the scores of an image below its picture, and notes them in the figure; in a second
     line the IoU `inside` the window, which only the maps give.
     """
     scores = results.read_run(folder)[0]
-    row = scores[scores.image == image].set_index("checkpoint").loc[selection]
+    rows = scores[scores.image == image].set_index("checkpoint")
+    row = rows.loc[selection if selection in rows.index else "last"]  # a rival has no best weights
     text = table1.image_scores(row)
     ax.figure.scores[f"{folder.name}/{image}"] = text
-    text += f"\nwindow: IoU {inside:.2f}"
+    if inside is not None:
+        text += f"\nwindow: IoU {inside:.2f}"
     ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
 
 

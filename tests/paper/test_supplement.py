@@ -1,5 +1,5 @@
-"""The supplementary page shows the images that the scores name,
-and nothing that was chosen by hand.
+"""The supplementary page shows one input beside all methods: the images that the scores name,
+around the worst error, and nothing that was chosen by hand.
 """
 
 import numpy as np
@@ -21,11 +21,8 @@ def cells():
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch, cells):
-    """Two methods whose predictions are right but for a growing share of rows;
-    returns method -> worst image's id.
-    """
+    """Two methods whose predictions are right but for a growing share of rows; their names."""
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
-    worst = {}
     for method, order in {"s2l": cells, "supervised": cells[::-1]}.items():
         config, rows, maps = RunConfig(DATA, method, profile=PROFILE), [], {}
         for place, cell in enumerate(order):
@@ -43,8 +40,7 @@ def runs(tmp_path, monkeypatch, cells):
             rows.append(keys | score(cell.instances, probability))
         kept = set(results.extremes({row["image"]: row["iou"] for row in rows}).values())
         results.write_run(config, rows, [], {name: maps[name] for name in kept}, seconds=1)
-        worst[method] = order[-1].id
-    return worst
+    return ("s2l", "supervised")
 
 
 def test_best_median_and_worst_are_told_by_score_then_id():
@@ -57,40 +53,80 @@ def test_best_median_and_worst_are_told_by_score_then_id():
     assert results.extremes({}) == {}
 
 
-def test_a_row_for_each_method_with_its_own_images(runs, cells):
-    figure = supplement.extreme_images(PROFILE, DATA)
-    assert len(figure.axes) == 6 * len(runs)
-    for row, (method, worst) in enumerate(runs.items()):
-        assert figure.axes[6 * row].texts[0].get_text() == drawing_label(method)
-        assert figure.axes[6 * row + 4].get_title() == f"worst: {worst[:10]}"
-        cell = next(cell for cell in cells if cell.id == worst)
-        run = RunConfig(DATA, method, profile=PROFILE)
-        iou = (
-            results.read_run(paths.run_folder(PROFILE, results.run_id(run)))[0]
-            .set_index("image")
-            .iou[worst]
-        )
-        assert f"IoU {iou:.2f}" in figure.axes[6 * row + 5].get_title()
-        shown = figure.axes[6 * row + 4].images[0].get_array()
-        np.testing.assert_array_equal(shown, plotting.display(cell.image))
-    assert len(figure.scores) >= len(runs)
+def test_one_input_stands_beside_all_methods(runs, cells):
+    figure = supplement.worst_errors(PROFILE, DATA)
+    mean = supplement._mean_iou(supplement._finished(PROFILE, DATA))
+    kept = set.intersection(*map(kept_by, runs))
+    chosen = results.extremes(dict(mean[list(kept)]))
+    images = dict.fromkeys(chosen.values())
+
+    # Each image once, with its name and rank, then every method with the image's own scores.
+    headings = [text.get_text() for text in figure.texts if " of those kept" in text.get_text()]
+    panels = 3 + len(runs)
+    assert len(figure.axes) == panels * len(images) and len(headings) == len(images)
+    for block, image in enumerate(images):
+        rank = sorted(mean, reverse=True).index(mean[image]) + 1
+        assert f": {image[:23]}, " in headings[block]
+        assert headings[block].endswith(f"rank {rank} of {len(cells)} test images")
+        whole, *_, s2l, supervised = figure.axes[panels * block : panels * (block + 1)]
+        cell = next(cell for cell in cells if cell.id == image)
+        np.testing.assert_array_equal(whole.images[0].get_array(), plotting.display(cell.image))
+        assert (s2l.get_title(), supervised.get_title()) == ("S2L", "Supervised")
+        iou = results.read_run(folder_of("s2l"))[0].set_index("image").iou[image]
+        assert f"IoU {iou:.2f}" in s2l.texts[0].get_text()
+        assert "window: IoU" in s2l.texts[0].get_text()
+    assert len(figure.scores) == len(runs) * len(images)
+    assert "hence not shown: S2L + R1x1," in figure.texts[-1].get_text()
 
 
-def drawing_label(method):
-    return {"s2l": "S2L", "supervised": "Supervised"}[method]
+def folder_of(method):
+    return paths.run_folder(PROFILE, results.run_id(RunConfig(DATA, method, profile=PROFILE)))
 
 
-def test_a_picture_that_was_not_kept_is_named(runs):
-    folder = (
-        paths.run_folder(PROFILE, results.run_id(RunConfig(DATA, "s2l", profile=PROFILE)))
-        / "probability"
-    )
-    (folder / f"{runs['s2l']}.png").unlink()
-    with pytest.raises(S2LError, match=rf"{runs['s2l']}\.png: "):
-        supplement.extreme_images(PROFILE, DATA)
+def kept_by(method):
+    return {file.stem for file in folder_of(method).glob("probability/*.png")}
+
+
+def test_the_window_lies_around_the_worst_error():
+    truth, wrong = np.zeros((300, 300), int), np.zeros((300, 300))
+    truth[250:260, 250:260] = 1
+    wrong[20:60, 200:240] = 1  # a false object far from the nucleus, which is missed
+    rows, columns = supplement._worst_window(truth, [wrong, wrong])
+    assert rows.start <= 20 and rows.stop >= 60
+    assert columns.start <= 200 and columns.stop >= 240
+    assert rows.stop - rows.start == supplement.SIDE
+
+
+def test_a_window_holds_nuclei_where_an_image_has_enough_of_them():
+    truth, wrong = np.zeros((400, 400), int), np.zeros((400, 400))
+    for label in range(supplement.NUCLEI):
+        truth[300:310, 220 + 20 * label : 230 + 20 * label] = label + 1
+    wrong[:150, :150] = 1
+    rows, columns = supplement._worst_window(truth, [wrong])
+    assert len(np.unique(truth[rows, columns])) == 1 + supplement.NUCLEI
+
+
+def test_a_prediction_that_one_run_did_not_keep_is_said_to_be_missing(runs, cells):
+    """Three runs, of which the third kept nothing: two of three are enough to show an image."""
+    config = RunConfig(DATA, "otsu", profile=PROFILE)
+    rows = results.read_run(folder_of("s2l"))[0].assign(run_id=results.run_id(config))
+    rows = rows.assign(method="otsu", checkpoint="last").to_dict("records")
+    results.write_run(config, rows, [], {}, seconds=1)
+    figure = supplement.worst_errors(PROFILE, DATA)
+    otsu = [ax for ax in figure.axes if ax.get_title() == "Otsu"]
+    for ax in otsu:
+        missing, scores = (text.get_text() for text in ax.texts)
+        assert missing == "prediction not kept" and "window" not in scores
+
+
+def test_runs_that_kept_no_picture_of_the_same_image_are_refused(runs):
+    for file in folder_of("s2l").glob("probability/*.png"):
+        file.unlink()
+    with pytest.raises(S2LError, match=f"{DATA}: its runs kept no picture of the same image"):
+        supplement.worst_errors(PROFILE, DATA)
 
 
 def test_without_runs_the_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
     with pytest.raises(S2LError, match=f"make reproduce PROFILE={PROFILE} DATASETS={DATA}"):
-        supplement.extreme_images(PROFILE, DATA)
+        supplement.worst_errors(PROFILE, DATA)
