@@ -26,12 +26,15 @@ COLOURS = {
     "supervised": GREEN,
     "scribble-only": GREY,
 }
+MARKERS = dict(zip(METHODS, "osD^vPX*", strict=False))  # besides colours, of every method
+LINES = dict(zip(COLOURS, ("-", "--", "-.", "-", "--", ":"), strict=True))  # and of trained ones
 BAND = "#EEEEEE"
 AGAINST_S2L = ("s2l-r1", "s2l-r4", "s2l-r1-r4", "supervised", "scribble-only")
-WHILE_TRAINING = {
-    "validation_iou": "validation IoU (full masks)",
-    "wrong": "wrong pseudo-labels (share)",
-}
+WHILE_TRAINING = (
+    "validation IoU (full masks)",
+    "its last third, enlarged",
+    "wrong pseudo-labels (share)",
+)
 
 
 @styled
@@ -88,9 +91,11 @@ def _draw_scores(
 
 @styled
 def validation_curves(runs: pd.DataFrame, profile: str) -> Figure:
-    """How networks learn: validation IoU, and the errors of pseudo-labels, against the step.
+    """How networks learn: validation IoU, its last third once more on a scale of its own, and the
+    errors of pseudo-labels, against the step.
 
-    A thin line is a run, a thick one the mean over a method's folds, seeds and annotators.
+    A line is the mean over a method's folds, seeds and annotators; its band reaches from the lowest
+    of these runs to the highest.
 
     Args:
         runs: as given by `results.load_runs`.
@@ -98,46 +103,58 @@ def validation_curves(runs: pd.DataFrame, profile: str) -> Figure:
     """
     sets = list(dict.fromkeys(runs.data))
     methods = [name for name in COLOURS if name in set(runs.method)]
-    figure = plotting.Picture(figsize=(3.2 * max(len(sets), 2) + 0.4, 4.6), layout="constrained")
+    figure = plotting.Picture(figsize=(3.2 * max(len(sets), 2) + 0.4, 7), layout="constrained")
     figure.run_ids = tuple(sorted(runs.run_id[runs.method.isin(methods)].unique()))
 
-    # A column of panels for each data set.
-    grid = figure.subplots(2, len(sets), squeeze=False, sharex="col", sharey="row")
-    for column, data in zip(grid.T, sets, strict=True):
+    # A column of panels for each data set, each with a scale of its own: heights of different data
+    # sets are not to be compared, and a common scale would flatten the differences.
+    grid = figure.subplots(3, len(sets), squeeze=False)
+    for (validation, ending, wrong), data in zip(grid.T, sets, strict=True):
         for method in methods:
             ids = runs.run_id[(runs.data == data) & (runs.method == method)].unique()
             steps = [_steps(paths.run_folder(profile, name)) for name in ids]
-            _draw_validation(column, steps, method)
-        column[0].set_title(data)
-        column[1].set_xlabel("step")
-    for ax, title in zip(grid[:, 0], WHILE_TRAINING.values(), strict=True):
+            _draw_band(validation, [table.validation_iou for table in steps], method)
+            _draw_band(wrong, [table.wrong for table in steps], method)
+        _enlarge_last_third(validation, ending)
+        validation.set_title(data)
+        validation.sharex(wrong)  # both show the whole training
+        wrong.set_yscale("log")  # so few pixels of bright field are foreground
+    for ax, title in zip(grid[:, 0], WHILE_TRAINING, strict=True):
         ax.set_ylabel(title)
-
-    # So few pixels of bright field are foreground that any error is a small one.
-    grid[1, 0].set_yscale("log")
+    for ax in grid.flat:
+        ax.set_xlabel("step")
+        ax.grid(axis="y", color="#E5E5E5")
+        ax.set_axisbelow(True)
     figure.align_ylabels(grid[:, 0])
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    _one_legend(figure, ncols=3)
     return figure
 
 
 def _steps(folder: Path) -> pd.DataFrame:
-    """The columns of `WHILE_TRAINING` of a run, by step."""
+    """Validation IoU and the share of wrong pseudo-labels of a run, by step."""
     steps = results.read_run(folder)[1].set_index("step")
-    return steps.assign(wrong=1 - steps.get("accuracy", np.nan))[list(WHILE_TRAINING)]
+    return steps.assign(wrong=1 - steps.get("accuracy", np.nan))[["validation_iou", "wrong"]]
 
 
-def _draw_validation(column: np.ndarray, steps: list[pd.DataFrame], method: str) -> None:
-    """Draws the runs of a method into the panels of a data set, and their mean."""
-    for ax, name in zip(column, WHILE_TRAINING, strict=True):
-        curves = [table[name].dropna() for table in steps]
-        for curve in curves:
-            ax.plot(curve, color=COLOURS[method], alpha=0.35, lw=0.6)
-        if curves:
-            mean = pd.concat(curves, axis=1).mean(axis=1)
-            ax.plot(mean, ".-", color=COLOURS[method], label=METHODS[method].label)
+def _draw_band(ax: Axes, curves: list[pd.Series], method: str) -> None:
+    """Draws the mean of a method's runs, and a band from the lowest of them to the highest."""
+    curves = [curve.dropna() for curve in curves]
+    table = pd.concat(curves, axis=1) if curves else pd.DataFrame()  # (steps, runs)
+    if table.empty:
+        return
+    colour = COLOURS[method]
+    ax.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.1, lw=0)
+    look = {"color": colour, "ls": LINES[method], "marker": MARKERS[method], "ms": 4}
+    ax.plot(table.mean(axis=1), label=METHODS[method].label, **look)
 
 
-MARKERS = dict(zip(METHODS, "osD^vPX*", strict=False))  # besides colours, of every method
+def _enlarge_last_third(source: Axes, ax: Axes) -> None:
+    """Draws the end of the mean lines of `source` again, on scales of their own."""
+    last = max((line.get_xdata().max() for line in source.lines), default=0)
+    for line in source.lines:
+        late = line.get_xdata() > last * 2 / 3
+        look = {"color": line.get_color(), "ls": line.get_linestyle(), "marker": line.get_marker()}
+        ax.plot(line.get_xdata()[late], line.get_ydata()[late], ms=4, **look)
 
 
 @styled

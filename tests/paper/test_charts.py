@@ -100,7 +100,7 @@ def test_the_cost_picture_shows_every_run_and_the_median(tmp_path, monkeypatch):
     assert len(set(markers)) == 2 and len(figure.run_ids) == 4
 
 
-def test_validation_curves_show_every_run_and_the_mean(tmp_path, monkeypatch):
+def test_validation_curves_show_the_mean_and_the_spread_of_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("S2L_HOME", str(tmp_path))
     wrong = {"s2l": (0.1, 0.3), "supervised": (np.nan, np.nan)}
     for method, fold, iou in (
@@ -130,17 +130,19 @@ def test_validation_curves_show_every_run_and_the_mean(tmp_path, monkeypatch):
         }
         results.write_run(config, [row | {"annotator": "0"}], steps if iou else [], {}, seconds=1)
     figure = charts.validation_curves(results.load_runs("scratch"), "scratch")
-    validation, errors = figure.axes
-    drawn = {
-        line.get_label(): line.get_ydata().tolist()
-        for line in validation.lines
-        if line.get_label()[:1] != "_"
-    }
+    validation, ending, errors = figure.axes
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in validation.lines}
     assert drawn == {
         METHODS["s2l"].label: pytest.approx([0.5, 0.6]),
         METHODS["supervised"].label: [0.8, 0.9],
     }
-    assert len(validation.lines) == 5 and len(figure.run_ids) == 3
-    curves = [line.get_ydata().tolist() for line in errors.lines if len(line.get_ydata())]
-    assert curves == [pytest.approx([share] * 2) for share in (0.1, 0.3, 0.2)]
+    assert len(figure.run_ids) == 3
+    assert len({line.get_linestyle() for line in validation.lines}) == 2  # besides colours
+
+    # The band reaches from the lowest run to the highest; the end stands on a scale of its own.
+    band = validation.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.4, 0.7))
+    assert [line.get_ydata().tolist() for line in ending.lines] == [[pytest.approx(0.6)], [0.9]]
+    curves = [line.get_ydata().tolist() for line in errors.lines]
+    assert curves == [pytest.approx([0.2] * 2)]
     assert validation.get_title() == "DSB-BF"
