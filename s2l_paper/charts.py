@@ -143,7 +143,8 @@ def _draw_band(ax: Axes, curves: list[pd.Series], method: str) -> None:
     if table.empty:
         return
     colour = COLOURS[method]
-    ax.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.1, lw=0)
+    low, high = table.min(axis=1), table.max(axis=1)
+    ax.fill_between(table.index, low, high, color=colour, alpha=0.1, lw=0)
     look = {"color": colour, "ls": LINES[method], "marker": MARKERS[method], "ms": 4}
     ax.plot(table.mean(axis=1), label=METHODS[method].label, **look)
 

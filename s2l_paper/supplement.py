@@ -37,8 +37,8 @@ HEADING, ABOVE, BELOW = 0.3, 0.2, 0.32  # inches above a block, and above and be
 RULE = f"""\
 Rule: of the test images whose prediction more than half of the runs kept, those with the highest, \
 the median and the lowest IoU, averaged over the methods shown.
-Window: the square of {SIDE} pixels (green in the whole image) with {NUCLEI} nuclei or more and the \
-most wrong pixels, summed over the methods, in areas at least {RIM} pixels wide.
+Window: the square of {SIDE} pixels (green in the whole image) with {NUCLEI} nuclei or more and \
+the most wrong pixels, summed over the methods, in areas at least {RIM} pixels wide.
 IoU and mDice (official) are of the whole image; the second line has the IoU within the window. \
 First fold with runs, weights as in Table 1."""
 
