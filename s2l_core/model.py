@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterable
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,7 @@ class ScribbleUNet(nn.Module):
             logits (B, H, W) and a list of embeddings (B, 32, H / factor, W / factor) in the order
             of `scales`.
         """
-        with self._tapped() as features:
+        with self.tapped(self.heads) as features:
             logits = self.logits(image)  # (B, H, W)
 
         embeddings = {}
@@ -144,8 +145,9 @@ class ScribbleUNet(nn.Module):
         }
 
     @contextmanager
-    def _tapped(self):
-        """A dict that a forward pass inside fills with the features of every block that has a head.
+    def tapped(self, blocks: Iterable[int | str]):
+        """A dict that a forward pass inside fills with the features of these decoder blocks, by the
+        block's number as a string.
 
         Hooks live for this one call: the U-Net stays smp's own and keeps no feature map alive.
         """
@@ -158,7 +160,7 @@ class ScribbleUNet(nn.Module):
             return hook
 
         with ExitStack() as hooks:
-            for block in self.heads:
+            for block in map(str, blocks):
                 layer = self.unet.decoder.blocks[int(block) - 1]
                 hooks.enter_context(layer.register_forward_hook(keep(block)))
             yield features

@@ -152,6 +152,15 @@ def _verify(given: Namespace) -> int:
     return verify.report(write_first=given.write)
 
 
+def _separation(given: Namespace) -> int:
+    """Measures how far apart networks hold both classes, and prints the means."""
+    from s2l_paper import embeddings, separation
+
+    check_choice("profile", given.profile, PROFILES)
+    print(separation.summary(embeddings.measure(given.profile)).to_string())
+    return 0
+
+
 PAPER_COMMANDS = {
     "data": Command(
         summary="fetch the data sets of the paper",
@@ -194,6 +203,17 @@ every cell ran. Unlike papermill itself it refuses parameters that the notebook 
         examples=("s2l tables scratch",),
         arguments=_tables_arguments,
         run=_tables,
+        extra="paper",
+    ),
+    "separation": Command(
+        summary="measure how far apart networks hold nuclei and background",
+        about="""\
+Takes every finished run of a profile whose weights are on this machine, and measures how far apart
+its features and embeddings of nuclei and background lie on its test images. Writes
+results/PROFILE/separation.csv and figures/PROFILE/separation.png, which notebook 03 shows.""",
+        examples=("s2l separation pretrained",),
+        arguments=_tables_arguments,
+        run=_separation,
         extra="paper",
     ),
     "verify": Command(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from s2l_paper import comparisons, paths, recipe_plan, sensitivity, table1
+from s2l_paper import comparisons, paths, recipe_plan, sensitivity, separation, table1
 
 AGAIN = "Execute the notebook again"
 HTML, MARKDOWN = "text/html", "text/markdown"
@@ -40,7 +40,7 @@ class Shown:
 def tables(
     profile: str, texts: dict[str, str], runs: pd.DataFrame, every: pd.DataFrame
 ) -> list[Shown]:
-    """The tables of notebooks 05, 06 and 09 for a profile.
+    """The tables of notebooks 03, 05, 06 and 09 for a profile.
 
     Args:
         profile: whose runs they are.
@@ -56,6 +56,9 @@ def tables(
     if "s2l" in set(runs.method):
         found.append(_frame("05_ablation", "difference", comparisons.gains(runs, "iou")))
         found += _notebook_06(runs, every)
+    separated = separation.measured(separation.SHOWN)
+    if len(separated):
+        found.append(_frame("03_method", "real-cells", separation.summary(separated)))
     return found + _notebook_09(profile, every)
 
 

@@ -89,6 +89,11 @@ def warmup_folder(profile: str, warmup_id: str) -> Path:
     return results(profile) / "warmups" / warmup_id
 
 
+def separation(profile: str) -> Path:
+    """How far apart each network of a profile holds both classes, layer by layer."""
+    return results(profile) / "separation.csv"
+
+
 def executed(profile: str) -> Path:
     """Executed copies of the notebooks."""
     return results(profile) / "executed"

@@ -15,7 +15,7 @@ from PIL import Image
 from s2l_core.config import FULL, TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
 from s2l_core.profiles import PROFILES
 from s2l_images.files import write_text
-from s2l_paper import comparisons, executed, measured_texts, paths, results, sensitivity
+from s2l_paper import comparisons, executed, measured_texts, paths, results, sensitivity, separation
 from s2l_paper.claims import all_tests, differences, ledger
 from s2l_paper.ledger_text import claims_markdown
 from s2l_paper.provenance import reproducibility, run_files
@@ -121,6 +121,11 @@ def table_faults(profile: str) -> list[str]:
         faults += _text_faults(folder / name, text)
     shown = executed.tables(profile, expected, results.load_runs(profile), runs)
     faults += executed.faults(profile, shown, runs.run_id.unique())
+    measured = set(separation.measured(profile).run_id)
+    if gone := sorted(measured - set(runs.run_id)):
+        again = f"Measure it again: s2l separation {profile}"
+        name = _name(paths.separation(profile))
+        faults.append(f"{name}: names run {gone[0]}, which is not there. {again}")
     for file in sorted(paths.figures(profile).glob("*.png")):
         faults += _figure_faults(file, runs, profile)
     return faults
