@@ -53,10 +53,14 @@ BAR = 20.0, 50  # length of the scale bar in micrometres, or in pixels where the
 
 
 @styled
-def test_image(result: "RunResult") -> Figure:
+def test_image(result: "RunResult", *others: "RunResult") -> Figure:
     """Input, truth and prediction of the first test image whose probability the run kept.
 
     A picture that says so where nothing was held out for a test.
+
+    Args:
+        result: of a finished run.
+        others: runs with the same test images, whose predictions stand beside it.
     """
     files = sorted((result.folder / "probability").glob("*.png"))
     if not files and not split_of(result.config).test:
@@ -68,21 +72,25 @@ def test_image(result: "RunResult") -> Figure:
             f"{result.folder}/probability: no picture. Delete the run's folder and run it anew."
         )
     (cell,) = images_of(result.config, [files[0].stem])
-    probability = probability_map(files[0])
-    method = METHODS[result.config.method].label
+    runs = (result, *others)
     monuseg = result.config.dataset == "monuseg"
-    figure, axes = plotting.panels(1, 3, 2.9, bottom=0.6 if monuseg else 0.3)
-    figure.run_ids = (result.folder.name,)
+    bottom = 0.6 if monuseg else 0.3
+    figure, axes = plotting.panels(1, 2 + len(runs), 2.9, bottom=bottom)
+    figure.run_ids = tuple(run.folder.name for run in runs)
 
-    # Where nobody knows the truth, as in a folder of one's own, the third panel stays empty.
+    # Where nobody knows the truth, as in a folder of one's own, the last panel stays empty.
     pictures = {f"input {cell.id[:24]}": plotting.display(cell.image)}
-    if cell.instances is None:
-        found = plotting.error_map(probability > 0.5, probability)
-        pictures[f"{method} (white: nucleus)"] = found
-    else:
+    if cell.instances is not None:
         pictures["truth"] = plotting.colour_instances(cell.instances)
-        pictures[method] = plotting.error_map(cell.instances, probability)
         plotting.legend(figure, 0.5 if monuseg else 0.2)
+    for run in runs:
+        method = METHODS[run.config.method].label
+        probability = probability_map(run.folder / "probability" / files[0].name)
+        if cell.instances is None:
+            found = plotting.error_map(probability > 0.5, probability)
+            pictures[f"{method} (white: nucleus)"] = found
+        else:
+            pictures[method] = plotting.error_map(cell.instances, probability)
     for ax, (title, picture) in zip(axes[0], pictures.items(), strict=False):
         ax.imshow(picture)
         ax.set_title(title)

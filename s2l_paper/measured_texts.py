@@ -24,12 +24,28 @@ def texts() -> dict[str, str]:
     if paths.round_trials().exists():
         trials = pd.read_csv(paths.round_trials())
         trials["iou"] = trials[["iou_1", "iou_2", "iou_3"]].mean(axis=1)
-        found["round-trials"] = _trials_table(trials[trials.machine == "H200"])
+        rounds = trials[trials.machine == "H200"]
+        found["round-setting"] = _setting(rounds)
+        found["round-trials"] = _trials_table(rounds)
         found |= _trials_on_two_cores(trials[trials.machine == "2 cores"])
     if paths.benchmarks().exists():
         measured = pd.read_csv(paths.benchmarks())
-        found["round-benchmark"] = _benchmark(measured[measured.topic == "rounds"])
+        rounds = measured[measured.topic == "rounds"]
+        found["round-benchmark"] = _benchmark(rounds)
+        found["round-benchmark-time"] = f"{rounds.seconds.max() / 60:.0f} minutes"
     return found
+
+
+def _setting(trials: pd.DataFrame) -> str:
+    """How many trials there were, on how many choices of images, and how long each was."""
+    pairs = trials[["images", "seed"]].drop_duplicates()
+    seeds = pairs.groupby("images").seed.nunique()
+    return (
+        f"{len(pairs)} trials on DSB-BF (three training images with simulated strokes, "
+        f"{len(seeds)} choices of them, {(seeds > 1).sum()} with a second seed; IoU on the three "
+        f"test images; {trials.steps.mode()[0]:.0f} steps where nothing else is said; on a GPU in "
+        "bfloat16)"
+    )
 
 
 def _trials_table(trials: pd.DataFrame) -> str:
@@ -57,7 +73,9 @@ def _trials_on_two_cores(trials: pd.DataFrame) -> dict[str, str]:
     forest = iou["the forest"][first.index]  # on the same images
 
     docs = (
-        f"{_short(first.mean())} after the first round (worst {_short(first.min())}), "
+        f"On a processor, on {len(first)} choices of images and with {trials.steps.min():.0f} "
+        f"steps of {trials.crop.min():.0f} pixels a round, IoU is {_short(first.mean())} after the "
+        f"first round (worst {_short(first.min())}), "
         f"{_short(second.mean())} after a second without new strokes ({_short(second.min())}); "
         f"in the {len(corrected)} where mistakes were corrected instead, "
         f"{_short(first[corrected.index].mean())} and then {_short(corrected.mean())}."

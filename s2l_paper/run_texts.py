@@ -27,6 +27,9 @@ def texts(profile: str) -> dict[str, str]:
         found["who-drew"] = _who_drew(pd.read_csv(folder / "spreads.csv"))
     if (folder / "scores.csv").exists():
         found["averages"] = _averages(pd.read_csv(folder / "scores.csv"))
+    if (folder / "budget.csv").exists():
+        found["effort-in-words"] = _effort(pd.read_csv(folder / "budget.csv"))
+    found["first-labels"] = _first_labels(profile)
     found["first-averages"] = _first_averages(profile)
     found["fold-minutes"] = _fold_minutes(profile)
 
@@ -95,6 +98,33 @@ def _averages(scores: pd.DataFrame) -> str:
                 f"and {share(s2l.mdice_official)} on {data}"
             )
     return listed(parts) if parts else ""
+
+
+def _effort(table: pd.DataFrame) -> str:
+    """IoU by the share of nuclei with a stroke, and how far two trainings differ by chance."""
+    rows = table[table.score == "IoU"].sort_values("budget")
+    budgets = sorted(rows.budget[rows.method == "s2l"])
+    parts = []
+    for method in ("s2l", FULL):
+        scores = rows[rows.method == method].set_index("budget")["mean"]
+        if not set(budgets) <= set(scores.index):
+            return ""
+        parts.append(f"{listed(map(share, scores[budgets]))} for {METHODS[method].label}")
+    if not budgets:
+        return ""
+    shares = listed(f"{100 * budget:.0f}" for budget in budgets)
+    noise = f"two trainings differ by ± {share(rows.noise.iloc[0])} by chance"
+    return f"with strokes in {shares} % of the nuclei IoU is {listed(parts)}, where {noise}"
+
+
+def _first_labels(profile: str) -> str:
+    """When pseudo-labels begin, and how often they are renewed."""
+    run = RunConfig(FIRST_AVERAGES, "s2l", profile=profile)
+    every = run.average_every_main or run.average_every
+    return (
+        f"start at step {run.warmup_steps}, from a network that has just begun to learn, and "
+        + (f"are renewed only every {every} steps")
+    )
 
 
 def _first_averages(profile: str) -> str:
