@@ -1,11 +1,11 @@
-"""The figures: Fig. 2 from committed runs, curves and scores;
-`drawing` and `overview` are offered here too.
+"""Fig. 2 from committed runs, and pictures of one run: a test image, and its learning curves.
+
+`figure2_windows` chooses what a row of Fig. 2 shows.
 """
 
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
-from scipy import ndimage
 
 from s2l_core.config import METHODS, RunConfig, S2LError, check_choice, digest
-from s2l_core.images import CellImage
 from s2l_core.metrics import iou
 from s2l_core.profiles import DATASETS
-from s2l_images.faults import Fault
 from s2l_images.files import write_atomically
-from s2l_images.pictures import read_values
 from s2l_paper import paths, plotting, results, table1
 from s2l_paper.datasets import images_of, split_of
+from s2l_paper.figure2_windows import FEWEST, RIM, WINDOW, best_view, marks
+from s2l_paper.kept_maps import first_runs, probability_map
 from s2l_paper.plotting import BLUE, GREEN, GREY, MARK, MONUSEG_NOTE, ORANGE, PINK, RED, SKY, styled
 
 if TYPE_CHECKING:  # only named: the trainer loads the network
@@ -35,9 +33,6 @@ if TYPE_CHECKING:  # only named: the trainer loads the network
 display, overlay, gallery = plotting.display, plotting.overlay, plotting.gallery
 
 FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
-WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
-FEWEST = 15  # nuclei that a window holds, where an image has a window with so many
-RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
 FIGURE2_RULE = f"""\
 Runs keep maps of the first test images and of their best, median and worst; those that all runs \
 kept were searched (counted beside the input).
@@ -71,6 +66,7 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
         raise S2LError(
             f"{result.folder}/probability: no picture. Delete the run's folder and run it anew."
         )
+
     (cell,) = images_of(result.config, [files[0].stem])
     runs = (result, *others)
     monuseg = result.config.dataset == "monuseg"
@@ -83,6 +79,7 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
     if cell.instances is not None:
         pictures["truth"] = plotting.colour_instances(cell.instances)
         plotting.legend(figure, 0.5 if monuseg else 0.2)
+
     for run in runs:
         method = METHODS[run.config.method].label
         probability = probability_map(run.folder / "probability" / files[0].name)
@@ -96,118 +93,6 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
         ax.set_title(title)
     plotting.foot(figure, MONUSEG_NOTE if monuseg else "")
     return figure
-
-
-def probability_map(file: Path) -> np.ndarray:
-    """A kept probability (H, W) in [0, 1]; S2LError where the picture is damaged,
-    or another than a run keeps.
-    """
-    try:
-        values = read_values(file)
-        if not 0 <= values.min() <= values.max() <= 255:
-            raise Fault("label-values", file, f"values from {values.min()} to {values.max()}")
-    except Fault as fault:
-        again = "Restore it, or delete the run's folder and run it anew"
-        raise S2LError(
-            f"{file}: no probability of 8 bits ({fault.finding.found}). {again}."
-        ) from fault
-    return values.astype(np.float32) / 255
-
-
-def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """How strongly methods differ from each other and from the truth; no method counts more.
-
-    Args:
-        truth: (H, W) instances.
-        predictions: (H, W) bool masks, one for each method.
-
-    Returns:
-        (2, H, W), outside and inside nuclei: the pairs of methods of which one is right and the
-        other wrong at a pixel, after a grey opening by `RIM`. All 0 for fewer than two methods.
-    """
-    nuclei = truth > 0
-    wrong = np.zeros(truth.shape, int)
-    for mask in predictions:
-        wrong += mask != nuclei
-    pairs = wrong * (len(predictions) - wrong)
-
-    # The opening drops the thin rims along outlines, where methods always differ a little.
-    outside, inside = np.where(nuclei, 0, pairs), np.where(nuclei, pairs, 0)
-    return np.stack([ndimage.grey_opening(part, (RIM, RIM)) for part in (outside, inside)])
-
-
-def best_window(
-    strength: np.ndarray,
-    side: int = WINDOW,
-    centres: np.ndarray | None = None,
-    fewest: int = FEWEST,
-) -> tuple[int, tuple[slice, slice]]:
-    """The square with the largest sum of `strength`, among those with enough nuclei if there are
-    any.
-
-    Args:
-        strength: (H, W).
-        side: of the square in pixels; a shorter side of the image is taken instead.
-        centres: (H, W) with a 1 at each nucleus's centre; None: every square may be taken.
-        fewest: nuclei that are enough.
-
-    Returns:
-        The sum, and the rows and columns of the square.
-    """
-    side = min(side, *strength.shape)
-    sums = _sums_of_squares(strength, side)  # (H - side + 1, W - side + 1)
-    allowed = sums
-    if centres is not None:
-        nuclei = _sums_of_squares(centres, side)
-        if (nuclei >= fewest).any():
-            allowed = np.where(nuclei >= fewest, sums, -1)
-    row, column = map(int, np.unravel_index(allowed.argmax(), sums.shape))
-    return int(sums[row, column]), np.s_[row : row + side, column : column + side]
-
-
-def _sums_of_squares(values: np.ndarray, side: int) -> np.ndarray:
-    """The sum of (H, W) over every square, by its first corner: (H - side + 1, W - side + 1)."""
-    # Sums over all rectangles that begin at the image's corner, (H + 1, W + 1), give that of each.
-    sums = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-
-
-def nucleus_centres(truth: np.ndarray) -> np.ndarray:
-    """(H, W) int with a 1 at the centre of mass of each nucleus."""
-    labels = np.unique(truth[truth > 0])
-    found = np.zeros(truth.shape, int)
-    for row, column in ndimage.center_of_mass(truth > 0, truth, labels):
-        found[int(row), int(column)] += 1
-    return found
-
-
-def marks(strength: np.ndarray) -> list[tuple[str, tuple[float, float], float]]:
-    """Places of Fig. 2's marks: the 8-connected area of largest sum of each kind of disagreement.
-
-    Args:
-        strength: (2, H, W), outside and inside nuclei.
-
-    Returns:
-        (`arrow` outside or `circle` inside nuclei, its (row, column), radius around the area), in
-        pixels. An arrow points at the area's innermost pixel, a circle lies around the area.
-    """
-    found = []
-    for kind, values in zip(("arrow", "circle"), strength, strict=True):
-        areas, count = ndimage.label(values > 0, np.ones((3, 3)))
-        if not count:
-            continue
-        sums = ndimage.sum_labels(values, areas, range(1, count + 1))
-        largest = areas == 1 + sums.argmax()
-        pixels = np.argwhere(largest)  # (n, 2)
-        radius = float(np.ptp(pixels, axis=0).max() / 2 + 5)
-
-        place = (pixels.min(0) + pixels.max(0)) / 2
-        if kind == "arrow":
-            depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
-            place = np.unravel_index(depth.argmax(), depth.shape)
-        row, column = map(float, place)
-        found.append((kind, (row, column), radius))
-    return found
 
 
 @styled
@@ -224,7 +109,7 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     """
     for name in datasets or ():
         check_choice("datasets", name, DATASETS)
-    runs = {name: first_runs(profile, name) for name in datasets or DATASETS}
+    runs = {name: first_runs(profile, name, FIGURE2_METHODS) for name in datasets or DATASETS}
     if not any(runs.values()):
         again = f"make reproduce PROFILE={profile}"
         raise S2LError(f"{paths.results(profile)}: no finished run. Make them: {again}")
@@ -248,37 +133,6 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     return figure
 
 
-def first_runs(
-    profile: str, dataset: str, methods: Sequence[str] = FIGURE2_METHODS
-) -> dict[str, RunConfig]:
-    """Finished runs of the first fold that has any, by method."""
-    for fold in range(DATASETS[dataset][1]):
-        configs = {name: RunConfig(dataset, name, fold=fold, profile=profile) for name in methods}
-        if found := {name: config for name, config in configs.items() if results.is_done(config)}:
-            return found
-    return {}
-
-
-@dataclass(frozen=True)
-class _View:
-    """A test image, what methods say of it, and the window of it that tells them apart most.
-
-    Attributes:
-        strength: (2, H, W), see `disagreement`.
-        total: sum of `strength` in the window.
-        nuclei: how many have their centre in the window.
-        searched: among how many of all test images it was chosen, in words.
-    """
-
-    cell: CellImage
-    probabilities: dict[str, np.ndarray]
-    strength: np.ndarray
-    total: int
-    window: tuple[slice, slice]
-    nuclei: int
-    searched: str
-
-
 def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunConfig) -> None:
     """Draws one data set: input, truth, and every method that has run.
 
@@ -288,8 +142,9 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
         config: any run of the data set, for its images and its label.
     """
     folders = {name: paths.run_folder(c.profile, results.run_id(c)) for name, c in configs.items()}
-    view = _best_view(folders, config)
+    view = best_view(folders, config)
     window, truth = view.window, view.cell.instances
+    side = window[0].stop - window[0].start
 
     # Beside the row: the data set, and in small print where in which image the window lies.
     corner = f"{view.cell.id[:18]} at {window[0].start}, {window[1].start}\n{view.searched}"
@@ -307,39 +162,16 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
         inside = iou(truth[window] > 0, view.probabilities[name][window] > 0.5)
         print_scores(axes[place], folders[name], view.cell.id, config.selection, inside)
 
-    draw_bar(axes[0], config.dataset, window[0].stop - window[0].start)
+    draw_bar(axes[0], config.dataset, side)
 
     # Marks on everything but the truth, whose colours would hide them.
+    found = marks(view.strength[:, *window])
     for place, picture in pictures.items():
         axes[place].imshow(picture[window])
-        if place != 1:
-            for mark in marks(view.strength[:, *window]):
-                _draw_mark(axes[place], *mark, side=window[0].stop - window[0].start)
-
-
-def _best_view(folders: dict[str, Path], config: RunConfig) -> _View:
-    """Of all test images whose probability every run kept, the one methods differ on most."""
-    tested = split_of(config).test
-    kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders.values()]
-    common = set.intersection(*kept) if kept else set(tested[:1])
-    searched = f"{len(common)} of {len(tested)} searched"
-    views = []
-    for cell in images_of(config, sorted(common)):
-        maps = {
-            name: probability_map(folder / "probability" / f"{cell.id}.png")
-            for name, folder in folders.items()
-        }
-        masks = [probability > 0.5 for probability in maps.values()]
-        strength = disagreement(cell.instances, masks)
-        centres = nucleus_centres(cell.instances)
-        total, window = best_window(strength.sum(0), centres=centres)
-        nuclei = int(centres[window].sum())
-        views.append(_View(cell, maps, strength, total, window, nuclei, searched))
-    if not views:
-        again = "Delete their folders and run them anew: they keep these pictures"
-        raise S2LError(f"{config.dataset}: its runs kept no picture of the same image. {again}.")
-    crowded = [view for view in views if view.nuclei >= FEWEST]
-    return max(crowded or views, key=lambda view: view.total)
+        if place == 1:
+            continue
+        for mark in found:
+            _draw_mark(axes[place], *mark, side=side)
 
 
 def draw_bar(ax: Axes, dataset: str, side: int) -> None:

@@ -11,7 +11,7 @@ from s2l_core.profiles import DATASETS
 from s2l_paper import paths, plotting, results
 from s2l_paper.charts import COLOURS, MARKERS
 from s2l_paper.datasets import images_of
-from s2l_paper.figure2 import first_runs, probability_map
+from s2l_paper.kept_maps import first_runs, probability_map
 from s2l_paper.plotting import GREY, styled
 
 BINS = 10  # of the probability

@@ -18,15 +18,9 @@ from s2l_core.metrics import iou
 from s2l_core.profiles import DATASETS
 from s2l_paper import paths, plotting, results
 from s2l_paper.datasets import images_of
-from s2l_paper.figure2 import (
-    RIM,
-    best_window,
-    draw_bar,
-    first_runs,
-    nucleus_centres,
-    print_scores,
-    probability_map,
-)
+from s2l_paper.figure2 import draw_bar, print_scores
+from s2l_paper.figure2_windows import RIM, best_window, nucleus_centres
+from s2l_paper.kept_maps import first_runs, probability_map
 from s2l_paper.plotting import GREY, MARK, MONUSEG_NOTE, styled
 
 COLUMNS = 6  # panels in a line; the first three are the image, the window of it and the truth

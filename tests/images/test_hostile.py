@@ -29,7 +29,7 @@ from s2l_images.faults import Fault
 from s2l_images.folder import sound
 from s2l_images.input_checks import check_folder
 from s2l_images.journal import open_journal
-from s2l_paper import archives, figure2, notebooks, paths, provenance, results, sources
+from s2l_paper import archives, kept_maps, notebooks, paths, provenance, results, sources
 from s2l_paper.datasets import load_dataset, split_of
 
 READERS = files.readers()
@@ -375,7 +375,7 @@ def test_a_damaged_record_of_the_machine_is_named(tmp_path, monkeypatch, content
 def test_a_picture_that_is_no_probability_is_refused(tmp_path):
     values = np.arange(20 * 24, dtype=np.uint16).reshape(20, 24)
     (path := tmp_path / "a.png").write_bytes(files._pillow(values.astype(np.uint8), "PNG"))
-    kept = figure2.probability_map(path)
+    kept = kept_maps.probability_map(path)
     assert kept.dtype == np.float32 and np.array_equal(
         kept, values.astype(np.uint8).astype(np.float32) / 255
     )
@@ -392,7 +392,7 @@ def test_a_picture_that_is_no_probability_is_refused(tmp_path):
             S2LError,
             match=f"a.png: no probability of 8 bits .{said}.*Restore it, or delete the run",
         ):
-            figure2.probability_map(path)
+            kept_maps.probability_map(path)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from PIL import Image
 from s2l_core.config import R1, R4, RunConfig, S2LError
 from s2l_core.images import CellImage
 from s2l_core.metrics import score
-from s2l_paper import figure1, figure2, paths, plotting, results
+from s2l_paper import figure1, figure2, figure2_windows, paths, plotting, results
 from s2l_paper.datasets import images_of, split_of
 
 PROFILE = "smoke"
@@ -163,9 +163,9 @@ def one_disagreement(inside, wrong=0):
 @pytest.mark.parametrize("wrong", [0, 1, 2])
 @pytest.mark.parametrize(("inside", "kind"), [(False, "arrow"), (True, "circle")])
 def test_a_single_disagreement_gets_the_only_mark(inside, kind, wrong):
-    strength = figure2.disagreement(*one_disagreement(inside, wrong))
+    strength = figure2_windows.disagreement(*one_disagreement(inside, wrong))
     assert strength[int(inside)][40:52, 60:76].min() == 2 and strength.sum() == 2 * 12 * 16
-    ((found, (row, column), radius),) = figure2.marks(strength)
+    ((found, (row, column), radius),) = figure2_windows.marks(strength)
     assert found == kind and 40 <= row <= 51 and 60 <= column <= 75
     assert kind == "arrow" or ((row, column) == (45.5, 67.5) and radius > 7.5)
 
@@ -174,14 +174,14 @@ def test_the_rule_treats_methods_alike_and_needs_disagreement():
     truth, predictions = one_disagreement(True)
     predictions[1] = predictions[1].copy()
     predictions[1][70:90, 20:40] = True
-    strength = figure2.disagreement(truth, predictions)
-    assert (strength == figure2.disagreement(truth, predictions[::-1])).all()
-    assert {kind for kind, _, _ in figure2.marks(strength)} == {"arrow", "circle"}
+    strength = figure2_windows.disagreement(truth, predictions)
+    assert (strength == figure2_windows.disagreement(truth, predictions[::-1])).all()
+    assert {kind for kind, _, _ in figure2_windows.marks(strength)} == {"arrow", "circle"}
     all_wrong = [~(truth > 0)] * 3
     for alike in (all_wrong, predictions[:1], []):
         assert (
-            figure2.disagreement(truth, alike).sum() == 0
-            and figure2.marks(figure2.disagreement(truth, alike)) == []
+            figure2_windows.disagreement(truth, alike).sum() == 0
+            and figure2_windows.marks(figure2_windows.disagreement(truth, alike)) == []
         )
 
 
@@ -190,9 +190,9 @@ def test_rims_do_not_count():
     predictions[0] = truth > 0
     predictions[1] = predictions[1].copy()
     predictions[1][36:56, 56:80] = True  # a rim of 4 pixels around the nucleus
-    assert figure2.disagreement(truth, predictions).sum() == 0
+    assert figure2_windows.disagreement(truth, predictions).sum() == 0
     predictions[1][35:57, 55:81] = True  # of 5
-    assert figure2.disagreement(truth, predictions).sum() > 0
+    assert figure2_windows.disagreement(truth, predictions).sum() > 0
 
 
 def test_arrow_points_into_a_crescent():
@@ -200,26 +200,29 @@ def test_arrow_points_into_a_crescent():
     rows, columns = np.ogrid[:80, :80]
     distance = np.hypot(rows - 40, columns - 40)
     strength[0] = (distance < 30) & (distance > 18) & (rows < 45)
-    ((_, (row, column), _),) = figure2.marks(strength)
+    ((_, (row, column), _),) = figure2_windows.marks(strength)
     assert strength[0][int(row), int(column)]
 
 
 def test_window_holds_the_most_disagreement():
     strength = np.zeros((300, 400), int)
     strength[250:260, 380:390], strength[0:5, 0:5] = 1, 1
-    value, (rows, columns) = figure2.best_window(strength)
-    assert value == 100 and rows.stop - rows.start == columns.stop - columns.start == figure2.WINDOW
+    value, (rows, columns) = figure2_windows.best_window(strength)
+    assert (
+        value == 100
+        and rows.stop - rows.start == columns.stop - columns.start == figure2_windows.WINDOW
+    )
     assert rows.start <= 250 and rows.stop >= 260 and columns.start <= 380 and columns.stop >= 390
 
     # Where nuclei are, a window holds some: the next best one, though methods differ less there.
     truth = np.zeros(strength.shape, int)
-    for label in range(1, figure2.FEWEST + 1):
+    for label in range(1, figure2_windows.FEWEST + 1):
         truth[270:273, 6 * label : 6 * label + 3] = label
-    centres = figure2.nucleus_centres(truth)
-    value, (rows, columns) = figure2.best_window(strength, side=100, centres=centres)
+    centres = figure2_windows.nucleus_centres(truth)
+    value, (rows, columns) = figure2_windows.best_window(strength, side=100, centres=centres)
     assert rows.start <= 270 < rows.stop and columns.start <= 7 and columns.stop > 91
 
-    value, window = figure2.best_window(strength, side=1000)
+    value, window = figure2_windows.best_window(strength, side=1000)
     assert value == 100 and window == np.s_[0:300, 90:390]
 
 
@@ -285,7 +288,9 @@ def test_figure2_carries_the_licence_of_monuseg(home, cell, monkeypatch):
     config = RunConfig("monuseg", "s2l", profile="paper")
     write_run(config, CellImage("TCGA-XX", cell.image, cell.instances), (cell.instances > 0) * 1.0)
     monkeypatch.setattr(
-        figure2, "images_of", lambda _, ids: [CellImage(i, cell.image, cell.instances) for i in ids]
+        figure2_windows,
+        "images_of",
+        lambda _, ids: [CellImage(i, cell.image, cell.instances) for i in ids],
     )
     figure = figure2.figure2("paper", ["monuseg"])
     assert any("CC BY-NC-SA 4.0" in text for text in texts(figure))

@@ -44,7 +44,7 @@ from s2l_images.input_checks import check_folder
 from s2l_images.journal import open_journal
 from s2l_images.kept_models import load_model
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
-from s2l_paper import archives, datasets, figure2, paths, provenance, results, verify
+from s2l_paper import archives, datasets, kept_maps, paths, provenance, results, verify
 
 COUNT = 1000  # files of each reader
 SECONDS, MEMORY = 5, 2**30  # that one file may take
@@ -277,7 +277,7 @@ def _pictures() -> list[Reader]:
 
 
 def _probability(folder: Path, path: Path) -> None:
-    figure2.probability_map(path)
+    kept_maps.probability_map(path)
 
 
 def _drawn(folder: Path, path: Path) -> None:
