@@ -1,13 +1,10 @@
-"""The ledger of the paper's claims: differences and numbers of Table 1, and sentences that can be
-tested, each with a verdict of ours.
+"""The ledger of the paper's claims: what our runs say of each, and the verdict.
 
-A claim is data: which method, greater than, less than or similar to which other, in which score,
-on which data set.
+What the paper says stands in `paper_claims`; the numbers of Table 1 are judged here too.
 """
 
 import functools
 import itertools
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -15,10 +12,19 @@ from s2l_core.config import METHODS, TABLE1_METHODS
 from s2l_core.profiles import DATASETS, PROFILES, REAL
 from s2l_paper.comparisons import compare
 from s2l_paper.missing import MIN_REPETITIONS, missing_runs, shortage
+from s2l_paper.paper_claims import (
+    ALIKE,
+    DIFFERENCE,
+    SCORE_TITLES,
+    SENTENCE,
+    Claim,
+    sentences,
+    table1_differences,
+)
 from s2l_paper.statistics import ALPHA, DRAWS, EXACT_GROUPS, MIN_GROUPS, POWER, SMALLEST_EFFECT
 from s2l_paper.table1 import TABLE1_SCORES, against_s2l, paper_value, table1
 
-DIFFERENCE, NUMBER, SENTENCE = "difference", "number", "sentence"
+NUMBER = "number"
 KINDS = {
     DIFFERENCE: "a difference between two rows of Table 1",
     NUMBER: "a number of Table 1",
@@ -30,18 +36,7 @@ CANNOT_TELL, NOT_RUN = "cannot tell", "not run"
 VERDICTS = (REPRODUCED, CONTRADICTED, NO_DIFFERENCE, CANNOT_TELL, NOT_RUN)
 
 WIDEST = 0.05  # half of the widest interval that can be said to reproduce a number
-NONE_IN_PAPER = 0.001  # smaller differences between the paper's numbers are read as none
-GREATER, LESS, ALIKE = 1, -1, 0
-FULL, SINGLE = "s2l-r1-r4", ("s2l-r1", "s2l-r4")
 BESIDE = ("scribble-only", "random-forest")  # what scribbles give without pseudo-labels, or a net
-SCORE_TITLES = TABLE1_SCORES | {
-    "aji": "AJI",
-    "false_positives": "false positives per image",
-    "false_area": "false area, share of the image",
-    "missed_share": "share of nuclei missed",
-    "merged_share": "share of nuclei merged",
-    "lost": "IoU lost from best to last weights",
-}
 RULES = {
     "an order": f"reproduced or contradicted where p < {ALPHA:g} after Holm's correction. Signs "
     "are exchanged by group of alike images, and the run noise of all methods is added, so that a "
@@ -60,92 +55,6 @@ RULES = {
     f"wider than ± {WIDEST:g}; contradicted where it lies outside: this recipe, these scribbles "
     "and these runs give another number",
 }
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the paper says, as comparisons (method, GREATER | LESS | ALIKE, other, score).
-
-    All of them must hold.
-    """
-
-    kind: str
-    source: str
-    text: str
-    dataset: str
-    parts: tuple[tuple[str, int, str, str], ...]
-
-
-def _beats(method: str, *others: str, scores=tuple(TABLE1_SCORES), sign=GREATER) -> tuple:
-    return tuple((method, sign, other, score) for other in others for score in scores)
-
-
-def _sentences() -> list[Claim]:
-    """The abstract, Sec. 3.3 and the conclusion (Sec. 4).
-
-    What Fig. 2 shows on one image is asked of all test images.
-    """
-    sentence = functools.partial(Claim, SENTENCE)
-    claims = []
-
-    # The thesis, for each data set.
-    for name in REAL:
-        source = "Abstract" if name == "monuseg" else "Abstract, Sec. 4"
-        text = "the multiscale contrastive loss (both terms) improves S2L"
-        claims.append(sentence(source, text, name, _beats(FULL, "s2l")))
-
-    text = "multiscale contrastive regularization outperformed S2L and single-scale regularization"
-    for name in ("dsb-bf", "dsb-fluo"):
-        claims.append(sentence("Sec. 3.3", text, name, _beats(FULL, "s2l", *SINGLE)))
-    text = "R4x4 has the second highest performance of the scribble methods"
-    second = _beats("s2l-r4", "s2l", "s2l-r1") + _beats(FULL, "s2l-r4")
-    claims.append(sentence("Sec. 3.3", text, "dsb-bf", second))
-    text = "R1x1 outperformed R4x4"
-    claims.append(sentence("Sec. 3.3", text, "dsb-fluo", _beats("s2l-r1", "s2l-r4")))
-    text = "R1x1 is similar to R1x1 + R4x4"
-    claims.append(sentence("Sec. 3.3", text, "dsb-fluo", _beats("s2l-r1", FULL, sign=ALIKE)))
-    text = "R4x4 performed best of the scribble methods (in mDice)"
-    best = _beats("s2l-r4", "s2l", "s2l-r1", FULL, scores=("mdice_official",))
-    claims.append(sentence("Sec. 3.3", text, "monuseg", best))
-
-    for method in SINGLE:
-        text = f"{METHODS[method].label} improves S2L (a single scale can also boost the results)"
-        claims.append(sentence("Sec. 4", text, "monuseg", _beats(method, "s2l")))
-    text = "regularization avoids overfitting: less IoU is lost towards the last weights"
-    for name in REAL:
-        parts = _beats(FULL, "s2l", scores=("lost",), sign=LESS)
-        claims.append(sentence("Sec. 4", text, name, parts))
-
-    text = "R1x1 + R4x4 finds cell shapes and boundaries that the other approaches do not"
-    parts = _beats(FULL, "s2l", *SINGLE, scores=("aji",))
-    claims.append(sentence("Sec. 3.3, Fig. 2", text, "dsb-fluo", parts))
-    for dataset, scores, text in (
-        ("dsb-bf", ("false_positives", "false_area"), "reports fewer false nuclei than S2L"),
-        ("dsb-fluo", ("missed_share",), "detects cells that S2L misses"),
-        ("monuseg", ("merged_share",), "separates nearby cells that S2L does not"),
-    ):
-        for method in (*SINGLE, FULL):
-            parts = _beats(method, "s2l", scores=scores, sign=LESS)
-            words = f"{METHODS[method].label} {text}"
-            claims.append(sentence("Sec. 3.3, Fig. 2", words, dataset, parts))
-    return claims
-
-
-def _differences() -> list[Claim]:
-    """Every difference between two methods in Table 1, with the paper's sign."""
-    claims, words = [], {GREATER: "is above", LESS: "is below", ALIKE: "equals"}
-    pairs = itertools.combinations(TABLE1_METHODS, 2)
-    for dataset, (other, method), score in itertools.product(REAL, pairs, TABLE1_SCORES):
-        gap = paper_value(method, dataset, score) - paper_value(other, dataset, score)
-        sign = ALIKE
-        if abs(gap) >= NONE_IN_PAPER:
-            sign = GREATER if gap > 0 else LESS
-        text = (
-            f"{METHODS[method].label} {words[sign]} {METHODS[other].label} in {SCORE_TITLES[score]}"
-        )
-        parts = ((method, sign, other, score),)
-        claims.append(Claim(DIFFERENCE, "Table 1", text, dataset, parts))
-    return claims
 
 
 def measured(runs: pd.DataFrame) -> pd.DataFrame:
@@ -210,7 +119,7 @@ def ledger(
         `missing`; what lies `beside`; `run_ids`.
     """
     labels = _labels(runs)
-    claims = _sentences() + _differences()
+    claims = sentences() + table1_differences()
     tests = all_tests(runs) if tests is None else tests
     rates = measured(runs)
 
@@ -246,12 +155,10 @@ def all_tests(runs: pd.DataFrame) -> dict[tuple, pd.Series]:
     """
     against = _both_ways(against_s2l(runs))
     others, further = {}, {}
-    for claim in _sentences() + _differences():
+    for claim in sentences() + table1_differences():
         for method, _, other, score in claim.parts:
-            pair, turned = (
-                (claim.dataset, method, other, score),
-                (claim.dataset, other, method, score),
-            )
+            pair = (claim.dataset, method, other, score)
+            turned = (claim.dataset, other, method, score)
             family = others if score in TABLE1_SCORES else further
             if pair not in against and turned not in family:
                 family[pair] = None
@@ -261,6 +168,7 @@ def all_tests(runs: pd.DataFrame) -> dict[tuple, pd.Series]:
 
 
 def _both_ways(table: pd.DataFrame) -> dict[tuple, pd.Series]:
+    """Each comparison as it was asked, and with its methods exchanged."""
     tests = {}
     for (dataset, method, other, score), test in table.iterrows():
         turned = {"difference": -test.difference, "low": -test.high, "high": -test.low}
@@ -284,7 +192,7 @@ def differences(runs: pd.DataFrame, tests: dict[tuple, pd.Series]) -> pd.DataFra
         `runs`, `images` and `groups` of alike images, with the kinds of imaging.
     """
     labels, found = _labels(runs), {}
-    for dataset, claim in itertools.product(REAL, _sentences()):
+    for dataset, claim in itertools.product(REAL, sentences()):
         for method, _, other, score in claim.parts:
             key, turned = (dataset, method, other, score), (dataset, other, method, score)
             if claim.dataset != dataset or turned in found:

@@ -1,4 +1,4 @@
-"""Methods compared over their runs: the noise of training, differences, the two terms' factorial.
+"""Methods compared over their runs: differences with their tests, and the two terms' factorial.
 
 Tests that are asked together are corrected together, for each data set on its own: a *family*.
 Where a data set has several kinds of imaging, how many of them agree stands beside.
@@ -6,7 +6,6 @@ Where a data set has several kinds of imaging, how many of them agree stands bes
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,7 @@ from s2l_paper.statistics import (
     interval,
     p_value,
 )
-
-# What tells one training of a method from another; a rotation has test images of its own.
-REPETITION = ["rotation", "fold", "seed", "annotator"]
+from s2l_paper.training_noise import REPETITION, Noise, run_noise
 
 # Scores in which differences are held against the smallest effect of interest.
 MEASURED_BY_IT = ("iou", "mdice_official", "aji", "lost", "missed_share", "merged_share")
@@ -49,92 +46,6 @@ TESTS = [
     "p_kinds",
     "run_ids",
 ]
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What a training adds by chance to a method's mean score over the test images.
-
-    Attributes:
-        sd: its standard deviation; nan where no training was repeated.
-        df: degrees of freedom of that estimate; 0 where no training was repeated.
-    """
-
-    sd: float
-    df: int
-
-
-def run_noise(runs: pd.DataFrame, score: str, *, paired: bool = True) -> Noise:
-    """What a training of a network adds by chance, pooled over the methods of one data set.
-
-    A run is its mean over the test images. Within each rotation, which has the same test images,
-    it is taken for method + repetition (additive); the noise is what is left. Where no repetition
-    is left within a rotation, rotations are taken for repetitions: then the noise holds what other
-    test images do to the difference of two methods too.
-
-    Args:
-        runs: rows of one data set and checkpoint.
-        score: the column.
-        paired: for differences, from which what a repetition does to all methods is gone; else it
-            belongs to the noise.
-    """
-    networks = [name for name in runs.method.unique() if not METHODS[name].baseline]
-    rows = runs[runs.method.isin(networks)]
-    means = rows.groupby(["method", *REPETITION])[score].mean().unstack("method")
-    means = means.dropna(how="all")
-    if means.empty:
-        return Noise(math.nan, 0)
-
-    tables = [table.to_numpy() for _, table in means.groupby("rotation")]
-    if not sum(_after_both(table)[1] for table in tables):
-        tables = [means.to_numpy()]
-    return pooled_noise(tables, paired=paired)
-
-
-def pooled_noise(tables: Sequence[np.ndarray], *, paired: bool = True) -> Noise:
-    """Noise of single values in tables (repetitions, methods); nan is no observation.
-
-    Args:
-        tables: each with rows and columns of its own.
-        paired: for differences within a row; else what a row does to all its values is noise too.
-    """
-    squares, df = np.sum([_after_both(table) for table in tables], axis=0)
-    if paired:
-        return Noise(math.sqrt(squares / df), int(df)) if df else Noise(math.nan, 0)
-
-    # About the columns alone: a part that methods share, of as many degrees of freedom as there
-    # are repetitions, and their own. Satterthwaite's degrees of freedom are those of the sum.
-    alone, repeated = np.sum([_after_methods(table) for table in tables], axis=0)
-    if not repeated:
-        return Noise(math.nan, 0)
-    total = alone / repeated
-    own = squares / df * (1 - 1 / tables[0].shape[1]) if df else 0.0
-    shared = max(total - own, 0.0)
-    shared_df = max(1, sum(len(table) - 1 for table in tables))
-    weights = shared**2 / shared_df + (own**2 / df if df else 0.0)
-    return Noise(math.sqrt(total), max(1, int(total**2 / weights)) if weights else shared_df)
-
-
-def _after_both(table: np.ndarray) -> tuple[float, int]:
-    """Sum of squares of a table (repetitions, methods) about row + column, and its degrees of
-    freedom; nan is no observation.
-    """
-    seen = ~np.isnan(table)
-    rows, columns = np.nonzero(seen)
-    design = np.concatenate([np.eye(table.shape[0])[rows], np.eye(table.shape[1])[columns]], axis=1)
-    fitted, _, rank, _ = np.linalg.lstsq(design, table[seen], rcond=None)
-    residuals = table[seen] - design @ fitted
-    return float((residuals**2).sum()), int(seen.sum() - rank)
-
-
-def _after_methods(table: np.ndarray) -> tuple[float, int]:
-    """Sum of squares of a table (repetitions, methods) about its columns, and how many values are
-    free in it; nan is no observation.
-    """
-    seen = (~np.isnan(table)).sum(axis=0)
-    repeated = table[:, seen > 1]
-    squares = (seen[seen > 1] - 1) * np.nanvar(repeated, axis=0, ddof=1) if repeated.size else 0.0
-    return float(np.sum(squares)), int((seen[seen > 1] - 1).sum())
 
 
 def contrast(
@@ -324,14 +235,6 @@ def mean_interval(
     dataset, method = runs.dataset.iloc[0], runs.method.iloc[0]
     sample = Sample.of(images, groups_of(dataset), error, noise.df)
     return sample.mean, *interval(sample, dataset, method, score)
-
-
-def spread(runs: pd.DataFrame, score: str) -> float:
-    """Standard deviation of one method's repetitions that tested the same images; nan for one."""
-    means = runs.groupby(REPETITION)[score].mean()
-    tables = [table.to_numpy()[:, None] for _, table in means.groupby("rotation")]
-    squares, free = np.sum([_after_methods(table) for table in tables], axis=0)
-    return math.sqrt(squares / free) if free else math.nan
 
 
 def gains(runs: pd.DataFrame, score: str) -> pd.DataFrame:

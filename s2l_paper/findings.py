@@ -10,7 +10,8 @@ import pandas as pd
 
 from s2l_core.config import FULL, METHODS, TABLE1_METHODS
 from s2l_paper import paths
-from s2l_paper.claims import CANNOT_TELL, DIFFERENCE, NUMBER, SENTENCE
+from s2l_paper.claims import CANNOT_TELL, NUMBER
+from s2l_paper.paper_claims import DIFFERENCE, SENTENCE
 from s2l_paper.table1 import TABLE1_SCORES, markdown
 
 NOT_YET = "This has not been run."

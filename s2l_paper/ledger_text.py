@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from s2l_paper.claims import CANNOT_TELL, KINDS, NOT_RUN, RULES, SENTENCE, VERDICTS
+from s2l_paper.claims import CANNOT_TELL, KINDS, NOT_RUN, RULES, VERDICTS
+from s2l_paper.paper_claims import SENTENCE
 from s2l_paper.table1 import markdown
 
 

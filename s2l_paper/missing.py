@@ -8,9 +8,9 @@ import pandas as pd
 from s2l_core.config import METHODS, RunConfig
 from s2l_core.profiles import DATASETS, ROTATING
 from s2l_paper import costs
-from s2l_paper.comparisons import REPETITION
 from s2l_paper.datasets import split_of
 from s2l_paper.statistics import MIN_GROUPS, groups_of
+from s2l_paper.training_noise import REPETITION
 
 MIN_REPETITIONS = 2  # fewer say nothing about how trainings differ
 

@@ -15,9 +15,9 @@ from scipy import stats
 
 from s2l_core.config import FULL, R1, R4, RunConfig, ScaleTerm
 from s2l_core.profiles import PROFILES, ROTATING
-from s2l_paper.comparisons import Noise, pooled_noise, run_noise
 from s2l_paper.results import run_id
 from s2l_paper.statistics import ALPHA, holm
+from s2l_paper.training_noise import Noise, pooled_noise, run_noise
 
 DEFAULT = "default"
 BETWEEN = ScaleTerm(block=4, weight=2.2, temperature=0.2)  # R2x2: between R1x1 and R4x4

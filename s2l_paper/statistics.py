@@ -7,7 +7,7 @@ is an average over both, and so is its error:
 * Fields of one microscope image count as one (`groups_of`). Exchanging the signs of whole groups
   says how large a difference would be by chance.
 * What a training adds by chance is estimated once for all methods of a data set
-  (`comparisons.run_noise`), and enters each test and interval beside the images.
+  (`training_noise.run_noise`), and enters each test and interval beside the images.
 
 What is found holds for further images in the same mix of kinds of imaging.
 """

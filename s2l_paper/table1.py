@@ -10,10 +10,11 @@ import pandas as pd
 from s2l_core.config import METHODS, TABLE1_METHODS, S2LError
 from s2l_core.profiles import REAL
 from s2l_paper import paths
-from s2l_paper.comparisons import REPETITION, compare, mean_interval, run_noise, spread
+from s2l_paper.comparisons import compare, mean_interval
 from s2l_paper.missing import missing_runs, shortage
 from s2l_paper.results import SCORES, load_runs
 from s2l_paper.statistics import ALPHA, MIN_GROUPS
+from s2l_paper.training_noise import REPETITION, run_noise, spread
 
 PAPER_TABLE1 = {  # (method, dataset) -> mDice, IoU; Table 1 of the paper
     ("s2l", "dsb-bf"): (0.6980, 0.8108),

@@ -10,22 +10,18 @@ from made_up import write_run
 
 from s2l_core.config import TABLE1_METHODS
 from s2l_core.profiles import REAL
-from s2l_paper import claims, ledger_text, results
+from s2l_paper import claims, ledger_text, paper_claims, results
 from s2l_paper.claims import (
-    ALIKE,
     CANNOT_TELL,
     CONTRADICTED,
-    DIFFERENCE,
-    GREATER,
-    LESS,
     NO_DIFFERENCE,
     NOT_RUN,
     NUMBER,
     REPRODUCED,
-    SENTENCE,
     judge,
     judge_all,
 )
+from s2l_paper.paper_claims import ALIKE, DIFFERENCE, GREATER, LESS, SENTENCE
 from s2l_paper.table1 import PAPER_TABLE1, TABLE1_SCORES, paper_value
 
 IMAGES = 14
@@ -60,24 +56,24 @@ def repeated(method, iou, dataset="dsb-fluo", folds=2, images=IMAGES, noise=0.00
 def test_sentences_agree_with_the_papers_table():
     """A claim whose sign the paper's own numbers do not have would be a misreading."""
     gaps = 0
-    for claim in claims._sentences():
+    for claim in paper_claims.sentences():
         for method, sign, other, score in claim.parts:
             gap = paper_value(method, claim.dataset, score)
             gap -= paper_value(other, claim.dataset, score)
             if gap == gap:
                 gaps += 1
-                agrees = abs(gap) < claims.NONE_IN_PAPER if sign == ALIKE else gap * sign > 0
+                agrees = abs(gap) < paper_claims.NONE_IN_PAPER if sign == ALIKE else gap * sign > 0
                 assert agrees, claim
     assert gaps >= 30
 
 
 def test_the_thesis_is_asked_of_each_data_set():
-    thesis = [claim for claim in claims._sentences() if claim.text == THESIS]
+    thesis = [claim for claim in paper_claims.sentences() if claim.text == THESIS]
     assert [claim.dataset for claim in thesis] == list(REAL)
 
 
 def test_every_difference_of_table_1_is_there_once():
-    found = claims._differences()
+    found = paper_claims.table1_differences()
     assert len(found) == 3 * 10 * 2 == len({(c.dataset, c.parts[0]) for c in found})
     signs = {(c.dataset, *c.parts[0][::2], c.parts[0][3]): c.parts[0][1] for c in found}
     assert signs["dsb-bf", "s2l-r1", "s2l", "iou"] == GREATER
@@ -286,12 +282,12 @@ def test_ledger_as_text_counts_every_claim():
     assert counts.sum(axis=1).to_dict() == {
         DIFFERENCE: 60,
         NUMBER: 30,
-        SENTENCE: len(claims._sentences()),
+        SENTENCE: len(paper_claims.sentences()),
     }
     assert list(counts) == list(claims.VERDICTS) and set(table.verdict) <= set(claims.VERDICTS)
     lines = as_text(table).splitlines()
     assert [name.strip() for name in lines[0].strip("| ").split("|")] == ["kind", *claims.VERDICTS]
-    sources = {claim.source for claim in claims._sentences()}
+    sources = {claim.source for claim in paper_claims.sentences()}
     sentences = [line for line in lines if any(f"({source})" in line for source in sources)]
-    assert len(sentences) == len(claims._sentences())
+    assert len(sentences) == len(paper_claims.sentences())
     assert set(TABLE1_SCORES.values()) == {"mDice", "IoU"}

@@ -12,7 +12,7 @@ from scipy import stats
 from conftest import script
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import REAL
-from s2l_paper import comparisons, costs, missing, paths, statistics
+from s2l_paper import comparisons, costs, missing, paths, statistics, training_noise
 from s2l_paper.datasets import load_dataset, splits
 from s2l_paper.missing import MIN_REPETITIONS
 from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, Sample
@@ -67,12 +67,12 @@ def test_run_noise_is_the_residual_of_method_and_repetition():
         for seed in range(4)
     ]
     residuals = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
-    noise = comparisons.run_noise(table(cells), "iou")
+    noise = training_noise.run_noise(table(cells), "iou")
     assert noise.df == 6
     assert noise.sd == pytest.approx(math.sqrt((residuals**2).sum() / 6))
 
     baseline = table([("otsu", 0, seed, [0.1 * seed] * 3) for seed in range(4)])
-    assert comparisons.run_noise(pd.concat([table(cells), baseline]), "iou") == noise
+    assert training_noise.run_noise(pd.concat([table(cells), baseline]), "iou") == noise
 
 
 def test_run_noise_of_an_incomplete_table_is_that_of_least_squares():
@@ -84,7 +84,7 @@ def test_run_noise_of_an_incomplete_table_is_that_of_least_squares():
         for seed in range(4)
         if (seed, column) not in ((0, 0), (3, 2))
     ]
-    assert comparisons.run_noise(table(cells), "iou").df == 10 - (4 + 3 - 1)
+    assert training_noise.run_noise(table(cells), "iou").df == 10 - (4 + 3 - 1)
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -99,7 +99,7 @@ def test_run_noise_is_found_again(paired):
             for method in FIVE
             for seed in range(4)
         ]
-        variances.append(comparisons.run_noise(table(cells), "iou", paired=paired).sd ** 2)
+        variances.append(training_noise.run_noise(table(cells), "iou", paired=paired).sd ** 2)
     expected = 0.01**2 if paired else 0.01**2 + 0.02**2
     assert np.mean(variances) == pytest.approx(expected, rel=0.25)
 
@@ -112,14 +112,14 @@ def test_test_images_that_differ_are_no_run_noise():
         own = 0.1 * rng.standard_normal()
         for seed in range(2):
             cells.append((method, rotation, seed, [0.7 + own + 0.001 * rng.standard_normal()]))
-    noise = comparisons.run_noise(table(cells), "iou")
+    noise = training_noise.run_noise(table(cells), "iou")
     assert noise.df == 5 * 4 and noise.sd < 0.002
     once = table([cell for cell in cells if cell[2] == 0])
-    assert comparisons.run_noise(once, "iou").sd > 0.05  # for want of repetitions
+    assert training_noise.run_noise(once, "iou").sd > 0.05  # for want of repetitions
 
 
 def test_one_training_says_nothing_about_noise():
-    noise = comparisons.run_noise(table([("s2l", 0, 0, [0.5]), ("s2l-r1", 0, 0, [0.6])]), "iou")
+    noise = training_noise.run_noise(table([("s2l", 0, 0, [0.5]), ("s2l-r1", 0, 0, [0.6])]), "iou")
     assert math.isnan(noise.sd) and noise.df == 0
 
 
@@ -329,8 +329,8 @@ def test_only_common_repetitions_and_images_are_compared():
 def test_more_trainings_make_the_error_smaller():
     runs = simulated(np.random.default_rng(0), group_sd=0.001, seeds=8)
     weights = {"s2l-r1": 1.0, "s2l": -1.0}
-    two = comparisons.contrast(runs[runs.seed < 2], weights, "iou", comparisons.Noise(0.01, 9))
-    eight = comparisons.contrast(runs, weights, "iou", comparisons.Noise(0.01, 9))
+    two = comparisons.contrast(runs[runs.seed < 2], weights, "iou", training_noise.Noise(0.01, 9))
+    eight = comparisons.contrast(runs, weights, "iou", training_noise.Noise(0.01, 9))
     assert eight["error"] == pytest.approx(two["error"] / 2, rel=0.1)
 
 
@@ -396,8 +396,8 @@ def test_mean_interval_and_spread():
     mean, low, high = comparisons.mean_interval(own, "iou")
     assert low < mean < high and mean == pytest.approx(own.iou.mean())
     means = own.groupby("seed").iou.mean()
-    assert comparisons.spread(own, "iou") == pytest.approx(means.std())
-    assert math.isnan(comparisons.spread(own[own.seed == 0], "iou"))
+    assert training_noise.spread(own, "iou") == pytest.approx(means.std())
+    assert math.isnan(training_noise.spread(own[own.seed == 0], "iou"))
 
 
 # --- what is missing
