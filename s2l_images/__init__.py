@@ -1,1 +1,4 @@
-"""A person's own images: strokes, annotations of other programs, checks, drawing, exports. Knows no paper."""
+"""A person's own images: strokes, annotations of other programs, checks, drawing, exports.
+
+Knows no paper.
+"""

@@ -12,7 +12,8 @@ from torch import nn
 from s2l_core.config import S2LError
 from s2l_core.images import intensity_range
 from s2l_core.model import ScribbleUNet
-from s2l_images.folder import read_folder, sound
+from s2l_images.folder import read_folder
+from s2l_images.listing import sound
 
 SMALLEST = 192  # side of a tile or image in pixels: something has to be left inside the halo
 LARGEST_EXAMPLE = 256  # side of the example in pixels

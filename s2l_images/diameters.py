@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from s2l_core.images import CellImage
-from s2l_images.folder import read_folder, sound
+from s2l_images.folder import read_folder
+from s2l_images.listing import sound
 from s2l_images.sizes import nuclei
 from s2l_images.split import diameter_at_strokes, usual_diameter
 

@@ -38,7 +38,7 @@ FAULT_KINDS = _kinds()
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: its code (a key of `FAULT_KINDS`), the file or folder, and what was found."""
+    """One thing found: its code (a key of `FAULT_KINDS`), the file or folder, and what was seen."""
 
     code: str
     file: Path

@@ -66,7 +66,8 @@ def fit_random_forest(
     for label, name in enumerate(("background", "foreground")):
         if not (classes == label).any():
             raise S2LError(
-                f"no {name} scribble in any of {len(images)} images: expected both classes. Draw some."
+                f"no {name} scribble in any of {len(images)} images: expected both classes. Draw "
+                "some."
             )
     from sklearn.ensemble import RandomForestClassifier  # a second to load, for this method alone
 
@@ -90,7 +91,8 @@ def _check_pairs(images: Sequence[np.ndarray], scribbles: Sequence[np.ndarray]) 
     """Refuses scribbles that do not fit their images, or hold what is no class."""
     if len(images) != len(scribbles):
         raise S2LError(
-            f"{len(images)} images and {len(scribbles)} scribbles: expected one for each. Pair them first."
+            f"{len(images)} images and {len(scribbles)} scribbles: expected one for each. Pair "
+            "them first."
         )
     for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
         check_image(image, f"images[{k}]")
@@ -154,7 +156,7 @@ def _eigenvalues(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> list[np.ndarray
 
 
 def chroma(image: np.ndarray) -> float:
-    """How colourful an image (H, W, 3) is: the mean distance of its channels, 0 where it is grey."""
+    """How colourful an image (H, W, 3) is: the mean distance of its channels, 0 for a grey one."""
     return float(np.ptp(image, axis=2).mean())
 
 

@@ -148,7 +148,8 @@ def _box(roi: ImagejRoi) -> np.ndarray:
 
 
 def _curve(ends: np.ndarray) -> list[np.ndarray]:
-    """Corners of the polygon that Java draws for a Bézier curve of four points (4, 2), but the first.
+    """Corners of the polygon that Java draws for a Bézier curve of four points (4, 2), but for the
+    first.
 
     The curve is halved until its inner points lie within `_FLATNESS` of the chord.
     """

@@ -15,24 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from s2l_images import image_checks
-from s2l_images.annotations import WORDS, understood
 from s2l_images.decoding import read_pixels
 from s2l_images.faults import LEVELS, Fault, Finding, printable
-from s2l_images.folder import (
-    SUBFOLDERS,
-    SUFFIXES,
-    Listing,
-    count_items,
-    read_mask,
-    read_scribbles,
-    scribble_findings,
-    split_folder,
-    structure,
-    survey,
-)
+from s2l_images.folder import count_items, read_mask, read_scribbles, scribble_findings
+from s2l_images.item_classes import WORDS, understood
 from s2l_images.label_values import Encoding, count_values, encoding_of
+from s2l_images.listing import SUBFOLDERS, SUFFIXES, Listing, structure, survey
 from s2l_images.pictures import PICTURES, read_image
 from s2l_images.places import own_results, own_strokes
+from s2l_images.roles import split_folder
 from s2l_images.settings import Settings, read_settings
 
 FINDINGS_LISTED = 3  # findings of a kind that are printed in full

@@ -1,7 +1,9 @@
-"""What scribbles of other programs mean: the values of label images, the names of drawn items -> 0, 1 and IGNORE.
+"""What scribbles of other programs mean: the values of label images, the names of drawn items
+-> 0, 1 and IGNORE.
 
-Nothing is guessed silently: the meaning follows from the values of all label images of a folder together or from its
-`scribbles.json`, is said with counts, and is refused where two readings are possible.
+Nothing is guessed silently: the meaning follows from the values of all label images of a folder
+together or from its `scribbles.json`, is said with counts, and is refused where two readings are
+possible.
 """
 
 import functools
@@ -15,10 +17,11 @@ import numpy as np
 from PIL import ImageColor
 
 from s2l_core.config import CLASSES, IGNORE
-from s2l_images.annotations import WORDS
 from s2l_images.faults import Fault, listed
-from s2l_images.pictures import COLOUR, TRANSPARENT, read_values, reading
+from s2l_images.item_classes import WORDS
+from s2l_images.pictures import COLOUR, TRANSPARENT, read_values
 from s2l_images.places import own_encoding
+from s2l_images.unreadable import reading
 
 MEANINGS = dict(enumerate(CLASSES)) | {IGNORE: "not drawn"}
 
@@ -93,14 +96,18 @@ def _guess(counts: Mapping[int, int]) -> dict[int, int] | str:
 
 
 def _paint(value: int) -> str | None:
-    """`red`, `green` or `blue`, where one of them is at least half on and more than twice the others."""
+    """`red`, `green` or `blue`, where one of them is at least half on and more than twice each
+    other.
+    """
     shares = {"red": value >> 16 & 255, "green": value >> 8 & 255, "blue": value & 255}
     _, second, most = sorted(shares, key=shares.__getitem__)
     return most if shares[most] > 127 and shares[second] <= 0.45 * shares[most] else None
 
 
 def _values(counts: Mapping[int, int], classes: Mapping[int, int] | None = None) -> str:
-    """Values with their pixels, the most frequent first, and with their classes once they are known."""
+    """Values with their pixels, the most frequent first, and with their classes where they are
+    known.
+    """
     names = []
     for value in sorted(counts, key=counts.__getitem__, reverse=True):
         name = (
@@ -121,7 +128,9 @@ def _black(values: Mapping[int, int]) -> str:
 
 
 def _chosen(path: Path) -> tuple[dict[str, int], dict[int, int]]:
-    """Class of each name, and of each number or colour, in `scribbles.json`; both empty without it."""
+    """Class of each name, and of each number or colour, in `scribbles.json`; both empty where there
+    is none.
+    """
     content, words, values = read_json(path, "bad-encoding"), {}, {}
     if content and set(content) != {"foreground", "background"}:
         raise Fault("bad-encoding", path, f"holds {listed(list(content))}")
@@ -144,7 +153,9 @@ def _chosen(path: Path) -> tuple[dict[str, int], dict[int, int]]:
 
 
 def read_json(path: Path, code: str) -> dict:
-    """Content of a JSON file written by hand, {} where there is none; a Fault of `code` where it is damaged."""
+    """Content of a JSON file written by hand, {} where there is none; a Fault of `code` where it is
+    damaged.
+    """
     try:
         content = json.loads(path.read_text("utf-8-sig")) if path.exists() else {}
     except (OSError, ValueError, RecursionError) as error:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from s2l_core.config import IGNORE
-from s2l_images.exports import outlines
+from s2l_images.outlines import outlines
 
 YELLOW = (240, 228, 66)  # a prediction
 PINK = (204, 121, 167)  # what a prediction is unsure of

@@ -11,14 +11,19 @@ import torch
 
 from s2l_core.config import S2LError, digest
 from s2l_core.inference import pick_device, predict
-from s2l_images import exports, image_checks
+from s2l_images import image_checks
 from s2l_images.diameters import usual_nucleus
+from s2l_images.export_cells import write_cells
+from s2l_images.export_imagej import write_rois
+from s2l_images.export_labels import write_label_tiff
+from s2l_images.export_qupath import write_geojson
 from s2l_images.faults import Fault, Finding, listed
-from s2l_images.folder import sound, tell
+from s2l_images.folder import tell
 from s2l_images.forest import RandomForest, predict_random_forest
 from s2l_images.journal import JOURNAL, Predicted, open_journal
 from s2l_images.kept_models import load_model, model_in_use
-from s2l_images.measured import Measured
+from s2l_images.listing import sound
+from s2l_images.measured import Measured, micrometres
 from s2l_images.pictures import raw_channels, read_image
 from s2l_images.places import own_results
 from s2l_images.proposals import uncertainty
@@ -70,6 +75,7 @@ def predict_folder(
         ImagesLeftOut: images that cannot be read, or whose objects fall into too many pieces, after
             all others were predicted.
     """
+    # What nobody chose follows from what is drawn, or is measured.
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
     if min_size is None:
@@ -93,13 +99,7 @@ def predict_folder(
                     continue
 
                 # The line is written last: an image that has one has its four files, too.
-                write_nuclei(
-                    target / name,
-                    found.instances,
-                    found.measured,
-                    probability=found.probability,
-                    pixel_size=pixel_size,
-                )
+                found.write(target / name, pixel_size)
                 note(name, found.in_numbers(key))
 
             if number % max(1, len(images) // 10) == 0:
@@ -166,6 +166,16 @@ class _Found:
     measured: Measured
     dropped: int
     holes: int
+
+    def write(self, stem: Path, pixel_size: float | None) -> None:
+        """Writes the four files of the image."""
+        write_nuclei(
+            stem,
+            self.instances,
+            self.measured,
+            probability=self.probability,
+            pixel_size=pixel_size,
+        )
 
     def in_numbers(self, key: str) -> Predicted:
         """What is noted of it."""
@@ -268,11 +278,11 @@ def write_nuclei(
     tiff, rois, geojson, table = (
         stem.with_name(f"{stem.name}{kind}") for kind in EXPORTED_SUFFIXES
     )
-    size = exports.micrometres(measured) if pixel_size is None else pixel_size
-    exports.write_label_tiff(tiff, found, size)
-    exports.write_rois(rois, found)
-    exports.write_geojson(geojson, found, probability)
-    exports.write_cells(table, found, measured, pixel_size=size)
+    size = micrometres(measured) if pixel_size is None else pixel_size
+    write_label_tiff(tiff, found, size)
+    write_rois(rois, found)
+    write_geojson(geojson, found, probability)
+    write_cells(table, found, measured, pixel_size=size)
 
 
 def _unsure(probability: np.ndarray) -> float:

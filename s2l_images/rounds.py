@@ -23,9 +23,10 @@ from s2l_images import checkpoints
 from s2l_images.answers import LARGEST_SHARE, absurd, agreement, hold_out
 from s2l_images.checkpoints import kept
 from s2l_images.files import write_json
-from s2l_images.folder import read_folder, split_folder
+from s2l_images.folder import read_folder
 from s2l_images.kept_models import keep_model, load_model, model_in_use, rounds_folder
 from s2l_images.progress import Progress, Report
+from s2l_images.roles import split_folder
 
 UPDATES = 6  # parts of a round: how often there is something to watch
 LATER = 0.3  # of the learning rates, in a round that goes on from a model

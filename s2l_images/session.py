@@ -17,12 +17,13 @@ from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
 from s2l_images.answers import LARGEST_SHARE, Choice
-from s2l_images.exports import micrometres
-from s2l_images.folder import read_folder, sound
+from s2l_images.folder import read_folder
 from s2l_images.forest import RandomForest
 from s2l_images.journal import predictions
 from s2l_images.kept_answers import KeptAnswers
 from s2l_images.lesson import Lesson
+from s2l_images.listing import sound
+from s2l_images.measured import micrometres
 from s2l_images.outgoing import Outgoing
 from s2l_images.pictures import raw_channels
 from s2l_images.places import own_strokes

@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from s2l_core.config import S2LError
 from s2l_core.metrics import EIGHT, MIN_COMPONENT, instances
-from s2l_images.folder import read_folder, sound
+from s2l_images.folder import read_folder
+from s2l_images.listing import sound
 from s2l_images.split import DISC
 
 SHARE_OF_SMALLEST = 1 / 3  # of the smallest nucleus drawn: others may be smaller still

@@ -8,8 +8,9 @@ from typing import Any
 
 from s2l_core.config import RunConfig, S2LError, check_choice
 from s2l_core.profiles import DATASETS, PROFILES
-from s2l_images import commands
-from s2l_images.commands import Command, Parser
+from s2l_images import command_line
+from s2l_images.command_line import Command, Parser
+from s2l_images.commands import COMMANDS
 
 TITLE = "Cell nuclei from scribbles: train on your own images, or reproduce Oh et al. 2022."
 
@@ -227,12 +228,12 @@ compares each digit with what is committed. Needs neither images nor weights."""
         extra="paper",
     ),
 }
-GROUPS = {"Your own images:": commands.COMMANDS, "The paper:": PAPER_COMMANDS}
+GROUPS = {"Your own images:": COMMANDS, "The paper:": PAPER_COMMANDS}
 
 
 def main(words: list[str] | None = None) -> int:
     """The command line of `s2l`; returns the exit code."""
-    return commands.main("s2l", TITLE, GROUPS, sys.argv[1:] if words is None else words)
+    return command_line.main("s2l", TITLE, GROUPS, sys.argv[1:] if words is None else words)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ class SimulatedAnnotator:
 
     A blind annotator (the default) places background strokes by the mask alone. An `attentive` one
     looks at the image: as many strokes, and the same ones but for three of eight in the background
-    (`LOOK_ALIKE_TURNS`), which run through what could be mistaken for a nucleus, largest areas first.
-    Where an image has no more of these the blind stroke stays.
+    (`LOOK_ALIKE_TURNS`), which run through what could be mistaken for a nucleus, largest areas
+    first. Where an image has no more of these the blind stroke stays.
 
     No pixel of a foreground stroke leaves its nucleus; those of background strokes are at least
     2 px (centre to centre) from every nucleus. Each seed is another person: brush, shakiness and

@@ -17,7 +17,8 @@ import numpy as np
 from s2l_core.config import RunConfig, S2LError, digest
 from s2l_core.images import CellImage
 from s2l_core.profiles import DATASETS, SYNTHETIC
-from s2l_images.folder import read_folder, say, split_folder
+from s2l_images.folder import read_folder, say
+from s2l_images.roles import split_folder
 from s2l_paper import paths
 from s2l_paper.archives import Source, read_bbbc038, read_monuseg
 from s2l_paper.sources import ARCHIVES, COUNTS, PARTS, fetch, locate, unknown

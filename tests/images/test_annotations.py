@@ -28,18 +28,17 @@ from conftest import ROOT
 from s2l_core.config import IGNORE, S2LError, seed_for
 from s2l_images import items as limits
 from s2l_images import strokes as strokes_room
-from s2l_images.annotations import NAPARI, WIDTH, class_of, read_instances, read_scribbles
+from s2l_images.annotations import NAPARI, WIDTH, read_instances, read_scribbles
 from s2l_images.aperio import rasterise
-from s2l_images.exports import (
-    STROKES,
-    outlines,
-    write_cells,
-    write_geojson,
-    write_label_tiff,
-    write_rois,
-)
+from s2l_images.export_cells import write_cells
+from s2l_images.export_imagej import write_rois
+from s2l_images.export_labels import write_label_tiff
+from s2l_images.export_qupath import write_geojson
+from s2l_images.export_strokes import STROKES
 from s2l_images.filling import inside
+from s2l_images.item_classes import class_of
 from s2l_images.measured import Measured
+from s2l_images.outlines import outlines
 from s2l_images.parsers import items
 from s2l_images.strokes import Stroke, render
 from s2l_paper.archives import Source

@@ -19,11 +19,13 @@ from roifile import ROI_TYPE, ImagejRoi
 from conftest import of_kind
 from s2l_core import trainer
 from s2l_core.config import IGNORE, RunConfig, S2LError
-from s2l_images import folder
+from s2l_images import folder, roles
 from s2l_images.faults import Fault
-from s2l_images.folder import fingerprint, read_folder, read_mask, split_folder
+from s2l_images.folder import read_folder, read_mask
+from s2l_images.listing import fingerprint
 from s2l_images.pictures import read_image, read_values
 from s2l_images.places import own_strokes
+from s2l_images.roles import split_folder
 from s2l_images.strokes import Stroke, render, write_strokes
 from s2l_paper import results, runs
 from s2l_paper.datasets import Split, load_dataset, split_of
@@ -603,7 +605,7 @@ def test_one_class_alone_does_not_train(home):
 
 
 def test_roles_are_the_fields_of_a_split():
-    assert [field.name for field in dataclasses.fields(Split)] == list(folder.ROLES)
+    assert [field.name for field in dataclasses.fields(Split)] == list(roles.ROLES)
 
 
 def test_lab_colours_are_refused(tmp_path):

@@ -26,9 +26,9 @@ from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
 from s2l_images import annotations, aperio, checkpoints, pictures, rounds
 from s2l_images.faults import Fault
-from s2l_images.folder import sound
 from s2l_images.input_checks import check_folder
 from s2l_images.journal import open_journal
+from s2l_images.listing import sound
 from s2l_paper import archives, kept_maps, notebooks, paths, provenance, results, sources
 from s2l_paper.datasets import load_dataset, split_of
 

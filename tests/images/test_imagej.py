@@ -15,7 +15,9 @@ from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 
 from s2l_core.config import IGNORE, seed_for
 from s2l_images.annotations import read_instances, read_scribbles
-from s2l_images.exports import write_cells, write_label_tiff, write_rois
+from s2l_images.export_cells import write_cells
+from s2l_images.export_imagej import write_rois
+from s2l_images.export_labels import write_label_tiff
 
 pytestmark = pytest.mark.skipif(not imagej.found(), reason=imagej.MISSING)
 SHAPE = (50, 60)

@@ -13,7 +13,8 @@ from torture import load
 
 from conftest import ROOT
 from s2l_images import prediction
-from s2l_images.commands import COMMANDS, main
+from s2l_images.command_line import main
+from s2l_images.commands import COMMANDS
 from s2l_images.journal import JOURNAL, predictions
 from s2l_images.strokes import Stroke, write_strokes
 

@@ -16,10 +16,11 @@ from PIL import Image
 from conftest import ROOT
 from s2l_images import folder as folder_room
 from s2l_images import prediction
-from s2l_images.exports import write_geojson
+from s2l_images.export_qupath import write_geojson
 from s2l_images.faults import Fault, plain, printable
-from s2l_images.folder import fingerprint, read_folder
+from s2l_images.folder import read_folder
 from s2l_images.input_checks import check_folder, report
+from s2l_images.listing import fingerprint
 from s2l_images.settings import Settings, read_settings
 
 SHAPE = (48, 64)

@@ -13,11 +13,15 @@ import tifffile
 from roifile import ROI_TYPE, ImagejRoi
 
 from s2l_core.config import IGNORE, S2LError, seed_for
-from s2l_images import exports, items
-from s2l_images.annotations import count_classes, read_instances, read_scribbles, understood
-from s2l_images.exports import export_strokes, write_cells, write_geojson, write_rois
+from s2l_images import export_labels, exports, items
+from s2l_images.annotations import count_classes, read_instances, read_scribbles
+from s2l_images.export_cells import write_cells
+from s2l_images.export_imagej import write_rois
+from s2l_images.export_qupath import write_geojson
+from s2l_images.export_strokes import export_strokes
 from s2l_images.folder import read_folder
 from s2l_images.input_checks import check_folder
+from s2l_images.item_classes import understood
 from s2l_images.measured import Measured
 from s2l_images.sizes import chosen_min_size, nuclei, suggested_min_size
 from s2l_images.strokes import Stroke, write_strokes
@@ -519,11 +523,11 @@ def test_a_size_nobody_chose_comes_from_the_folder_or_from_the_models(tmp_path):
     own, other = tmp_path / "own", tmp_path / "other"
     for folder in (own, other):
         (folder / "images").mkdir(parents=True)
-        exports.write_label_tiff(folder / "images" / "a.tif", discs(3.9) + 5)
+        export_labels.write_label_tiff(folder / "images" / "a.tif", discs(3.9) + 5)
     model = own / "s2l" / "model.safetensors"
     assert chosen_min_size(other, model)[0] == 64
     (own / "masks").mkdir()
-    exports.write_label_tiff(own / "masks" / "a.tif", discs(3.9))
+    export_labels.write_label_tiff(own / "masks" / "a.tif", discs(3.9))
     for folder in (own, other):
         assert chosen_min_size(folder, model) == (
             15,

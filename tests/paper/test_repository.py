@@ -25,6 +25,14 @@ def test_no_file_names_a_registry_or_a_machine():
     assert not faults, "\n".join(faults)
 
 
+def test_the_map_of_the_packages_names_every_module():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\w+", text.split("```\ns2l_core")[1].split("```")[0]))
+    folders = [ROOT / name for name in ("s2l_core", "s2l_images", "s2l_paper")]
+    there = {file.stem for folder in folders for file in folder.glob("*.py")} - {"__init__"}
+    assert not there - named
+
+
 def test_no_file_is_large():
     sizes = {path.relative_to(ROOT): path.stat().st_size for path in repository_files()}
     assert not {str(path): size for path, size in sizes.items() if size > LARGEST}

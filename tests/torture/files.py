@@ -37,7 +37,15 @@ from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import _file_state
-from s2l_images import annotations, checkpoints, exports, pictures
+from s2l_images import (
+    annotations,
+    checkpoints,
+    export_imagej,
+    export_labels,
+    export_qupath,
+    export_strokes,
+    pictures,
+)
 from s2l_images.checkpoints import save_model
 from s2l_images.folder import read_mask
 from s2l_images.input_checks import check_folder
@@ -248,7 +256,7 @@ def _pictures() -> list[Reader]:
         "16.png": _pillow(labels.astype(np.uint16), "PNG"),
     }
     planes |= {
-        "imagej.tif": _saved(exports.write_label_tiff, ".tif", labels),
+        "imagej.tif": _saved(export_labels.write_label_tiff, ".tif", labels),
         "32.tif": tiff(labels),
     }
     planes |= {
@@ -299,10 +307,10 @@ def _drawings() -> list[Reader]:
     labels, lines = _instances(), ((2.0, 3.0), (9.0, 12.25), (15.0, 4.0))
     strokes = [Stroke(1, 2.0, lines), Stroke(0, 3.0, ((18.0, 20.0),))]
     rois, geojson = (
-        _saved(exports.write_rois, ".zip", labels),
-        _saved(exports.write_geojson, ".json", labels),
+        _saved(export_imagej.write_rois, ".zip", labels),
+        _saved(export_qupath.write_geojson, ".json", labels),
     )
-    drawn = {suffix: write(strokes) for suffix, write in exports.STROKES.values()}
+    drawn = {suffix: write(strokes) for suffix, write in export_strokes.STROKES.values()}
     with (
         zipfile.ZipFile(io.BytesIO(rois)) as one,
         zipfile.ZipFile(io.BytesIO(drawn[".zip"])) as two,
