@@ -1,5 +1,5 @@
-"""In from other programs: what was drawn in ImageJ, QuPath, Aperio ImageScope or napari ->
-scribbles and instances.
+"""In from other programs: what was drawn in ImageJ, QuPath or Aperio ImageScope -> scribbles and
+instances.
 
 What is left out, and how names were understood, is handed back as findings: nothing is dropped
 without a word.
@@ -31,8 +31,6 @@ from s2l_images.pictures import LABELS, read_labels
 from s2l_images.strokes import Stroke, areas, covered, pieces
 
 WIDTH = 3.0  # pixels: of lines and points where the file gives no width
-# Scribbles in a labels layer: 0 is not drawn, 1 foreground, 2 background.
-NAPARI = {0: IGNORE, 1: 1, 2: 0}
 
 # A brush is moved by so little of a pixel down and to the right that centres on its lower and right
 # edge belong to it, and those on its upper and left edge do not: a line of width 2 covers two rows,
@@ -47,28 +45,21 @@ def read_scribbles(
     shape: tuple[int, int],
     *,
     words: Mapping[str, int] = WORDS,
-    width: float = WIDTH,
-    values: Mapping[int, int] | None = None,
     plane: Plane = None,
     found: Found = None,
 ) -> np.ndarray:
-    """Scribbles (H, W) uint8 of 0, 1 and IGNORE from ImageJ, QuPath, Aperio or a label image; later
-    items win.
+    """Scribbles (H, W) uint8 of 0, 1 and IGNORE from ImageJ, QuPath or Aperio; later items win.
 
-    A line is drawn with its own width, or else `width`; a point is a disc; an area is filled, see
+    A line is drawn with its own width, or else `WIDTH`; a point is a disc; an area is filled, see
     `filling.inside`. The class is what the names of item, group, classification, layer or attribute
     say: one of `words` in any case, a number may follow ("Nucleus 12"). Bare numbers count as
     group, classification and layer only. QuPath's cells, and what it graded by intensity ("Tumor:
     Negative"), are nuclei. What leaves the image is cut. Without items all is IGNORE.
 
     Args:
-        path: .roi or .zip (ImageJ), .geojson or .json (QuPath), .xml (Aperio), .tif, .png, .npy or
-            .npz (labels).
+        path: .roi or .zip (ImageJ), .geojson or .json (QuPath), .xml (Aperio).
         shape: Of the image.
         words: Class of each word, in lower case.
-        width: Pixels.
-        values: Class, or IGNORE, of each value of a label image, as `NAPARI`; nothing in such a
-            file tells them.
         plane: Which plane of a stack the image is, counted from 1, such as 3 or {"c": 1, "z": 3}.
             Items of other planes are left out. None: the file must hold items of one plane only.
         found: What was left out is appended.
@@ -79,8 +70,6 @@ def read_scribbles(
     """
     path, found = Path(path), [] if found is None else found
     with reading(path):
-        if path.suffix.lower() in LABELS:
-            return _recode(read_labels(path, shape), values)
         drawn = strokes_of(path, on_plane(path, plane, found), words, found)
         refuse_nothing(path, drawn, found)
         drawn = within(drawn, shape)
@@ -89,7 +78,7 @@ def read_scribbles(
         scribbles = np.full(shape[0] * shape[1], IGNORE, np.uint8)  # (H * W,)
         limit = TimeLimit(shape)
         for item, label in zip(drawn, classes, strict=True):
-            for where in _covered(item, width, shape, limit.spend):
+            for where in _covered(item, shape, limit.spend):
                 scribbles[where] = label
         return scribbles.reshape(shape)
 
@@ -121,7 +110,7 @@ def read_instances(
     two others, see `filling.around_others`.
 
     Args:
-        path: See `read_scribbles`.
+        path: See `read_scribbles`; or .tif, .png, .npy or .npz (labels).
         shape: Of the image.
         plane: See `read_scribbles`.
         found: What was left out, and nuclei that got no pixel, are appended.
@@ -220,14 +209,14 @@ def _numbers(names: Sequence[str]) -> Sequence[int]:
 
 
 def _covered(
-    item: Item, width: float, shape: tuple[int, int], spend: Callable[[float], None]
+    item: Item, shape: tuple[int, int], spend: Callable[[float], None]
 ) -> Iterator[np.ndarray]:
     """The pixels of an item in the flattened image, a bounded number of them at a time."""
     for part in item.parts:
         if item.area:
             yield pixels(_runs(part, shape, spend))
             continue
-        line, brush = part[0] + _NUDGE, item.width or width
+        line, brush = part[0] + _NUDGE, item.width or WIDTH
         spend(0.06 * areas(line, brush, shape).sum())
         for piece in pieces(Stroke(1, brush, line), shape):
             rows, columns = covered(piece, shape)
@@ -241,15 +230,3 @@ def _runs(
     runs = inside(rings, shape, spend)
     spend(0.03 * (runs[:, 1] - runs[:, 0]).sum())
     return runs
-
-
-def _recode(plane: np.ndarray, values: Mapping[int, int] | None) -> np.ndarray:
-    """Scribbles (H, W) uint8 from a label image whose values were explained."""
-    found = np.unique(plane).tolist()
-    unknown = sorted(set(found) - set(values or ()))
-    if unknown:
-        raise S2LError(
-            f"nothing tells the class of the values {unknown[:5]}. Give `values`: 0, 1 or {IGNORE} "
-            f"(not drawn) for each, such as {NAPARI} for a layer of napari."
-        )
-    return np.array([values[value] for value in found], np.uint8)[np.searchsorted(found, plane)]

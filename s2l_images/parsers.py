@@ -9,17 +9,7 @@ from s2l_images.aperio import read_aperio
 from s2l_images.faults import Fault
 from s2l_images.geojson import read_geojson
 from s2l_images.imagej import read_rois
-from s2l_images.items import (
-    MAX_BYTES,
-    MAX_PARTS,
-    MAX_PIXELS,
-    MAX_POINTS,
-    Item,
-    OtherProgram,
-    members,
-)
-
-__all__ = ["ITEMS", "MAX_PIXELS", "items", "members", "size_of"]
+from s2l_images.items import MAX_BYTES, MAX_PARTS, MAX_POINTS, Item, OtherProgram
 
 
 def items(path: Path) -> list[Item]:

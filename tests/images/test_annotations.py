@@ -28,7 +28,7 @@ from conftest import ROOT
 from s2l_core.config import IGNORE, S2LError, seed_for
 from s2l_images import items as limits
 from s2l_images import strokes as strokes_room
-from s2l_images.annotations import NAPARI, WIDTH, read_instances, read_scribbles
+from s2l_images.annotations import WIDTH, read_instances, read_scribbles
 from s2l_images.aperio import rasterise
 from s2l_images.export_cells import write_cells
 from s2l_images.export_imagej import write_rois
@@ -527,12 +527,6 @@ def test_label_images(tmp_path, name):
     found = read_instances(path, SHAPE)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, LABELS)
-    expected = np.choose(LABELS, [IGNORE, 1, 0])
-    np.testing.assert_array_equal(read_scribbles(path, SHAPE, values=NAPARI), expected)
-    with pytest.raises(S2LError, match="0, 1, 2.*`values`"):
-        read_scribbles(path, SHAPE)
-    with pytest.raises(S2LError, match=r"values \[2\]"):
-        read_scribbles(path, SHAPE, values={0: IGNORE, 1: 0})
 
 
 @pytest.mark.parametrize(
@@ -931,12 +925,7 @@ def test_damaged_files_raise_nothing_else(tmp_path, name):
         for read in (read_scribbles, read_instances):
             started = time.process_time()
             try:
-                found = (
-                    read(path, SHAPE, values=NAPARI)
-                    if read is read_scribbles
-                    else read(path, SHAPE)
-                )
-                assert found.shape == SHAPE
+                assert read(path, SHAPE).shape == SHAPE
                 outcomes.add("read")
             except S2LError:
                 outcomes.add("refused")

@@ -291,12 +291,9 @@ def _probability(folder: Path, path: Path) -> None:
 def _drawn(folder: Path, path: Path) -> None:
     """Once as scribbles, once as instances; each may refuse what the other reads."""
     refused = []
-    for read, more in (
-        (annotations.read_scribbles, {"values": annotations.NAPARI}),
-        (annotations.read_instances, {}),
-    ):
+    for read in (annotations.read_scribbles, annotations.read_instances):
         try:
-            read(path, SHAPE, **more)
+            read(path, SHAPE)
         except S2LError as error:
             refused.append(error)
     if len(refused) == 2:
