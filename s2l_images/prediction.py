@@ -75,9 +75,11 @@ def predict_folder(
         ImagesLeftOut: images that cannot be read, or whose objects fall into too many pieces, after
             all others were predicted.
     """
-    # What nobody chose follows from what is drawn, or is measured.
+    # A model or a folder with a fault says so before anything is measured.
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
+
+    # What nobody chose follows from what is drawn.
     if min_size is None:
         min_size = _min_size_of(source, folder)
     if split == "auto":

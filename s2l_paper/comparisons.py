@@ -87,25 +87,60 @@ def contrast(
     error = spread * math.sqrt((tested**2 / trained).sum())
     dataset = runs.dataset.iloc[0]
     sample = Sample.of(images, groups_of(dataset), error, noise.df)
-    kinds = groups_of(dataset, "kinds")
-    by_kind = Sample.of(images, kinds, error, noise.df) if kinds else None
 
-    names = (dataset, *sorted(weights.items()), score)
-    low, high = interval(sample, *map(str, names))
-    p, p_error = p_value(sample)
-    bounded = score in MEASURED_BY_IT
-    total, df = sample.total_error() if sample.enough else (math.nan, math.nan)
     used = chosen.set_index([*REPETITION, "image"]).loc[values.index]
-    found = [sample.mean, low, high, p, p_error]
-    found += equivalence(sample) if bounded else (math.nan, math.nan)
-    found += [total, df, len(images), len(sample.parts), len(repetitions), spread]
-    found += [int((repetitions > 0).sum()), int((repetitions < 0).sum())]
-    if by_kind is None:
-        found += [1, int(sample.mean > 0), math.nan]
-    else:
-        above = int((by_kind.parts > 0).sum())
-        found += [len(by_kind.parts), above, p_value(by_kind)[0]]
-    return dict(zip(TESTS, [*found, " ".join(sorted(set(used.run_id)))], strict=True))
+    row = _tests(sample, score, map(str, (dataset, *sorted(weights.items()), score)))
+    row |= {
+        "images": len(images),
+        "groups": len(sample.parts),
+        "repetitions": len(repetitions),
+        "noise": spread,
+        "above": int((repetitions > 0).sum()),
+        "below": int((repetitions < 0).sum()),
+        "run_ids": " ".join(sorted(set(used.run_id))),
+    }
+
+    # The same question by kind of imaging; a data set without kinds counts as one.
+    kinds = groups_of(dataset, "kinds")
+    if not kinds:
+        return row | {"kinds": 1, "kinds_above": int(sample.mean > 0), "p_kinds": math.nan}
+    return row | _by_kind(Sample.of(images, kinds, error, noise.df))
+
+
+def _tests(sample: Sample, score: str, names: Iterable[str]) -> dict:
+    """A difference with its interval, its tests and its error; see `contrast`.
+
+    Args:
+        sample: the differences.
+        score: the column.
+        names: what is asked, which seeds the draws of the interval.
+    """
+    low, high = interval(sample, *names)
+    p, p_error = p_value(sample)
+    p_equal, p_equal_error = math.nan, math.nan
+    if score in MEASURED_BY_IT:
+        p_equal, p_equal_error = equivalence(sample)
+    error, df = sample.total_error() if sample.enough else (math.nan, math.nan)
+    return {
+        "difference": sample.mean,
+        "low": low,
+        "high": high,
+        "p": p,
+        "p_error": p_error,
+        "p_equal": p_equal,
+        "p_equal_error": p_equal_error,
+        "error": error,
+        "df": df,
+    }
+
+
+def _by_kind(sample: Sample) -> dict:
+    """In how many kinds of imaging a difference is above 0, and its test by kinds."""
+    return {
+        "kinds": len(sample.parts),
+        "kinds_above": int((sample.parts > 0).sum()),
+        "p_kinds": p_value(sample)[0],
+    }
 
 
 def compare(
