@@ -79,10 +79,7 @@ class Outgoing:
         """Shows on the board what would be exported by a choice."""
         self.choice = choice
         answers, min_size = dict(self.answers.of(choice.answer)), self.min_size
-        width = 0.0
-        if self.split:
-            with contextlib.suppress(S2LError):  # no object lies under a stroke: none is divided
-                width = self.diameter(choice)
+        width = self.width(choice)
 
         def objects(name: str, threshold: float) -> np.ndarray:
             found = nuclei(answers[name], min_size, threshold=threshold).instances
@@ -90,6 +87,20 @@ class Outgoing:
 
         name = choice.answer.capitalize()
         self.board.outline(name, objects, choice.threshold, things=self.things)
+
+    def others(self, choice: Choice) -> Mapping[str, np.ndarray]:
+        """What the answer that does not go out says; nothing where there is one answer only."""
+        if choice.answer == "network":
+            return self.answers.of("forest")
+        return self.answers.of("network") if self.answers.network_file.exists() else {}
+
+    def width(self, choice: Choice) -> float:
+        """`diameter`; 0 where touching nuclei are not told apart, or no object lies under a
+        stroke.
+        """
+        with contextlib.suppress(S2LError):
+            return self.diameter(choice) if self.split else 0.0
+        return 0.0
 
     def diameter(self, choice: Choice) -> float:
         """Width of a usual nucleus in pixels: the given one, or else measured where strokes are."""

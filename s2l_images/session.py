@@ -220,7 +220,8 @@ class Session:
         return done
 
     def look(self) -> dict[str, list[tuple[int, int, float]]]:
-        """Shows the answer that goes out on every image, and where it is unsure.
+        """Shows the answer that goes out on every image, where it is unsure, and where a stroke
+        would change most: see `where_to_draw`.
 
         Returns:
             image id -> (row, column, radius) of where to draw next.
@@ -232,12 +233,21 @@ class Session:
         scribbles = self.board.scribbles()
         choice = self._choose(self.outgoing.wanted)
         answers = self.answers.of(choice.answer)
+        others = self.outgoing.others(choice)
+        width = self.outgoing.width(choice)
 
         # Every image has its turn before one gets a second place.
         places = {}
         for name, values in answers.items():
             self._unsure[name] = uncertainty(values)
-            places[name] = where_to_draw(values, scribbles.get(name), count=PLACES_OF_AN_IMAGE)
+            places[name] = where_to_draw(
+                values,
+                scribbles.get(name),
+                image=self.cells[name].image,
+                other=others.get(name),
+                diameter=width,
+                count=PLACES_OF_AN_IMAGE,
+            )
         places = spread(places, MOST_PLACES)
         for name, values in answers.items():
             maps = {"prediction": values, "uncertainty": self._unsure[name]}

@@ -67,3 +67,44 @@ def test_places_are_spread_over_images_before_one_has_many():
     kept = spread(places, 4)
     assert kept == {"a": places["a"][:2], "b": [], "c": places["c"]}
     assert spread(places, 99) == places and spread({}, 3) == {}
+
+
+def discs(centres, radius, shape=(200, 200)):
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    mask = np.zeros(shape, bool)
+    for row, column in centres:
+        mask |= (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+    return mask
+
+
+def test_nuclei_that_touch_are_worth_a_stroke_where_they_meet():
+    """Both are sure to be foreground; whether they are one, only a person can tell."""
+    sure = discs([(60, 80), (60, 112), (140, 60)], 18).astype(np.float32)
+    assert where_to_draw(sure) == []
+    ((row, column, _),) = where_to_draw(sure, diameter=36)
+    assert abs(row - 60) <= 3 and abs(column - 96) <= 3
+
+
+def test_answers_that_disagree_are_worth_a_stroke():
+    forest = discs([(60, 60), (140, 140)], 12).astype(np.float32)
+    network = discs([(60, 60)], 12).astype(np.float32)
+    ((row, column, _),) = where_to_draw(forest, other=network)
+    assert np.hypot(row - 140, column - 140) <= 3
+    assert where_to_draw(forest, other=forest) == []
+
+
+def test_no_stroke_is_asked_for_over_empty_background():
+    """Both corners are equally unsure; over one of them there is nothing to see."""
+    nucleus, look_alike = discs([(100, 100)], 14), discs([(45, 45)], 14)
+    image = np.where(nucleus | look_alike, 180, 20).astype(np.uint8)
+    image = np.repeat(image[..., None], 3, axis=2)  # (200, 200, 3)
+    unsure = discs([(45, 45), (155, 155)], 14)
+    probability = np.where(nucleus, 1.0, np.where(unsure, 0.5, 0.0))
+
+    everywhere = where_to_draw(probability)
+    assert {(row > 100, column > 100) for row, column, _ in everywhere} == {
+        (False, False),
+        (True, True),
+    }
+    places = where_to_draw(probability, image=image)
+    assert places and all(row < 100 and column < 100 for row, column, _ in places)
