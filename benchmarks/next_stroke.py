@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import ndimage
 
 from benchmarks.harness import Row, Scale, absolute
-from s2l_core.config import IGNORE, S2LError, seed_for
+from s2l_core.config import S2LError, seed_for
 from s2l_core.images import CellImage
 from s2l_core.metrics import EIGHT, instances, iou
 from s2l_images.forest import fit_random_forest, predict_random_forest

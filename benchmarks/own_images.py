@@ -155,7 +155,7 @@ def _judged(trial: Trial, session: Session, number: int, spent: float) -> list[l
     choice = session.outgoing.choice
     network = session.answers.of("network") if session.answers.network_file.exists() else None
     exported = session.answers.of(choice.answer)
-    width, size = session.outgoing.diameter(choice), session.outgoing.min_size
+    width, size = session.outgoing.width, session.outgoing.min_size
 
     found = []
     for cell in trial.cells:
@@ -166,7 +166,7 @@ def _judged(trial: Trial, session: Session, number: int, spent: float) -> list[l
                 "nuclei": len(np.unique(truth)) - 1,
                 "forest": iou(truth, session.guessed[cell.id] > 0.5),
                 "network": iou(truth, network[cell.id] > 0.5) if network else np.nan,
-                "counted": len(np.unique(divided(objects, width))) - 1,
+                "counted": len(np.unique(divided(objects, width) if width else objects)) - 1,
                 "exported": iou(truth, exported[cell.id] > choice.threshold),
             }
         )

@@ -14,7 +14,7 @@ from s2l_core.images import CellImage
 from s2l_images.answers import Choice, absurd, choose
 from s2l_images.diameters import measured_diameter
 from s2l_images.kept_answers import KeptAnswers
-from s2l_images.sizes import chosen_min_size, nuclei
+from s2l_images.sizes import chosen_min_size, nuclei, smallest_kept
 from s2l_images.split import divided
 
 
@@ -30,6 +30,9 @@ class Outgoing:
     Attributes:
         choice: what goes out; None before anything was outlined.
         wanted: `auto`, `forest` or `network`, as it was asked for last.
+        width: of a usual nucleus in pixels, by which what is outlined was divided and cleaned; 0
+            where touching nuclei are not told apart, or no object lies under a stroke. A threshold
+            that is moved on the board leaves it as it is.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Outgoing:
         self.split, self.given_diameter = split, diameter
         self.choice: Choice | None = None
         self.wanted = "auto"
+        self.width = 0.0
 
     @property
     def things(self) -> str:
@@ -46,9 +50,14 @@ class Outgoing:
         return "nuclei" if self.split else "objects"
 
     @property
+    def drawn_size(self) -> int:
+        """Pixels of the smallest nucleus by what is drawn."""
+        return chosen_min_size(self.answers.folder, self.answers.network_file)[0]
+
+    @property
     def min_size(self) -> int:
         """Pixels of the smallest nucleus that is kept."""
-        return chosen_min_size(self.answers.folder, self.answers.network_file)[0]
+        return smallest_kept(self.answers.folder, self.drawn_size, self.width)
 
     def choose(self, answer: str) -> Choice:
         """Chooses by held-out strokes, and outlines; see `answers.choose`.
@@ -78,8 +87,12 @@ class Outgoing:
     def outline(self, choice: Choice) -> None:
         """Shows on the board what would be exported by a choice."""
         self.choice = choice
-        answers, min_size = dict(self.answers.of(choice.answer)), self.min_size
-        width = self.width(choice)
+        answers, width = dict(self.answers.of(choice.answer)), 0.0
+        if self.split:
+            with contextlib.suppress(S2LError):  # no object lies under a stroke: none is divided
+                width = self._diameter(choice)
+        self.width = width
+        min_size = self.min_size
 
         def objects(name: str, threshold: float) -> np.ndarray:
             found = nuclei(answers[name], min_size, threshold=threshold).instances
@@ -94,21 +107,13 @@ class Outgoing:
             return self.answers.of("forest")
         return self.answers.of("network") if self.answers.network_file.exists() else {}
 
-    def width(self, choice: Choice) -> float:
-        """`diameter`; 0 where touching nuclei are not told apart, or no object lies under a
-        stroke.
-        """
-        with contextlib.suppress(S2LError):
-            return self.diameter(choice) if self.split else 0.0
-        return 0.0
-
-    def diameter(self, choice: Choice) -> float:
+    def _diameter(self, choice: Choice) -> float:
         """Width of a usual nucleus in pixels: the given one, or else measured where strokes are."""
         if self.given_diameter:
             return self.given_diameter
         answers, scribbles = self.answers.of(choice.answer), self.board.scribbles()
         cells = [replace(cell, scribbles=scribbles.get(cell.id)) for cell in self.cells.values()]
-        options = {"threshold": choice.threshold, "min_size": self.min_size}
+        options = {"threshold": choice.threshold, "min_size": self.drawn_size}
         return measured_diameter(cells, lambda cell: answers[cell.id], **options)
 
     def refuse_absurd(self, choice: Choice, largest: float) -> None:

@@ -28,7 +28,7 @@ from s2l_images.pictures import raw_channels, read_image
 from s2l_images.places import own_results
 from s2l_images.proposals import uncertainty
 from s2l_images.settings import read_settings
-from s2l_images.sizes import chosen_min_size, nuclei
+from s2l_images.sizes import chosen_min_size, nuclei, smallest_kept
 from s2l_images.split import SplitExploded, divided
 
 EXPORTED_SUFFIXES = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
@@ -60,7 +60,7 @@ def predict_folder(
             given.
         target: where it goes; None: `export/` in `own_results`.
         min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see
-            `chosen_min_size`. How many objects are dropped is printed.
+            `chosen_min_size` and `smallest_kept`. How many objects are dropped is printed.
         pixel_size: micrometres. None: what the image file tells, if anything.
         threshold: foreground is above it.
         split: diameter of a usual nucleus in pixels, by which touching ones are told apart; "auto":
@@ -80,10 +80,14 @@ def predict_folder(
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
 
     # What nobody chose follows from what is drawn.
-    if min_size is None:
-        min_size = _min_size_of(source, folder)
+    drawn_size, reason = _drawn_size(source, folder) if min_size is None else (min_size, "")
     if split == "auto":
-        split = _diameter_of(folder, ask, threshold, min_size)
+        split = _diameter_of(folder, ask, threshold, drawn_size)
+    if min_size is None:
+        min_size = smallest_kept(folder, drawn_size, split)
+        if min_size > drawn_size:
+            reason = "a fifth of a usual nucleus"
+        print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
     channel = read_settings(folder).channel
     way = _Way(ask, key_of_source, min_size, pixel_size, channel, threshold, split)
 
@@ -117,12 +121,10 @@ def predict_folder(
     return target
 
 
-def _min_size_of(source: Path | RandomForest, folder: Path) -> int:
-    """The smallest nucleus that is kept where nobody chose one, in pixels; it is printed."""
+def _drawn_size(source: Path | RandomForest, folder: Path) -> tuple[int, str]:
+    """The smallest nucleus by what is drawn, in pixels, and where that comes from."""
     file = model_in_use(folder) if isinstance(source, RandomForest) else source
-    min_size, reason = chosen_min_size(folder, file)
-    print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
-    return min_size
+    return chosen_min_size(folder, file)
 
 
 def _diameter_of(

@@ -154,6 +154,9 @@ def _config(
     if profile == "pretrained":
         factor *= SHORT
         same["frozen_statistics"] = True
+    if not before:
+        # From one half, a short round first unlearns nuclei where strokes are rare (D27).
+        same["output_bias"] = "labels"
     chosen = _rates(profile, factor) | same | given
 
     # Without a guess the network is its own teacher, so it needs a warm-up; a model that goes on

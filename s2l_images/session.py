@@ -198,7 +198,7 @@ class Session:
             values = predict(network, self.cells[first].image)
             self.board.show(first, prediction=values)
             if lesson is not None:
-                found = nuclei(values, self.outgoing.min_size).instances
+                found = nuclei(values, self.outgoing.drawn_size).instances
                 lesson.show(self.board.picture(first, found))
 
         done = train_round(
@@ -234,7 +234,6 @@ class Session:
         choice = self._choose(self.outgoing.wanted)
         answers = self.answers.of(choice.answer)
         others = self.outgoing.others(choice)
-        width = self.outgoing.width(choice)
 
         # Every image has its turn before one gets a second place.
         places = {}
@@ -245,7 +244,7 @@ class Session:
                 scribbles.get(name),
                 image=self.cells[name].image,
                 other=others.get(name),
-                diameter=width,
+                diameter=self.outgoing.width,
                 count=PLACES_OF_AN_IMAGE,
             )
         places = spread(places, MOST_PLACES)
@@ -293,7 +292,8 @@ class Session:
             target,
             pixel_size=self.pixel_size or None,
             threshold=choice.threshold,
-            split=self.outgoing.diameter(choice) if self.outgoing.split else None,
+            split=self.outgoing.width or None,
+            min_size=self.outgoing.min_size,
         )
 
         counts = {name: found.nuclei for name, found in predictions(target).items()}
