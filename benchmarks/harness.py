@@ -20,9 +20,12 @@ TOPICS = {  # what `make bench` measures, in this order; "full" has more
         "loss crowd steps feeding averages prediction scores scribbles rendering reading imports"
         " cost"
     ).split(),
-    "full": "averages scribbles prediction folds options first_mask rounds reach".split(),
+    "full": (
+        "averages scribbles prediction folds options first_mask rounds own_images next_stroke reach"
+    ).split(),
 }
-TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask", "rounds", "reach"]
+TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask", "rounds"]
+TOPICS["smoke"] += ["own_images", "next_stroke", "reach"]
 BARS = {"<=": operator.le, ">=": operator.ge}
 LONG, ENDLESS = 5.0, 60.0  # seconds of a case from which 3 rounds do instead of 7, and 1
 Case = Callable[[], object]

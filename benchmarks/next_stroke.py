@@ -4,8 +4,8 @@ In each of six choices a simulated annotator has drawn two nuclei and two backgr
 each of three training images. Then ten strokes are added, five at a time: at random, as the same
 annotator would go on; at the places that `where_to_draw` proposes, of what is wrong there, or of
 what lies there if nothing is; or on the largest mistakes, which only someone sees who knows the
-masks. The forest learns anew after every five. IoU is the mean over the three images; strokes on
-images of 512 x 512 pixels, cut from the middle.
+masks. The forest learns anew after every five. Images are cut to 512 x 512 pixels in their middle;
+IoU is the mean over the three of them.
 
 A trial is in `next_stroke.csv` as soon as it ends, and is not made again where it is there.
 """
@@ -26,7 +26,7 @@ from s2l_images.forest import fit_random_forest, predict_random_forest
 from s2l_images.proposals import spread, where_to_draw
 from s2l_images.split import diameter_at_strokes
 from s2l_images.strokes import Stroke, render
-from s2l_paper.annotators import SimulatedAnnotator, _long_axis
+from s2l_paper.annotators import SimulatedAnnotator, long_axis
 from s2l_paper.brush import fit, on_grid
 from s2l_paper.datasets import load_dataset, splits
 
@@ -176,7 +176,7 @@ def _through(area: np.ndarray, truth: np.ndarray) -> Stroke:
 
     # The image border counts as an end: a stroke stays within the image.
     depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
-    path = _long_axis(depth, np.random.default_rng(0), 0.0)
+    path = long_axis(depth, np.random.default_rng(0), 0.0)
     for brush in (2.0, 1.0):
         if stroke := fit(label, brush, path, depth, 1.0, shortest=2):
             return stroke

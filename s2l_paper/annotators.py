@@ -143,7 +143,7 @@ class SimulatedAnnotator:
         tip = self.tip + rng.uniform(0, 0.8)
         for brush, limit in ((view.width, tip), (1.0, tip), (1.0, 1.0)):
             sway = self.shake * max(depth.max() - brush / 2 - limit, 0)
-            path = _long_axis(depth, rng, sway)
+            path = long_axis(depth, rng, sway)
             if stroke := fit(1, brush, path, depth, limit, corner=corner):
                 return stroke
         deepest = np.unravel_index(depth.argmax(), depth.shape)
@@ -278,7 +278,7 @@ def _walk(clear, start, heading, room, length, rng, step=4.0) -> np.ndarray:
     return ndimage.zoom(path, (2 - 1 / len(path), 1), order=1)
 
 
-def _long_axis(depth: np.ndarray, rng, sway: float) -> np.ndarray:
+def long_axis(depth: np.ndarray, rng, sway: float) -> np.ndarray:
     """A path along a nucleus's long axis through its middle, swaying sideways.
 
     The middle is weighted by depth, the distance from the outline.
