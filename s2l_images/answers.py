@@ -16,6 +16,10 @@ from s2l_core.metrics import EIGHT
 
 HELD_OUT_SHARE = 0.2  # of the strokes of a class that are held out
 LARGEST_SHARE = 0.2  # share of an image that one object may cover
+# By how much agreement has to rise for the threshold to leave 0.5. Strokes lie away from outlines:
+# they say little of where nuclei end. On training images the best agreement as such cost IoU in 12
+# of 18 answers, up to .22, and helped in 2.
+MARGIN = 0.05
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(4, 17))  # 0.2 to 0.8
 ANSWERS = ("auto", "forest", "network")
 
@@ -107,8 +111,8 @@ def agreement(probability: Maps, held: Maps, threshold: float = 0.5) -> float:
 
 
 def best_threshold(probability: Maps, held: Maps) -> float:
-    """The threshold with the best `agreement`, among 0.2, 0.25, ... 0.8; of equals the one nearest
-    to 0.5, which is also the answer where nothing is held out.
+    """0.5, or the threshold among 0.2, 0.25, ... 0.8 with the best `agreement`, where that is by
+    more than `MARGIN` better; of equals the one nearest to 0.5.
 
     Raises:
         S2LError: as `agreement`.
@@ -116,8 +120,11 @@ def best_threshold(probability: Maps, held: Maps) -> float:
     values, _ = _at_strokes(probability, held)
     if not values.size:
         return 0.5
+    usual = agreement(probability, held)
     by_distance = sorted(THRESHOLDS, key=lambda threshold: abs(threshold - 0.5))
-    return max(by_distance, key=lambda threshold: agreement(probability, held, threshold))
+    best = max(by_distance, key=lambda threshold: agreement(probability, held, threshold))
+    gained = agreement(probability, held, best) - usual
+    return best if gained > MARGIN else 0.5
 
 
 def _at_strokes(probability: Maps, held: Maps) -> tuple[np.ndarray, np.ndarray]:

@@ -103,15 +103,19 @@ def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.nda
 
 
 def best_window(
-    strength: np.ndarray, side: int = WINDOW, centres: np.ndarray | None = None
+    strength: np.ndarray,
+    side: int = WINDOW,
+    centres: np.ndarray | None = None,
+    fewest: int = FEWEST,
 ) -> tuple[int, tuple[slice, slice]]:
-    """The square with the largest sum of `strength`, among those with `FEWEST` nuclei if there are
+    """The square with the largest sum of `strength`, among those with enough nuclei if there are
     any.
 
     Args:
         strength: (H, W).
         side: of the square in pixels; a shorter side of the image is taken instead.
         centres: (H, W) with a 1 at each nucleus's centre; None: every square may be taken.
+        fewest: nuclei that are enough.
 
     Returns:
         The sum, and the rows and columns of the square.
@@ -121,8 +125,8 @@ def best_window(
     allowed = sums
     if centres is not None:
         nuclei = _sums_of_squares(centres, side)
-        if (nuclei >= FEWEST).any():
-            allowed = np.where(nuclei >= FEWEST, sums, -1)
+        if (nuclei >= fewest).any():
+            allowed = np.where(nuclei >= fewest, sums, -1)
     row, column = map(int, np.unravel_index(allowed.argmax(), sums.shape))
     return int(sums[row, column]), np.s_[row : row + side, column : column + side]
 
