@@ -12,7 +12,7 @@ from s2l_paper import findings, paths, run_texts
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
 IN_README = "scratch"  # the profile that they tell of
 OTHERS = ("pretrained",)  # profiles of which some is told as well, in blocks `NAME-PROFILE`
-OF_OTHERS = ("answer", "thesis")
+OF_OTHERS = ("answer", "thesis", "table1-short", "labels", "rival")
 
 
 def texts() -> dict[str, str]:

@@ -45,17 +45,19 @@ def paper_value(method: str, dataset: str, score: str) -> float:
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean, spread and n of every score, for each method, data set, variant and checkpoint.
 
-    A repetition is a fold, seed and annotator; its value is the mean over its images. Those without
-    nuclei have no mDice and are left out of its mean.
+    A repetition is a fold, seed and annotator; its value is the mean over its images, of all parts
+    that were tested in turn. Images without nuclei have no mDice and are left out of its mean.
     """
     keys = ["data", "dataset", "method", "variant", "checkpoint", "shown"]
     groups = runs.groupby(keys)
 
     # Images first, then repetitions: a fold with more images does not weigh more.
-    repetitions = runs.groupby([*keys, *REPETITION], as_index=False)[SCORES].mean()
+    repetition = [name for name in REPETITION if name != "rotation"]
+    repetitions = runs.groupby([*keys, *repetition], as_index=False)[SCORES].mean()
+    counts = groups.run_id.nunique().rename("runs").reset_index()
     means = {score: (score, "mean") for score in SCORES}
     spreads = {f"{score}_spread": (score, "std") for score in SCORES[1:]}
-    table = repetitions.groupby(keys, as_index=False).agg(runs=("fold", "size"), **means, **spreads)
+    table = counts.merge(repetitions.groupby(keys, as_index=False).agg(**means, **spreads), on=keys)
 
     images = groups.image.nunique().rename("images").reset_index()
     ids = groups.run_id.agg(lambda names: " ".join(sorted(set(names)))).rename("run_ids")
