@@ -274,7 +274,8 @@ def _figure(test: pd.Series) -> str:
         images += f" in {test.groups} groups"
     text = f"{test.difference:+.4f}"
     if test.low == test.low:
-        text += f" [{test.low:+.4f}, {test.high:+.4f}], p = {test.p_holm:.4f}"
+        p_value = f"p = {test.p_holm:.4f}" if test.p_holm >= 5e-5 else "p < 0.0001"
+        text += f" [{test.low:+.4f}, {test.high:+.4f}], {p_value}"
         if 0 < test.p_holm < 1 and test.p_error > 0:
             error = test.p_error * test.p_holm / (test.p + 2 * test.p_error)
             text += f" ± {error:.4f}"
