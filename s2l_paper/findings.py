@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 
 from s2l_core.config import FULL, METHODS, TABLE1_METHODS
-from s2l_paper import paths
+from s2l_paper import paths, separation
 from s2l_paper.claims import CANNOT_TELL, NUMBER
 from s2l_paper.paper_claims import DIFFERENCE, SENTENCE
 from s2l_paper.table1 import TABLE1_SCORES, markdown
@@ -49,6 +49,9 @@ def texts(profile: str) -> dict[str, str]:
     if file.exists():
         trials = pd.read_csv(file, dtype={"annotator": str})
         found |= {"strokes": _strokes(trials), "strokes-table": _strokes_table(trials)}
+    measured = separation.measured(separation.SHOWN)
+    if len(measured):
+        found["separation"] = _separation(measured)
     return found
 
 
@@ -286,3 +289,11 @@ def _strokes_table(trials: pd.DataFrame) -> str:
         line |= {"validation IoU of each training": " ".join(map(share, values))}
         lines.append(line)
     return markdown(pd.DataFrame(lines))
+
+
+def _separation(measured: pd.DataFrame) -> str:
+    """Mean silhouette by method and layer; a dash where a method has no head."""
+    table = separation.summary(measured).reset_index(names="method").astype(object)
+    for layer in table.columns[2:]:
+        table[layer] = [share(value) if value == value else "-" for value in table[layer]]
+    return markdown(table)
