@@ -125,12 +125,14 @@ def _thesis(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
         for score in ("mDice", "IoU"):
             row = pairs.loc[(claim.data, score)]
             line = {"data": claim.data, "score": score, "paper": share(row.paper, signed=True)}
-            line |= {"ours": "not run", "95 % interval": "", "images": ""}
+            line |= {"ours": "not run", "95 % interval": "", "holds the paper's": ""}
+            line["images"] = ""
             if row.ours == row.ours:
                 line |= {"ours": share(row.ours, signed=True), "images": f"{row.images:.0f}"}
             if row.low == row.low:
                 low, high = share(row.low, signed=True), share(row.high, signed=True)
                 line["95 % interval"] = f"{low} to {high}"
+                line["holds the paper's"] = "yes" if row.low <= row.paper <= row.high else "no"
             lines.append(line | {"verdict": verdict})
     return markdown(pd.DataFrame(lines))
 
