@@ -32,6 +32,7 @@ def texts() -> dict[str, str]:
         measured = pd.read_csv(paths.benchmarks())
         rounds = measured[measured.topic == "rounds"]
         found["round-benchmark"] = _benchmark(rounds)
+        found["next-stroke"] = _next_stroke(measured[measured.topic == "next_stroke"])
         found["round-benchmark-time"] = f"{rounds.seconds.max() / 60:.0f} minutes"
     return found
 
@@ -95,6 +96,18 @@ def _benchmark(rows: pd.DataFrame) -> str:
         f"{one} and {two} on the forest's guess, {own_one} and {own_two} on the network's own "
         f"averages; the forest has {forest} there."
     )
+
+
+def _next_stroke(rows: pd.DataFrame) -> str:
+    """Median IoU after ten more strokes, by where they were drawn."""
+    parts = []
+    for name, of_data in (("DSB-BF", "dsb-bf"), ("DSB-Fluo", "dsb-fluo")):
+        found = []
+        for rule in ("at random", "as proposed", "on the largest mistakes"):
+            row = rows[rows.case == f"{of_data}: IoU after 10 strokes {rule}"]
+            found.append(f"{_short(row.value.item())} {rule}")
+        parts.append(f"{', '.join(found)} on {name}")
+    return f"{'; '.join(parts)}."
 
 
 def _short(value: float, digits: int = 3) -> str:
