@@ -1,7 +1,11 @@
 """What notebook 08 shows where nobody has a folder of their own: four images, three drawn on."""
 
+from functools import partial
+
 from s2l_core.images import CellImage
+from s2l_images.folder_box import ask_for_folder
 from s2l_images.own_folder import find_folder, write_example
+from s2l_images.progress import watched
 from s2l_images.session import Session, open_session
 from s2l_images.strokes import Stroke
 from s2l_paper import paths
@@ -38,7 +42,8 @@ def example_of_four(name: str, seed: int = 0) -> tuple[list[CellImage], dict[str
 def open_own_images(
     folder: str, example: str, *, threads: int = 0, seed: int = 0, **options
 ) -> Session:
-    """Opens a folder for notebook 08; where none is named an example is written first.
+    """Opens a folder for notebook 08; where none is named an example is written first. Where
+    somebody looks at the notebook, a line asks for another folder.
 
     Args:
         folder: of one's own; empty: an example.
@@ -51,6 +56,16 @@ def open_own_images(
         S2LError: there is no such folder or data set, or it has a fault.
     """
     set_threads(threads)
+    opens = partial(_opened, example=example, seed=seed, **options)
+    if watched():
+        from IPython.display import display  # only where there are notebooks
+
+        display(ask_for_folder(opens))
+    return opens(folder)
+
+
+def _opened(folder: str, example: str, seed: int, **options) -> Session:
+    """The folder of that name; empty: the example, which is written."""
     if folder:
         return open_session(find_folder(folder), seed=seed, **options)
 
