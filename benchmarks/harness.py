@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
+
 FOLDER = Path(__file__).resolve().parent
 TOPICS = {  # what `make bench` measures, in this order; "full" has more
     "bench": (
@@ -98,6 +100,15 @@ def absolute(case: str, values: Sequence[float], bar: str = "", unit: str = "s")
     """A measurement that has nothing beside it but its bar."""
     value = statistics.median(values)
     return Row(case, value, min(values), max(values), len(values), bar, value, unit)
+
+
+def keep(file: Path, kept: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Adds the rows of a trial to the table of all and writes it, so that a measurement that is cut
+    off goes on where it stopped; returns the table.
+    """
+    kept = pd.concat([kept, new] if len(kept) else [new], ignore_index=True)
+    kept.to_csv(file, index=False, float_format="%.4f")
+    return kept
 
 
 def interleaved(cases: Mapping[str, Case], rounds: int | None = None) -> dict[str, list[float]]:

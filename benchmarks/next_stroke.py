@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from benchmarks.harness import Row, Scale, absolute
+from benchmarks.harness import Row, Scale, absolute, keep
 from s2l_core.config import S2LError, seed_for
 from s2l_core.images import CellImage
 from s2l_core.metrics import EIGHT, instances, iou
@@ -51,9 +51,7 @@ def measure(scale: Scale) -> list[Row]:
                 ).any():
                     continue
                 row = [name, choice, rule, *trial(chosen(name, choice), choice, RULES[rule])]
-                new = pd.DataFrame([row], columns=COLUMNS)
-                kept = pd.concat([kept, new] if len(kept) else [new], ignore_index=True)
-                kept.to_csv(file, index=False, float_format="%.4f")
+                kept = keep(file, kept, pd.DataFrame([row], columns=COLUMNS))
     return summary(kept)
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks.harness import Row, Scale, absolute
+from benchmarks.harness import Row, Scale, absolute, keep
 from s2l_core.images import CellImage
 from s2l_core.metrics import iou
 from s2l_images.places import own_strokes
@@ -70,8 +70,7 @@ def measure(scale: Scale) -> list[Row]:
         done = {tuple(row) for row in kept[COLUMNS[:4]].itertuples(index=False)}
         if trial.key not in done:
             new = pd.DataFrame(rounds_of(trial, scale.pick(12, STEPS)), columns=COLUMNS)
-            kept = pd.concat([kept, new] if len(kept) else [new], ignore_index=True)
-            kept.to_csv(file, index=False, float_format="%.4f")
+            kept = keep(file, kept, new)
     return summary(kept)
 
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from benchmarks.harness import Row, Scale, absolute
+from benchmarks.harness import Row, Scale, absolute, keep
 from benchmarks.options import with_threads
 from s2l_core.config import METHODS, RunConfig
 from s2l_core.metrics import iou
@@ -50,8 +50,7 @@ def measure(scale: Scale) -> list[Row]:
                 new = pd.DataFrame(curve(config, scale.pick(4, EVERY)))
                 new.insert(0, "network", network)
                 new.insert(1, "method", method)
-                curves = pd.concat([curves, new] if len(curves) else [new], ignore_index=True)
-                curves.to_csv(file, index=False, float_format="%.4f")
+                curves = keep(file, curves, new)
                 known = (curves.network == network) & (curves.method == method)
             found.append(row(network, method, curves[known]))
     return found

@@ -24,7 +24,8 @@ def _predict_arguments(parser: Parser) -> None:
         "--min-size",
         metavar="N",
         type=pixels,
-        help="leave out objects of fewer pixels (default: a third of the smallest nucleus drawn)",
+        help="leave out objects of fewer pixels (default: a third of the smallest nucleus drawn,"
+        " and with strokes alone a fifth of a usual nucleus)",
     )
     parser.add_argument(
         "--pixel-size",
