@@ -68,13 +68,17 @@ def predict(model, image: np.ndarray, *, tile: int = 1024, overlap: int = 64) ->
 def _forward(model, window: torch.Tensor) -> torch.Tensor:
     """Window (3, h, w) -> probability (h, w)."""
     height, width = window.shape[1:]
+    with torch.autocast(window.device.type, torch.bfloat16, enabled=window.device.type == "cuda"):
+        logits = model.logits(padded(window))
+    return torch.sigmoid(logits.float())[0, :height, :width]
+
+
+def padded(window: torch.Tensor) -> torch.Tensor:
+    """Window (3, h, w) -> (1, 3, H, W) with multiples of 32, reflected below and to the right."""
+    height, width = window.shape[1:]
     bottom, right = -height % MULTIPLE, -width % MULTIPLE
     mode = "reflect" if bottom < height and right < width else "replicate"  # none larger than it
-    padded = F.pad(window[None], (0, right, 0, bottom), mode=mode)  # (1, 3, h + bottom, w + right)
-
-    with torch.autocast(window.device.type, torch.bfloat16, enabled=window.device.type == "cuda"):
-        logits = model.logits(padded)
-    return torch.sigmoid(logits.float())[0, :height, :width]
+    return F.pad(window[None], (0, right, 0, bottom), mode=mode)
 
 
 class _Span(NamedTuple):

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from s2l_core.config import S2LError
 from s2l_core.inference import pick_device, predict
 from s2l_images.answers import hold_out
 from s2l_images.forest import RandomForest, fit_random_forest, predict_random_forest
 from s2l_images.kept_models import load_model, model_in_use
+from s2l_images.pretrained_features import PretrainedFeatures, shared_features
 from s2l_images.strokes import Stroke
 from s2l_images.widget import Scribbler
 
@@ -43,6 +45,7 @@ class KeptAnswers:
         self.judged: dict[str, np.ndarray] = {}
         self.by_network: dict[str, np.ndarray] = {}
         self._learned: dict[str, tuple[Stroke, ...]] = {}  # strokes that the forests know
+        self._pretrained: PretrainedFeatures | None = None  # what the forests look at
 
     @property
     def network_file(self) -> Path:
@@ -78,6 +81,11 @@ class KeptAnswers:
         self.by_network = {}
 
     def _fit_anew(self, scribbles: Mapping[str, np.ndarray]) -> None:
+        if self._pretrained is None:
+            try:
+                self._pretrained = shared_features()
+            except S2LError as error:  # without them a forest errs more, and works
+                print(f"The forest looks at its own filters alone. {error}", flush=True)
         self.forest = self._fitted(scribbles)
         parts = hold_out(scribbles)
         self.held = parts.held
@@ -88,7 +96,8 @@ class KeptAnswers:
 
     def _fitted(self, scribbles: Mapping[str, np.ndarray]) -> RandomForest:
         images = [self.images[name] for name in scribbles]
-        return fit_random_forest(images, list(scribbles.values()), seed=self.seed)
+        options = {"seed": self.seed, "pretrained": self._pretrained}
+        return fit_random_forest(images, list(scribbles.values()), **options)
 
     def _asked(self, forest: RandomForest, names: Iterable[str]) -> dict[str, np.ndarray]:
         return {name: predict_random_forest(forest, self.images[name]) for name in names}

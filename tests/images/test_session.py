@@ -57,6 +57,19 @@ def test_without_a_network_the_forest_answers_and_is_exported(work, capsys):
     assert len(list(home.folder.glob("synthetic-*.csv"))) == 4
 
 
+def test_without_the_weights_of_an_encoder_the_forest_looks_at_its_filters(
+    work, capsys, monkeypatch
+):
+    def missing():
+        raise S2LError("the package is not installed. Run `pip install it`.")
+
+    usual = work.guess()
+    monkeypatch.setattr("s2l_images.kept_answers.shared_features", missing)
+    plain = open_session(work.folder).guess()
+    assert "The forest looks at its own filters alone. the package" in capsys.readouterr().out
+    assert all((usual[name] != plain[name]).any() for name in work.cells)
+
+
 def test_what_the_board_outlines_is_what_is_exported(work):
     work.guess()
     counted = {image["id"]: image["objects"] for image in work.board.images}

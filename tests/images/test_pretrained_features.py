@@ -1,0 +1,78 @@
+"""What a pretrained encoder sees: where it lies on the image, and what a forest makes of it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from s2l_core.config import IGNORE, S2LError
+from s2l_images import pretrained_features
+from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.pretrained_features import PretrainedFeatures, at_pixels
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PretrainedFeatures:
+    return PretrainedFeatures()
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    """(150, 200, 3), so that no side is a multiple of a stride."""
+    return np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+
+
+def test_blocks_lie_where_the_whole_image_has_them(encoder, image, monkeypatch):
+    whole = encoder._encoded(image)
+
+    # With so much context every block sees the whole image, so that only its place can be wrong.
+    monkeypatch.setattr(pretrained_features, "BLOCK", 64)
+    monkeypatch.setattr(pretrained_features, "MARGIN", 1024)
+    blocks = encoder._encoded(image)
+    assert [tuple(values.shape) for values in whole] == [(112, 10, 13), (320, 5, 7)]
+    for values, expected in zip(blocks, whole, strict=True):
+        torch.testing.assert_close(values, expected)
+
+
+def test_pixels_are_interpolated_as_an_enlarged_map_is(encoder, image):
+    maps = encoder.maps(image)
+    rows, columns = np.array([0, 0, 37, 120, 149]), np.array([0, 199, 64, 5, 199])
+    expected = []
+    for values, stride in zip(maps, (16, 32), strict=True):
+        large = F.interpolate(values[None], scale_factor=stride, mode="bilinear")[0]  # (C, H, W)
+        expected.append(large[:, rows, columns].numpy())
+    np.testing.assert_allclose(at_pixels(maps, rows, columns), np.concatenate(expected), atol=1e-4)
+
+
+def test_a_forest_that_looks_at_it_repeats_and_is_another(encoder, image):
+    scribbles = np.full(image.shape[:2], IGNORE, np.uint8)
+    scribbles[20:30, 20:60], scribbles[100:110, 20:60] = 1, 0
+
+    plain = fit_random_forest([image], [scribbles], trees=8)
+    forests = [
+        fit_random_forest([image], [scribbles], trees=8, pretrained=encoder) for _ in range(2)
+    ]
+    assert forests[0].key == forests[1].key != plain.key
+    first, again = (predict_random_forest(forest, image) for forest in forests)
+    np.testing.assert_array_equal(first, again)
+    assert (first != predict_random_forest(plain, image)).any()
+
+
+def test_maps_of_the_last_images_are_kept(encoder, image, monkeypatch):
+    monkeypatch.setattr(pretrained_features, "MOST_KEPT", 2)
+    others = [np.full((32, 32, 3), value, np.uint8) for value in (10, 20, 30)]
+    first = encoder.maps(others[0])
+    assert encoder.maps(others[0].copy()) is first
+    for other in others[1:]:
+        encoder.maps(other)
+    assert encoder.maps(others[0]) is not first
+    assert len(encoder._kept) <= 3
+
+
+def test_without_the_package_it_is_refused(monkeypatch):
+    def missing(name: str):
+        raise S2LError(f"{name}: not installed")
+
+    monkeypatch.setattr("s2l_core.weights.packaged_state", missing)
+    with pytest.raises(S2LError, match="efficientnet-lite0"):
+        PretrainedFeatures()
