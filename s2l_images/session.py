@@ -258,7 +258,7 @@ class Session:
         return places
 
     def choose(self, answer: str = "auto") -> Choice:
-        """Forest or network, whichever gets more of the held-out strokes right; see
+        """Forest or network, by what they get right of the held-out strokes; see
         `answers.choose`. The board outlines it; a threshold that was moved there counts.
 
         Raises:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from s2l_core.config import IGNORE, S2LError
-from s2l_images.answers import absurd, agreement, best_threshold, choose, hold_out
+from s2l_images.answers import (
+    absurd,
+    agreement,
+    best_threshold,
+    choose,
+    hold_out,
+    one_stroke,
+)
 
 SHAPE = (64, 96)
 
@@ -157,7 +164,7 @@ BLIND = {"a": np.zeros(SHAPE, np.float32)}
     [
         (RIGHT, BLIND, "auto", "forest"),
         (BLIND, RIGHT, "auto", "network"),
-        (RIGHT, RIGHT, "auto", "network"),
+        (RIGHT, RIGHT, "auto", "forest"),
         (RIGHT, None, "auto", "forest"),
         (RIGHT, BLIND, "network", "network"),
         (BLIND, RIGHT, "forest", "forest"),
@@ -171,6 +178,24 @@ def test_the_better_answer_goes_out_unless_the_user_overrules(forest, network, a
         assert choice.network == agreement(network, HELD)
         assert f"{choice.network:.1%}" in str(choice)
     assert f"forest {choice.forest:.1%}" in str(choice)
+
+
+@pytest.mark.parametrize(("missed", "chosen"), [(1, "forest"), (2, "network")])
+def test_less_than_one_stroke_does_not_speak_for_the_network(missed, chosen):
+    held = {"a": scribbled(8, 12)}
+    right = {"a": (held["a"] == 1).astype(np.float32)}
+    forest = {"a": right["a"].copy()}
+    forest["a"][2, : 12 * missed] = 0  # so many of the eight
+    assert one_stroke(held) == 1 / 16, "of the class with fewer strokes"
+    choice = choose(forest, right, held)
+    assert choice.answer == chosen and choice.network - choice.forest == missed / 16
+    assert ("no more than one stroke (6.2%)" in choice.reason) == (chosen == "forest")
+
+
+def test_what_one_stroke_weighs():
+    assert one_stroke({}) == 0
+    assert one_stroke({"a": scribbled(4, 0)}) == 1 / 4
+    assert one_stroke({"a": scribbled(4, 2), "b": scribbled(0, 3)}) == 1 / 8
 
 
 def test_the_threshold_is_the_chosen_one_s():
