@@ -23,11 +23,12 @@ TOPICS = {  # what `make bench` measures, in this order; "full" has more
         " cost"
     ).split(),
     "full": (
-        "averages scribbles prediction folds options first_mask rounds own_images next_stroke reach"
+        "averages scribbles prediction folds options first_mask rounds features own_images"
+        " next_stroke reach"
     ).split(),
 }
 TOPICS["smoke"] = [*TOPICS["bench"], "folds", "options", "first_mask", "rounds"]
-TOPICS["smoke"] += ["own_images", "next_stroke", "reach"]
+TOPICS["smoke"] += ["features", "own_images", "next_stroke", "reach"]
 BARS = {"<=": operator.le, ">=": operator.ge}
 LONG, ENDLESS = 5.0, 60.0  # seconds of a case from which 3 rounds do instead of 7, and 1
 Case = Callable[[], object]

@@ -23,6 +23,7 @@ from s2l_core.config import S2LError, seed_for
 from s2l_core.images import CellImage
 from s2l_core.metrics import EIGHT, instances, iou
 from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.pretrained_features import shared_features
 from s2l_images.proposals import spread, where_to_draw
 from s2l_images.split import diameter_at_strokes
 from s2l_images.strokes import Stroke, render
@@ -89,7 +90,8 @@ def trial(cells: Sequence[CellImage], choice: int, rule: Callable) -> tuple[floa
 
 def learned(cells: Sequence[CellImage], drawn: Drawn) -> Answers:
     """What a forest says that has learned from all strokes."""
-    forest = fit_random_forest([cell.image for cell in cells], _rendered(cells, drawn))
+    images, scribbles = [cell.image for cell in cells], _rendered(cells, drawn)
+    forest = fit_random_forest(images, scribbles, pretrained=shared_features())
     return [predict_random_forest(forest, cell.image) for cell in cells]
 
 
