@@ -78,6 +78,11 @@ METHODS = {
 FULL = "s2l-r1-r4"  # the paper's method: both contrastive terms
 TABLE1_METHODS = ("s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4", "supervised")
 
+# D16: simulated annotators that never look at the image have numbers, those that look at it, and
+# the rule of S2L, have names.
+ANNOTATORS = ("skeleton", "attentive-0", "attentive-1", "attentive-2")
+FORMER_NAMES = {"cpu": "scratch"}  # of profiles
+
 
 @dataclass(frozen=True)
 class _Paper:
@@ -296,12 +301,6 @@ def _check_together(config: RunConfig) -> None:
         )
     if isinstance(config.annotator, str):
         check_choice("annotator", config.annotator, ANNOTATORS)
-
-
-# D16: simulated annotators that never look at the image have numbers, those that look at it have
-# names.
-FORMER_NAMES = {"cpu": "scratch"}  # of profiles
-ANNOTATORS = ("skeleton", "attentive-0", "attentive-1", "attentive-2")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:

@@ -27,7 +27,6 @@ from s2l_images.item_choice import (
 )
 from s2l_images.item_classes import WORDS, class_of, title
 from s2l_images.items import INSTANCE, Item, reading
-from s2l_images.pictures import LABELS, read_labels
 from s2l_images.strokes import Stroke, areas, covered, pieces
 
 WIDTH = 3.0  # pixels: of lines and points where the file gives no width
@@ -98,8 +97,7 @@ def count_classes(
 def read_instances(
     path: Path, shape: tuple[int, int], *, plane: Plane = None, found: Found = None
 ) -> np.ndarray:
-    """Instances (H, W) int32 from areas or a label image; 0 is background, and where areas overlap
-    the first wins.
+    """Instances (H, W) int32 from areas; 0 is background, and where areas overlap the first wins.
 
     An ROI, a GeoJSON feature or an Aperio region is one instance, in however many pieces. Labels
     are those in the names where all are called "cell k", as by our writers, else 1, 2, ... in the
@@ -110,7 +108,7 @@ def read_instances(
     two others, see `filling.around_others`.
 
     Args:
-        path: See `read_scribbles`; or .tif, .png, .npy or .npz (labels).
+        path: See `read_scribbles`.
         shape: Of the image.
         plane: See `read_scribbles`.
         found: What was left out, and nuclei that got no pixel, are appended.
@@ -121,8 +119,6 @@ def read_instances(
     """
     path, found = Path(path), [] if found is None else found
     with reading(path):
-        if path.suffix.lower() in LABELS:
-            return read_labels(path, shape)
         nuclei = nuclei_of(path, on_plane(path, plane, found), found)
         refuse_nothing(path, nuclei, found)
         nuclei = within(nuclei, shape)

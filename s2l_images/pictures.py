@@ -218,12 +218,12 @@ def _whole(path: Path, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def numbered(
-    path: Path, values: np.ndarray, most: int = LARGEST_LABEL
-) -> tuple[np.ndarray, list[Finding]]:
-    """Labels (H, W) int32; where one is above `most` they are numbered 1, 2, ... in their order."""
+def numbered(path: Path, values: np.ndarray) -> tuple[np.ndarray, list[Finding]]:
+    """Labels (H, W) int32; where one is above `LARGEST_LABEL` they are numbered 1, 2, ... in their
+    order.
+    """
     largest = int(values.max(initial=0))
-    if largest <= most:
+    if largest <= LARGEST_LABEL:
         return values.astype(np.int32), []
     known, places = np.unique(values, return_inverse=True)
     first = 0 if known[0] == 0 else 1
@@ -294,21 +294,6 @@ def _check_background(path: Path, values: np.ndarray) -> None:
         shares = [f"{numbers[k]} on {counts[k] / values.size:.0%}" for k in order]
         nought = f"0 is on {empty:.0%} of the image alone" if empty else "no pixel is 0"
         raise Fault("mask-background", path, f"{nought}, {listed(shares, 3)}")
-
-
-def read_labels(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A label image (H, W) int32, of TIFF, PNG or NumPy, with its own numbers if 32 bits hold them.
-
-    Raises:
-        S2LError: not of the image's shape, or no whole numbers from 0. It does not name the file,
-            which its caller does.
-    """
-    try:
-        with reading(path):
-            labels, _ = numbered(path, _numbers(path, shape), most=2**31 - 1)
-            return labels
-    except Fault as fault:
-        raise S2LError(str(fault).removeprefix(f"{path}: ")) from fault
 
 
 def _from_numpy(path: Path, shape: tuple[int, int]) -> np.ndarray:

@@ -79,15 +79,7 @@ def predict_folder(
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
 
-    # What nobody chose follows from what is drawn.
-    drawn_size, reason = _drawn_size(source, folder) if min_size is None else (min_size, "")
-    if split == "auto":
-        split = _diameter_of(folder, ask, threshold, drawn_size)
-    if min_size is None:
-        min_size = smallest_kept(folder, drawn_size, split)
-        if min_size > drawn_size:
-            reason = "a fifth of a usual nucleus"
-        print(f"{folder.name}: objects under {min_size} px are dropped ({reason})", flush=True)
+    min_size, split = _chosen_sizes(source, folder, ask, threshold, min_size, split)
     channel = read_settings(folder).channel
     way = _Way(ask, key_of_source, min_size, pixel_size, channel, threshold, split)
 
@@ -119,6 +111,32 @@ def predict_folder(
             f"{len(left_out)} of {len(images)} images were left out: {listed(left_out, 3)}"
         )
     return target
+
+
+def _chosen_sizes(
+    source: Path | RandomForest,
+    folder: Path,
+    ask: Callable[[np.ndarray], np.ndarray],
+    threshold: float,
+    min_size: int | None,
+    split: float | Literal["auto"] | None,
+) -> tuple[int, float | None]:
+    """The smallest nucleus that is kept and the diameter of a usual one, both in pixels.
+
+    What nobody chose follows from what is drawn, and is printed. The arguments are those of
+    `predict_folder`; `ask` predicts an image (H, W, 3) -> (H, W).
+    """
+    drawn_size, reason = _drawn_size(source, folder) if min_size is None else (min_size, "")
+    diameter = _diameter_of(folder, ask, threshold, drawn_size) if split == "auto" else split
+    if min_size is not None:
+        return min_size, diameter
+
+    # A diameter tells more than the smallest stroke: specks far below it are no nuclei.
+    smallest = smallest_kept(folder, drawn_size, diameter)
+    if smallest > drawn_size:
+        reason = "a fifth of a usual nucleus"
+    print(f"{folder.name}: objects under {smallest} px are dropped ({reason})", flush=True)
+    return smallest, diameter
 
 
 def _drawn_size(source: Path | RandomForest, folder: Path) -> tuple[int, str]:

@@ -9,7 +9,6 @@ import tifffile
 from PIL import Image
 
 from conftest import of_kind
-from s2l_images import pictures
 from s2l_images.decoding import read_pixels
 from s2l_images.faults import Fault
 from s2l_images.pictures import raw_channels, read_image, read_label_mask, read_values
@@ -109,7 +108,6 @@ def test_masks_in_every_coding(tmp_path, kind):
         where = (order, coding, photometric, predictor, layout)
         np.testing.assert_array_equal(found, truth, str(where))
         np.testing.assert_array_equal(read_values(path), truth, str(where))
-        np.testing.assert_array_equal(pictures.read_labels(path, SHAPE) > 0, truth > 0)
         tried += 1
     assert tried >= 36, tried
 
@@ -390,7 +388,6 @@ def test_signed_labels_that_imagej_saved_again(tmp_path):
     stored = (NUCLEI + 32768).astype(np.uint16)
     tifffile.imwrite(path, stored, description=said, metadata=None, byteorder=">")
     np.testing.assert_array_equal(read_label_mask(path, SHAPE)[0], NUCLEI)
-    np.testing.assert_array_equal(pictures.read_labels(path, SHAPE), NUCLEI)
     np.testing.assert_array_equal(read_values(path), NUCLEI)
     np.testing.assert_array_equal(raw_channels(path).values[..., 0], NUCLEI)
 
@@ -451,8 +448,6 @@ def test_large_labels_are_numbered_anew(tmp_path, kind):
     found, remarks = read_label_mask(tmp_path / "a.tif", SHAPE)
     np.testing.assert_array_equal(found, order[NUCLEI])
     assert [one.code for one in remarks] == ["mask-renumbered"]
-    own = ids if ids.max() < 2**31 else order
-    np.testing.assert_array_equal(pictures.read_labels(tmp_path / "a.tif", SHAPE), own[NUCLEI])
     np.save(tmp_path / "a.npy", ids[NUCLEI].astype(kind))
     np.testing.assert_array_equal(read_label_mask(tmp_path / "a.npy", SHAPE)[0], order[NUCLEI])
 

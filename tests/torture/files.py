@@ -270,6 +270,9 @@ def _pictures() -> list[Reader]:
         pictures.read_values(path)
         read_mask(path, SHAPE)
 
+    def mask(folder, path):
+        read_mask(path, SHAPE)
+
     return [
         Reader("image: PNG", image, pngs),
         Reader(
@@ -279,7 +282,7 @@ def _pictures() -> list[Reader]:
         ),
         Reader("image: TIFF", image, tiffs, share=2),
         Reader("label image: PNG, TIFF", label_image, planes, share=2),
-        Reader("labels layer: TIFF, NPY, NPZ, PNG", _drawn, layers),
+        Reader("labels layer: TIFF, NPY, NPZ, PNG", mask, layers),
         Reader("probability of a run: PNG", _probability, {"a.png": pngs["grey.png"]}),
     ]
 
