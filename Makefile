@@ -33,12 +33,14 @@ AT_ONCE = $(if $(filter slurm,$(ON)),$(if $(filter command,$(firstword $(origin 
 SNAKEMAKE = $(IN_VENV) $(PY) -m snakemake -s workflow/Snakefile --workflow-profile workflow/profiles/$(ON) $(AT_ONCE)
 # a line for each run instead of Snakemake's own messages: workflow/snakemake_logger_plugin_s2l
 BATCH = PYTHONPATH="workflow$${PYTHONPATH:+:$$PYTHONPATH}" $(SNAKEMAKE) --logger s2l
+# Files stay whole, since tests of one share what they made, and those that take longest begin.
+TESTS = $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CLUSTER = $(if $(CORES),cores=$(CORES)) $(if $(GPUS),gpus=$(GPUS)) $(if $(HOURS),hours=$(HOURS))
 CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DATASETS)") $(if $(FOLDS),folds="$(FOLDS)") \
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)") $(if $(ROTATIONS),rotations="$(ROTATIONS)")
 
-.PHONY: help install reproduce readings dry-run verify bench bench-full test test-quick test-slurm torture lab lint format data site clean
+.PHONY: help install reproduce readings dry-run verify bench bench-full test test-long test-quick test-slurm torture lab lint format data site clean
 
 help: ## list the targets
 	@echo "make reproduce runs the paper's comparison; make test checks the code."
@@ -64,11 +66,14 @@ dry-run: .venv/.installed ## list the runs that `make reproduce` would make
 verify: .venv/.installed ## compute every committed number anew from the runs' scores; needs no data
 	$(PY) -m s2l_paper verify
 
-test: .venv/.installed ## run every test; those on real images need S2L_DATA
-	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10
+test: .venv/.installed ## run the tests, but the long ones: ten minutes on two cores; those on real images need S2L_DATA
+	$(IN_VENV) $(TESTS) --durations=10 -m "not long"
+
+test-long: .venv/.installed ## run the others: whole batches, sessions in a browser, the site, benchmarks
+	$(IN_VENV) $(TESTS) --durations=10 -m long
 
 test-quick: .venv/.installed ## run the tests of the method alone: at most two minutes on two cores
-	$(IN_VENV) $(PY) -m pytest -q -n $(JOBS) --dist loadfile tests/core
+	$(IN_VENV) $(TESTS) -m "not long" tests/core
 
 test-slurm: .venv/.installed ## run profile smoke on a real Slurm of its own (Linux, root, slurm-wlm, munge); writes docs/faults.md
 	$(IN_VENV) PYTHONPATH=tests $(PY) -m slurm

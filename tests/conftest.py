@@ -68,10 +68,30 @@ def script(name: str):
     return module
 
 
+# Files that take longest, the longest first; all others take less than about 20 s.
+LONGEST_FILES = (
+    "test_browser",
+    "test_workflow",
+    "test_benchmarks",
+    "test_resume",
+    "test_annotators",
+    "test_rounds",
+    "test_batch_faults",
+    "test_paths",
+    "test_board_alive",
+    "test_running",
+    "test_site",
+    "test_statistics",
+    "test_papermill",
+    "test_widget",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, so that no worker is left alone with one at the end."""
-    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow_files)  # a stable sort
+    """Files that take longest come first, so that no worker is left alone with one at the end."""
+    last = len(LONGEST_FILES)
+    order = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, last))  # a stable sort
 
 
 def pytest_runtest_setup(item):

@@ -833,6 +833,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.long
 def test_heavy_files_come_to_an_end_within_a_gigabyte(tmp_path):
     """Read or refused, in a process of their own; seconds of the processor, whatever else runs."""
     for name, content in HEAVY.items():

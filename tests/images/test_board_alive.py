@@ -20,7 +20,7 @@ from s2l_images.strokes import read_strokes
 from s2l_paper.examples import example_of_four
 
 pytest_plugins = ["browsing"]  # its fixtures
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 
 OPEN = """
 import numpy as np
@@ -83,6 +83,7 @@ def test_a_stroke_is_on_disk_while_a_cell_runs(page, lab, folder):
     book.finish("busy")
 
 
+@pytest.mark.long
 def test_two_notebooks_with_kernels_of_their_own_lose_no_stroke(
     browser, page, lab, folder, tmp_path
 ):
@@ -142,6 +143,7 @@ def test_the_board_outlines_and_counts_what_is_exported(page, lab, folder):
     ]
 
 
+@pytest.mark.long
 def test_a_page_reloaded_while_a_network_learns_shows_it_again(page, lab, folder):
     book, board = opened(page, lab, folder, learn=f"work.learn({LONG})", after="work.wait()")
     book.run("learn")
@@ -169,6 +171,7 @@ def test_a_page_reloaded_while_a_network_learns_shows_it_again(page, lab, folder
     book.finish("after")
 
 
+@pytest.mark.long
 def test_a_notebook_without_its_kernel_shows_a_picture_of_the_board(browser, lab, folder, tmp_path):
     context = browser.new_context()  # the page may report that a model is missing
     page = context.new_page()
@@ -242,6 +245,7 @@ def test_strokes_of_another_program_are_shown_and_left_alone(page, lab, folder):
     assert board.ink() == (0, 0) and strokes.read_bytes() == before
 
 
+@pytest.mark.long
 def test_where_to_draw_leads_from_image_to_image(page, lab, folder):
     book, board = opened(page, lab, folder, look="work.look();")
     book.run("look")
@@ -255,6 +259,7 @@ def test_where_to_draw_leads_from_image_to_image(page, lab, folder):
     assert len(seen) >= 3
 
 
+@pytest.mark.long
 def test_the_exports_link_opens_in_jupyterlab(page, lab, folder):
     home = lab[1] / "my cells"
     folder.rename(home)

@@ -24,7 +24,7 @@ SHOWN = bool(os.environ.get("S2L_SCREENSHOTS"))
 STEPS = 48 if SHOWN else 24  # pictures should show what a round is good for
 
 pytest_plugins = ["browsing"]  # its fixtures
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
 
 
 def two_images():

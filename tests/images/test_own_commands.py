@@ -1,5 +1,6 @@
 """`s2l check`, `predict` and `export`, as a person types them."""
 
+import io
 import json
 import os
 import subprocess
@@ -102,25 +103,51 @@ ODD = [NO_UTF8, "naïve µ 細胞 \N{MICROSCOPE}", "two\nlines", "$HOME `x` 'y' 
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_names_that_this_terminal_cannot_print_are_escaped(tmp_path, small, name):
+def test_names_that_this_terminal_cannot_print_are_escaped(tmp_path, small, monkeypatch, name):
     """Letters that ASCII lacks, lines and quotes are read; bytes that are no UTF-8 are named."""
     _, model = small
-    folder = tmp_path / name
+    folder = named(tmp_path, name)
+    for words in (["check", folder], ["predict", model, folder]):
+        code, out, err = in_ascii(monkeypatch, *words)
+        assert code == (words[0] == "check" or name == NO_UTF8), err
+        assert b"image" in out + err
+    exported = list((folder / "s2l" / "export").glob("*"))
+    assert len(exported) == (0 if name == NO_UTF8 else 5)
+
+
+def test_a_process_of_its_own_escapes_such_a_name(tmp_path):
+    folder = named(tmp_path, NO_UTF8)
+    done = subprocess.run(
+        [sys.executable, "-m", "s2l_paper", "check", os.fsencode(folder)],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
+    assert b"image" in done.stdout + done.stderr
+
+
+def named(base, name):
+    """A folder of this name with an image of this name."""
+    folder = base / name
     (folder / "images").mkdir(parents=True)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(image).save(folder / "images" / f"{name}.png")
-    for words in (["check", folder], ["predict", model, folder]):
-        done = subprocess.run(
-            [sys.executable, "-m", "s2l_paper", *map(os.fsencode, words)],
-            capture_output=True,
-            env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
-        )
-        assert b"Traceback" not in done.stderr, done.stderr
-        assert done.returncode == (words[0] == "check" or name == NO_UTF8), done
-        assert done.stdout.isascii() and done.stderr.isascii()
-        assert b"image" in done.stdout + done.stderr
-    exported = list((folder / "s2l" / "export").glob("*"))
-    assert len(exported) == (0 if name == NO_UTF8 else 5)
+    return folder
+
+
+def in_ascii(monkeypatch, *words):
+    """A command at a terminal that knows ASCII only: its exit code, and the bytes of stdout and
+    stderr.
+    """
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2)]
+    with monkeypatch.context() as terminal:
+        terminal.setattr(sys, "stdout", streams[0])
+        terminal.setattr(sys, "stderr", streams[1])
+        code = s2l(*words)
+    for stream in streams:
+        stream.flush()
+    out, err = (stream.buffer.getvalue() for stream in streams)
+    return code, out, err
 
 
 def test_a_reader_that_leaves_early_is_no_error(small):

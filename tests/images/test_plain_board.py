@@ -18,7 +18,7 @@ from s2l_images.widget import Scribbler
 from s2l_paper.datasets import load_dataset
 
 pytest_plugins = ["browsing"]  # its fixtures
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 
 SIDE, SIDE_OF_LARGE = 128, 4096
 
@@ -93,6 +93,7 @@ def large():
     return CellImage("large", image, None), objects
 
 
+@pytest.mark.long
 def test_large_images_stay_fluid(browser, tmp_path, large):
     cell, objects = large
     side = SIDE_OF_LARGE

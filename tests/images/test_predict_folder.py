@@ -18,11 +18,11 @@ def test_a_folder_is_predicted_once_though_it_is_killed(tmp_path):
     and the very same files.
     """
     folder, calm, cut = tmp_path / "folder", tmp_path / "calm", tmp_path / "cut"
-    load.make(folder, 30)
+    load.make(folder, 20)
     assert load.predicted(folder, calm, 10, []) == [0]
-    assert load.predicted(folder, cut, 10, [11]) == [-signal.SIGKILL, 0]
-    assert load.once(calm, 30) and load.once(cut, 30) and load.left(calm) == load.left(cut)
-    assert len({*load.left(calm).values()}) > 30, "the images look alike"
+    assert load.predicted(folder, cut, 10, [7]) == [-signal.SIGKILL, 0]
+    assert load.once(calm, 20) and load.once(cut, 20) and load.left(calm) == load.left(cut)
+    assert len({*load.left(calm).values()}) > 20, "the images look alike"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ gone on with.
 import datetime
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from tiny import ENCODER
 
 from s2l_core.config import S2LError
 from s2l_core.inference import predict
@@ -41,11 +43,16 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("S2L_HOME", str(tmp_path / "home"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    (tmp_path / "cells" / "images").mkdir(parents=True)
-    for cell in load_dataset("synthetic-fluo", images=3, image_size=96):
-        Image.fromarray(cell.image).save(tmp_path / "cells" / "images" / f"{cell.id}.png")
+    with_images(tmp_path / "cells")
     yield tmp_path / "cells"
     torch.set_num_threads(threads)
+
+
+def with_images(folder):
+    """Makes a folder of three images."""
+    (folder / "images").mkdir(parents=True)
+    for cell in load_dataset("synthetic-fluo", images=3, image_size=96):
+        Image.fromarray(cell.image).save(folder / "images" / f"{cell.id}.png")
 
 
 def draw(folder, strokes=None):
@@ -58,6 +65,29 @@ def draw(folder, strokes=None):
         }
     own_strokes(folder).parent.mkdir(exist_ok=True)
     write_strokes(own_strokes(folder), strokes, {})
+
+
+@pytest.fixture(scope="module")
+def first_round(tmp_path_factory):
+    """A folder with strokes and one finished round, which no test may change."""
+    home = tmp_path_factory.mktemp("first") / "cells"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S2L_PLAIN", "1")
+        with_images(home)
+        draw(home)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        train_round(home, steps=STEPS, **SMALL)
+        torch.set_num_threads(threads)
+    return home
+
+
+@pytest.fixture
+def learned(folder, first_round):
+    """A folder with strokes, in which one round has ended."""
+    shutil.rmtree(folder)
+    shutil.copytree(first_round, folder)
+    return folder
 
 
 def weights(model):
@@ -110,6 +140,7 @@ def test_what_is_guessed_stays_the_pseudo_labels_of_a_round(folder, monkeypatch)
         torch.testing.assert_close(run.pseudo.average(image.id), torch.from_numpy(guess[image.id]))
 
 
+@pytest.mark.long
 def test_a_guess_teaches_more_than_the_strokes_alone(folder):
     few = Stroke(1, 2.0, ((40.0, 40.0), (42.0, 42.0))), Stroke(0, 2.0, ((2.0, 2.0), (6.0, 6.0)))
     draw(folder, {f"synthetic-fluo-00{k}": few for k in range(2)})
@@ -139,10 +170,8 @@ def test_a_guess_of_every_image_drawn_on_is_asked_for(folder):
         train_round(folder, steps=STEPS, guess=small, **SMALL)
 
 
-def test_a_later_round_takes_smaller_steps(folder):
-    draw(folder)
-    train_round(folder, steps=STEPS, **SMALL)
-    file = round_file(folder, 1)
+def test_a_later_round_takes_smaller_steps(learned):
+    folder, file = learned, round_file(learned, 1)
     first = load_model(file)[1]
     train_round(folder, steps=STEPS, start=file, **SMALL)
     later = load_model(round_file(folder, 2))[1]
@@ -153,9 +182,8 @@ def test_a_later_round_takes_smaller_steps(folder):
     assert load_model(round_file(folder, 3))[1].rate_heads == 1e-5
 
 
-def test_the_next_round_starts_where_the_last_one_ended(folder):
-    draw(folder)
-    train_round(folder, steps=STEPS, **SMALL)
+def test_the_next_round_starts_where_the_last_one_ended(learned):
+    folder = learned
     first = load_model(round_file(folder, 1))[0]
     frozen = {"rate_encoder": 0.0, "rate_decoder": 0.0, "weight_decay": 0.0}
     train_round(folder, steps=STEPS, start=round_file(folder, 1), **frozen, **SMALL)
@@ -173,13 +201,13 @@ def test_the_next_round_starts_where_the_last_one_ended(folder):
 def test_the_old_start_is_an_option_and_later_rounds_keep_its_network(folder):
     draw(folder)
     train_round(
-        folder, steps=STEPS, profile="scratch", encoder="resnet18", intensity="imagenet", **SMALL
+        folder, steps=STEPS, profile="scratch", encoder=ENCODER, intensity="imagenet", **SMALL
     )
     first = load_model(round_file(folder, 1))[1]
-    assert first.encoder == "resnet18" and first.encoder_weights is None
+    assert first.encoder == ENCODER and first.encoder_weights is None
     train_round(folder, steps=STEPS, start=round_file(folder, 1), **SMALL)
     later = load_model(round_file(folder, 2))[1]
-    assert later.intensity == "imagenet" and later.encoder == "resnet18"
+    assert later.intensity == "imagenet" and later.encoder == ENCODER
     assert later.rate_decoder == pytest.approx(rounds.LATER * first.rate_decoder)
     assert not later.frozen_statistics, "its encoder has learned without ImageNet's statistics"
 
@@ -475,13 +503,11 @@ def test_what_is_no_model_is_refused(tmp_path, content):
         load_model(file)
 
 
-def test_a_model_of_another_shape_is_refused(folder):
+def test_a_model_of_another_shape_is_refused(learned):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    draw(folder)
-    train_round(folder, steps=STEPS, **SMALL)
-    file = own_results(folder) / "model.safetensors"
+    file = own_results(learned) / "model.safetensors"
     with safe_open(file, "pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}
         config = json.loads(stored.metadata()["config"])

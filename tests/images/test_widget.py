@@ -11,7 +11,7 @@ from s2l_images.saving import from_page
 from s2l_images.strokes import Stroke, covered, encode, read_strokes
 
 pytest_plugins = ["browsing"]  # its fixtures
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=REASON)]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 
 
 SETUP = """

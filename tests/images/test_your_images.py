@@ -132,7 +132,7 @@ def test_nothing_drawn_is_refused(folder):
     refused(folder, "first-guess", "both classes", "Draw some")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_papermill_runs_it_with_saved_scribbles_and_no_browser(folder, tmp_path):
     said = io.StringIO()
     with contextlib.redirect_stdout(said):

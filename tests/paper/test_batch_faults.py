@@ -22,14 +22,20 @@ sys.path.insert(0, str(ROOT / "workflow"))
 import guard  # noqa: E402
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("scene", [batch.cut_and_failing, batch.killed_scheduler, batch.stale])
+@pytest.mark.parametrize(
+    "scene",
+    [
+        batch.cut_and_failing,
+        pytest.param(batch.killed_scheduler, marks=pytest.mark.long),
+        pytest.param(batch.stale, marks=pytest.mark.long),
+    ],
+)
 def test_batch_survives(tmp_path, scene):
     found = scene(tmp_path)
     assert found and all(found.values()), found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_batch_survives_a_disk_that_is_read_only_or_full(tmp_path):
     if reason := batch.why_no_disk():
         pytest.skip(f"{reason}: a full disk and a read-only folder were not tried")

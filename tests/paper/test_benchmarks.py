@@ -22,7 +22,16 @@ SPAWNING = {
 }  # would start a fresh process for each of their figures of memory
 
 
-@pytest.mark.parametrize("topic", TOPICS["smoke"])
+QUICK = ("loss", "scores")  # the others train, predict or start processes
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        pytest.param(topic, marks=() if topic in QUICK else pytest.mark.long)
+        for topic in TOPICS["smoke"]
+    ],
+)
 @pytest.mark.usefixtures("one_thread")
 def test_a_topic_runs_at_a_tiny_scale(topic, tmp_path, monkeypatch):
     """One call of each case; the rows are written, drawn and put into the README."""
@@ -70,7 +79,7 @@ def test_every_topic_belongs_to_a_scale():
     assert files == set(TOPICS["smoke"]) == {*TOPICS["bench"], *TOPICS["full"]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tables_do_without_pytorch():
     assert not imports.loads_torch("06_table1")
     assert imports.python("import s2l_paper.runs, sys; print('torch' in sys.modules)") == "True\n"

@@ -52,23 +52,30 @@ def log(home):
 
 
 KILLS = [
-    (
+    pytest.param(
         "s2l-r1-r4",
         True,
         [Hit("warm-up step", 2), Hit("averages", 4), Hit("renaming", 3), Hit("main step", 2, 0.02)],
+        id="s2l-r1-r4",
     ),
-    (
+    pytest.param(
         "supervised",
         True,
         [Hit("checkpoint", 3, 0.01), Hit("renaming", 6), Hit("validation", 2), Hit("tables", 3)],
+        id="supervised",
+        marks=pytest.mark.long,
     ),
-    ("scribble-only", False, [Hit("averages", 5, 0.01), Hit("fork"), Hit("scoring", 2)]),
+    pytest.param(
+        "scribble-only",
+        False,
+        [Hit("averages", 5, 0.01), Hit("fork"), Hit("scoring", 2)],
+        id="scribble-only",
+        marks=pytest.mark.long,
+    ),
 ]
 
 
-@pytest.mark.parametrize(
-    ("method", "shared", "hits"), KILLS, ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("method", "shared", "hits"), KILLS)
 def test_killed_anywhere_it_ends_the_same(tmp_path, untouched, method, shared, hits):
     for hit in hits:
         assert process(tmp_path, tiny(method), shared=shared, hit=hit) == -signal.SIGKILL, (
@@ -138,7 +145,7 @@ def test_sigterm_may_come_twice():
     assert noted == [signal.SIGTERM] * 3 and signal.getsignal(signal.SIGTERM) == usual
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_notebook_run_passes_sigterm_on(tmp_path):
     words = [
         f"{name}={value}"

@@ -12,7 +12,9 @@ from conftest import ROOT
 from hands import CHROMIUM, REASON
 
 pytest_plugins = ["browsing"]  # a browser
+pytestmark = pytest.mark.long  # the site is built from all executed notebooks
 
+SHADE = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
 LINK = re.compile(r'(?:href|src)="([^"]+)"')
 
 
@@ -36,7 +38,6 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_no_link_is_broken(site):
     broken, seen = [], 0
     for page in site.rglob("*.html"):
@@ -58,7 +59,6 @@ def test_no_link_is_broken(site):
     assert seen > 500 and not broken, "\n".join(sorted(set(broken))[:20])
 
 
-@pytest.mark.slow
 def test_every_notebook_room_and_document_has_its_page(site):
     index = (site / "index.html").read_text()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
@@ -68,7 +68,6 @@ def test_every_notebook_room_and_document_has_its_page(site):
         assert f'id="module-s2l_core.{room.stem}"' in reference, room.name
 
 
-@pytest.mark.slow
 def test_tables_in_outputs_and_marks_in_texts_are_rendered(site):
     """What a reader would see of Markdown that is not: rows with bars, stars around bold words."""
     pages = {page.stem: page.read_text() for page in site.rglob("*.html")}
@@ -88,7 +87,6 @@ def test_tables_in_outputs_and_marks_in_texts_are_rendered(site):
     assert "08_first_answer.png" in pages["08_your_images"]
 
 
-@pytest.mark.slow
 def test_nothing_is_loaded_from_the_network(site):
     loaded = re.compile(r'<(?:script|img|iframe|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"')
     found = {match for page in site.rglob("*.html") for match in loaded.findall(page.read_text())}
@@ -99,24 +97,23 @@ def test_nothing_is_loaded_from_the_network(site):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason=REASON)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_fits_a_phone_by_day_and_by_night(site, browser, scheme):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+def test_every_page_fits_a_phone_by_day_and_by_night(site, browser):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="light")
     page, wide = context.new_page(), []
     for file in sorted(site.rglob("*.html")):
         page.goto(file.as_uri())
-        if page.evaluate("document.documentElement.scrollWidth") > 390:
-            wide.append(file.name)
-        if scheme == "light":
-            page.set_viewport_size({"width": 1280, "height": 900})
-            if page.evaluate("document.documentElement.scrollWidth") > 1280:
-                wide.append(f"{file.name} on a desktop")
-            page.set_viewport_size({"width": 390, "height": 844})
-        shade = page.evaluate(
-            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
-        )
-        assert (sum(shade) < 3 * 128) == (scheme == "dark"), (file.name, shade)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            if page.evaluate("document.documentElement.scrollWidth") > 390:
+                wide.append(f"{file.name} ({scheme})")
+            shade = page.evaluate(SHADE)
+            assert (sum(shade) < 3 * 128) == (scheme == "dark"), (file.name, shade)
+
+        page.set_viewport_size({"width": 1280, "height": 900})
+        if page.evaluate("document.documentElement.scrollWidth") > 1280:
+            wide.append(f"{file.name} on a desktop")
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.emulate_media(color_scheme="light")
     context.close()
     assert not wide, "these must be scrolled sideways"

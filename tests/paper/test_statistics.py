@@ -248,13 +248,13 @@ def test_whole_comparisons_of_simulated_runs_keep_their_size():
     rng = np.random.default_rng(4)
     pairs = [("d", method, "s2l", "iou") for method in FIVE[1:]]
     false, found = 0, 0
-    for _ in range(100):
+    for _ in range(40):
         tests = comparisons.compare(simulated(rng, methods=FIVE), pairs, "all")
         false += (tests.p_holm < ALPHA).any()
         tests = comparisons.compare(simulated(rng, effect=0.05, methods=FIVE), pairs, "all")
         found += tests.p_holm["d", "s2l-r1-r4", "s2l", "iou"] < ALPHA
-    assert false / 100 <= at_most(ALPHA, 100)
-    assert found / 100 > 0.8
+    assert false / 40 <= at_most(ALPHA, 40)
+    assert found / 40 > 0.8
 
 
 def test_exchanging_signs_alone_would_take_run_noise_for_an_effect():
@@ -269,14 +269,14 @@ def test_exchanging_signs_alone_would_take_run_noise_for_an_effect():
 @pytest.mark.parametrize("name", ["images and trainings", "trainings above all, few"])
 def test_intervals_hold_the_truth_as_often_as_they_say(name):
     rng, settings, held = np.random.default_rng(0), SITUATIONS[name], 0
-    for number in range(800):
+    for number in range(400):
         values = settings["group_sd"] * rng.standard_normal(13)
         values += settings["noise"] * rng.standard_normal()
         df = settings["df"]
         error = settings["noise"] * math.sqrt(rng.chisquare(df) / df)
         low, high = statistics.interval(sample(values, error, df), number)
         held += low <= 0 <= high
-    assert 0.93 <= held / 800 <= 0.98
+    assert 0.93 <= held / 400 <= 0.98
 
 
 def test_an_interval_hardly_depends_on_its_draws():

@@ -31,7 +31,8 @@ NETWORKS = [name for name, method in METHODS.items() if not method.baseline]
 FEW = {"images": 5, "image_size": 64, "crop": 64, "encoder": "tu-lcnet_050"}
 LONGEST = 300  # seconds of one process; it takes a few
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["s2l_paper.runs"])
+# Encoders are loaded late, which would cost each process longer than its training.
+SERVER.set_forkserver_preload(["s2l_paper.runs", "segmentation_models_pytorch"])
 
 
 def tiny(method: str, **fields) -> RunConfig:

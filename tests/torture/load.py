@@ -76,7 +76,7 @@ def predicted(folder: Path, target: Path, every: int, kills: list[int]) -> list[
     lines.
     """
     server, codes = multiprocessing.get_context("forkserver"), []
-    server.set_forkserver_preload(["s2l_images.prediction"])
+    server.set_forkserver_preload(["s2l_images.prediction", "segmentation_models_pytorch"])
     for lines in [*kills, None]:
         child = server.Process(target=_work, args=(str(folder), str(target), every))
         child.start()
