@@ -34,6 +34,8 @@ from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset
 
 SMALL = {"crop": 64, "max_regions": 200}
+# Where it does not matter what the network is like: a fortieth of ResNet-34, which knows nothing.
+QUICK = SMALL | {"encoder": ENCODER, "encoder_weights": None}
 STEPS = 2 * UPDATES
 
 
@@ -131,7 +133,7 @@ def test_what_is_guessed_stays_the_pseudo_labels_of_a_round(folder, monkeypatch)
 
     monkeypatch.setattr(Trainer, "fit", remembered)
     guess = truth(folder)
-    train_round(folder, steps=STEPS, guess=guess, **SMALL)
+    train_round(folder, steps=STEPS, guess=guess, **QUICK)
 
     (run,) = runs
     assert [image.id for image in run.data.images] == ["synthetic-fluo-000", "synthetic-fluo-001"]
@@ -162,12 +164,12 @@ def test_a_guess_of_every_image_drawn_on_is_asked_for(folder):
     with pytest.raises(
         S2LError, match=r"guess of synthetic-fluo-001 is missing: expected \(96, 96\)"
     ):
-        train_round(folder, steps=STEPS, guess=truth(folder, 1 / 3), **SMALL)
+        train_round(folder, steps=STEPS, guess=truth(folder, 1 / 3), **QUICK)
     small = {name: values[:50] for name, values in truth(folder).items()}
     with pytest.raises(
         S2LError, match=r"guess of synthetic-fluo-000 is \(50, 96\): expected \(96, 96\)"
     ):
-        train_round(folder, steps=STEPS, guess=small, **SMALL)
+        train_round(folder, steps=STEPS, guess=small, **QUICK)
 
 
 def test_a_later_round_takes_smaller_steps(learned):
@@ -218,7 +220,7 @@ def interrupt(network):
 
 def test_an_interrupted_round_with_nothing_before_is_kept_and_goes_on(folder, capsys):
     draw(folder)
-    stopped = train_round(folder, steps=STEPS, watch=interrupt, **SMALL)
+    stopped = train_round(folder, steps=STEPS, watch=interrupt, **QUICK)
     said = capsys.readouterr().out
     assert f"of {STEPS}; what was learned is kept. Run the cell again to go on" in said
     assert stopped.accepted and torch.equal(
@@ -227,11 +229,11 @@ def test_an_interrupted_round_with_nothing_before_is_kept_and_goes_on(folder, ca
 
     # The same call takes the remaining steps only, and ends where an undisturbed one ends.
     taken = []
-    done = train_round(folder, steps=STEPS, watch=taken.append, **SMALL)
+    done = train_round(folder, steps=STEPS, watch=taken.append, **QUICK)
     assert len(taken) == UPDATES - 2, "one watch was before the interruption"
     assert f"going on from step 2 of {STEPS}" in capsys.readouterr().out
     assert not (rounds_folder(folder) / UNFINISHED).exists()
-    train_round(folder, steps=STEPS, **SMALL)
+    train_round(folder, steps=STEPS, **QUICK)
     whole, cut = (load_model(round_file(folder, number))[0] for number in (3, done.number))
     assert torch.equal(weights(whole), weights(cut))
     assert [(kept.steps, kept.planned) for kept in kept_rounds(folder)] == [
@@ -251,7 +253,7 @@ def test_a_round_in_a_thread_is_stopped_by_an_event_and_goes_on(folder, capsys):
             stop.set()
 
     done = []
-    options = {"steps": STEPS, "report": report, **SMALL}
+    options = {"steps": STEPS, "report": report, **QUICK}
     thread = threading.Thread(target=lambda: done.append(train_round(folder, stop=stop, **options)))
     thread.start()
     thread.join()
@@ -268,7 +270,7 @@ def test_an_interrupted_round_that_is_worse_than_the_guess_leaves_everything_as_
     folder, capsys
 ):
     draw(folder)
-    done = train_round(folder, steps=STEPS, guess=truth(folder), watch=interrupt, **SMALL)
+    done = train_round(folder, steps=STEPS, guess=truth(folder), watch=interrupt, **QUICK)
     assert done.before == 1.0, "the guess is the truth"
     assert not done.accepted and done.model is None and not model_in_use(folder).exists()
     said = capsys.readouterr().out
@@ -283,12 +285,12 @@ def test_an_interrupted_round_that_is_better_than_the_guess_is_used(folder, monk
     draw(folder)
     monkeypatch.setattr(rounds, "predict", lambda model, image: right(folder, image))
     wrong = {name: 1 - values for name, values in truth(folder).items()}
-    done = train_round(folder, steps=STEPS, guess=wrong, watch=None, **SMALL)
+    done = train_round(folder, steps=STEPS, guess=wrong, watch=None, **QUICK)
     assert done.accepted and done.score == 1.0
-    wrong_and_cut = train_round(folder, steps=STEPS, guess=wrong, watch=interrupt, seed=1, **SMALL)
+    wrong_and_cut = train_round(folder, steps=STEPS, guess=wrong, watch=interrupt, seed=1, **QUICK)
     assert not wrong_and_cut.accepted, "it is not better than the model of the round before"
     model_in_use(folder).unlink()
-    assert train_round(folder, steps=STEPS, guess=wrong, watch=interrupt, seed=2, **SMALL).accepted
+    assert train_round(folder, steps=STEPS, guess=wrong, watch=interrupt, seed=2, **QUICK).accepted
 
 
 def right(folder, image):
@@ -301,20 +303,20 @@ def right(folder, image):
 
 def test_other_settings_do_not_go_on_from_an_interrupted_round(folder, capsys):
     draw(folder)
-    train_round(folder, steps=STEPS, watch=interrupt, **SMALL)
+    train_round(folder, steps=STEPS, watch=interrupt, **QUICK)
     for change in ({"seed": 1}, {"start": round_file(folder, 1)}):
         capsys.readouterr()
-        train_round(folder, steps=STEPS, watch=interrupt, **change, **SMALL)
+        train_round(folder, steps=STEPS, watch=interrupt, **change, **QUICK)
         assert "going on from" not in capsys.readouterr().out
 
 
 def test_strokes_and_guess_that_are_new_count_after_an_interruption(folder, monkeypatch):
     draw(folder)
-    train_round(folder, steps=STEPS, guess=truth(folder), watch=interrupt, **SMALL)
+    train_round(folder, steps=STEPS, guess=truth(folder), watch=interrupt, **QUICK)
     runs, fit = [], Trainer.fit
     monkeypatch.setattr(Trainer, "fit", lambda run: (runs.append(run), fit(run))[1])
     other = {name: 1 - values for name, values in truth(folder).items()}
-    train_round(folder, steps=STEPS, guess=other, **SMALL)
+    train_round(folder, steps=STEPS, guess=other, **QUICK)
     for image in runs[0].data.images:
         torch.testing.assert_close(
             runs[0].pseudo.average(image.id), torch.from_numpy(other[image.id])
@@ -325,7 +327,7 @@ def test_held_out_strokes_are_not_learned_from(folder, monkeypatch):
     draw(folder)
     runs, fit = [], Trainer.fit
     monkeypatch.setattr(Trainer, "fit", lambda run: (runs.append(run), fit(run))[1])
-    train_round(folder, steps=STEPS, **SMALL)
+    train_round(folder, steps=STEPS, **QUICK)
     scribbles = {cell.id: cell.scribbles for cell in load_dataset(str(folder))[:2]}
     parts = hold_out(scribbles)
     assert parts.held
@@ -336,7 +338,7 @@ def test_held_out_strokes_are_not_learned_from(folder, monkeypatch):
 def test_a_worse_round_does_not_take_the_place_of_a_better_one(folder, monkeypatch, capsys):
     draw(folder)
     monkeypatch.setattr(rounds, "predict", lambda model, image: right(folder, image))
-    train_round(folder, steps=STEPS, **SMALL)
+    train_round(folder, steps=STEPS, **QUICK)
     first = model_in_use(folder).read_bytes()
     good = {id(None): None}
 
@@ -346,7 +348,7 @@ def test_a_worse_round_does_not_take_the_place_of_a_better_one(folder, monkeypat
         return right(folder, image) * (good[id(model)] > 1)
 
     monkeypatch.setattr(rounds, "predict", judged)
-    done = train_round(folder, steps=STEPS, seed=1, largest=1.0, **SMALL)
+    done = train_round(folder, steps=STEPS, seed=1, largest=1.0, **QUICK)
     assert not done.accepted and done.score < done.before == 1.0
     assert model_in_use(folder).read_bytes() == first and done.model is not None
     assert "what was there before stays" in capsys.readouterr().out
@@ -356,12 +358,12 @@ def test_a_worse_round_does_not_take_the_place_of_a_better_one(folder, monkeypat
 def test_absurd_masks_are_refused_where_there_is_another_answer(folder, monkeypatch, capsys):
     draw(folder)
     monkeypatch.setattr(rounds, "predict", lambda model, image: np.ones(image.shape[:2]))
-    done = train_round(folder, steps=STEPS, guess=truth(folder), **SMALL)
+    done = train_round(folder, steps=STEPS, guess=truth(folder), **QUICK)
     assert not done.accepted and done.model is None
     assert "One object covers 100% of the image" in capsys.readouterr().out
 
     # With nothing to fall back on it is kept, with a warning.
-    alone = train_round(folder, steps=STEPS, **SMALL)
+    alone = train_round(folder, steps=STEPS, **QUICK)
     assert alone.accepted and "Look at it before you trust it" in capsys.readouterr().out
 
 
@@ -369,7 +371,7 @@ def test_models_are_kept_by_round_and_never_overwritten(folder):
     draw(folder)
     contents = []
     for seed in range(3):
-        train_round(folder, steps=STEPS, seed=seed, **SMALL)
+        train_round(folder, steps=STEPS, seed=seed, **QUICK)
         contents.append(round_file(folder, seed + 1).read_bytes())
     assert [round_file(folder, n).read_bytes() for n in (1, 2, 3)] == contents
     assert len(set(contents)) == 3
@@ -389,7 +391,7 @@ def test_a_model_from_elsewhere_is_kept_before_a_round_takes_its_place(folder, c
     draw(folder)
     own_results(folder).mkdir()
     model_in_use(folder).write_bytes(b"harmed")
-    train_round(folder, steps=STEPS, **SMALL)
+    train_round(folder, steps=STEPS, **QUICK)
     assert round_file(folder, 1).read_bytes() == b"harmed"
     assert "no model that was saved here" in capsys.readouterr().out
     load_model(model_in_use(folder))
@@ -398,7 +400,7 @@ def test_a_model_from_elsewhere_is_kept_before_a_round_takes_its_place(folder, c
 def test_a_single_stroke_of_each_class_is_learned_from_and_cannot_judge(folder, capsys):
     few = Stroke(1, 2.0, ((40.0, 40.0), (42.0, 42.0))), Stroke(0, 2.0, ((2.0, 2.0), (6.0, 6.0)))
     draw(folder, {"synthetic-fluo-000": few})
-    done = train_round(folder, steps=STEPS, **SMALL)
+    done = train_round(folder, steps=STEPS, **QUICK)
     assert done.accepted and np.isnan(done.score) and kept_rounds(folder)[0].score is None
     assert "No stroke could be held out" in capsys.readouterr().out
 
@@ -476,7 +478,7 @@ def test_a_forest_predicts_a_folder_too(folder):
 
 def test_nothing_drawn_is_said_and_nothing_is_written(folder):
     with pytest.raises(S2LError, match="none of 3 images"):
-        train_round(folder, steps=STEPS, **SMALL)
+        train_round(folder, steps=STEPS, **QUICK)
     assert not own_results(folder).exists()
 
 
@@ -484,7 +486,7 @@ def test_nothing_drawn_is_said_and_nothing_is_written(folder):
 def test_one_class_alone_is_named(folder, label, missing):
     draw(folder, {"synthetic-fluo-000": [Stroke(label, 4.0, ((10.0, 10.0), (60.0, 60.0)))]})
     with pytest.raises(S2LError, match=f"no {missing} scribble"):
-        train_round(folder, steps=STEPS, **SMALL)
+        train_round(folder, steps=STEPS, **QUICK)
 
 
 def test_too_few_steps_are_refused(folder):

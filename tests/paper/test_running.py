@@ -61,13 +61,12 @@ def run_here(monkeypatch, name, **parameters):
     return space
 
 
-# 04, 06 and 07 are executed by papermill in test_workflow.py
+# 04 is executed by papermill, in test_papermill.py and test_paths.py
 HERE = {
     "00_tour": {"steps": 8},
     "01_data": {},
     "02_scribbles": {},
     "03_method": {},
-    "05_ablation": {"methods": ["s2l", "otsu"]},
     "08_your_images": {"steps": 12, "threads": 1},
     "09_readings": {"only": ["D1: target or"], "effort": False},
     "10_recipe": {},
@@ -78,6 +77,16 @@ HERE = {
 def test_a_notebook_runs_from_top_to_bottom(name, monkeypatch):
     monkeypatch.setattr(notebooks, "run_training", lambda config: train(config, progress=False))
     run_here(monkeypatch, name, **HERE[name])
+
+
+def test_runs_of_a_batch_become_table_and_figure(monkeypatch, home):
+    """Notebooks 06 and 07 show what 05 has run; `make reproduce` executes them by papermill."""
+    monkeypatch.setattr(notebooks, "run_training", lambda config: train(config, progress=False))
+    run_here(monkeypatch, "05_ablation", methods=["s2l", "otsu"])
+    run_here(monkeypatch, "06_table1")
+    run_here(monkeypatch, "07_figure2")
+    assert (home / "results" / "smoke" / "table1.md").exists()
+    assert (home / "figures" / "smoke" / "figure2.png").exists()
 
 
 def test_the_full_reproduction_is_listed_and_not_run(monkeypatch):
