@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from conftest import ROOT
-from hands import CHROMIUM, REASON
+from hands import CHROMIUM, PATIENCE, REASON
 
 pytest_plugins = ["browsing"]  # a browser
 pytestmark = pytest.mark.long  # the site is built from all executed notebooks
@@ -101,6 +101,7 @@ def test_nothing_is_loaded_from_the_network(site):
 def test_every_page_fits_a_phone_by_day_and_by_night(site, browser):
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="light")
     page, wide = context.new_page(), []
+    page.set_default_timeout(PATIENCE)
     for file in sorted(site.rglob("*.html")):
         page.goto(file.as_uri())
         for scheme in ("light", "dark"):
