@@ -91,7 +91,8 @@ def trial(cells: Sequence[CellImage], choice: int, rule: Callable) -> tuple[floa
 def learned(cells: Sequence[CellImage], drawn: Drawn) -> Answers:
     """What a forest says that has learned from all strokes."""
     images, scribbles = [cell.image for cell in cells], _rendered(cells, drawn)
-    forest = fit_random_forest(images, scribbles, pretrained=shared_features())
+    as_in_08 = {"pretrained": shared_features(), "balanced": True}
+    forest = fit_random_forest(images, scribbles, **as_in_08)
     return [predict_random_forest(forest, cell.image) for cell in cells]
 
 

@@ -41,6 +41,7 @@ def fit_random_forest(
     trees: int = 64,
     max_samples: int = 2000,
     pretrained: "PretrainedFeatures | None" = None,
+    balanced: bool = False,
 ) -> RandomForest:
     """Fits a pixel classifier to scribbles, as ilastik does: multiscale features, random forest.
 
@@ -52,6 +53,7 @@ def fit_random_forest(
         trees: number of trees.
         max_samples: most labelled pixels taken from one image.
         pretrained: an encoder whose features are looked at beside the filters; None: filters alone.
+        balanced: both classes count alike, however many pixels of each are drawn on.
 
     Raises:
         S2LError: images and scribbles do not fit each other, or no pixel of a class is scribbled in
@@ -86,6 +88,7 @@ def fit_random_forest(
         trees,
         min_samples_leaf=5,
         max_depth=16,
+        class_weight="balanced" if balanced else None,
         n_jobs=-1,
         random_state=seed_for(seed, "random-forest", "trees") % 2**32,
     )
@@ -94,7 +97,7 @@ def fit_random_forest(
         n_jobs=1
     )  # several would add up their votes in any order: the last bit would not repeat
     learned = np.concatenate(features).tobytes() + classes.tobytes()
-    key = digest([digest(learned, 64), seed, trees], 16)
+    key = digest([digest(learned, 64), seed, trees, balanced], 16)
     return RandomForest(forest, colour, pretrained, key)
 
 

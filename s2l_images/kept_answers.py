@@ -96,8 +96,13 @@ class KeptAnswers:
 
     def _fitted(self, scribbles: Mapping[str, np.ndarray]) -> RandomForest:
         images = [self.images[name] for name in scribbles]
-        options = {"seed": self.seed, "pretrained": self._pretrained}
-        return fit_random_forest(images, list(scribbles.values()), **options)
+        return fit_random_forest(
+            images,
+            list(scribbles.values()),
+            seed=self.seed,
+            pretrained=self._pretrained,
+            balanced=True,  # a hasty background stroke has more pixels than ten nuclei's
+        )
 
     def _asked(self, forest: RandomForest, names: Iterable[str]) -> dict[str, np.ndarray]:
         return {name: predict_random_forest(forest, self.images[name]) for name in names}

@@ -192,6 +192,12 @@ def test_less_than_one_stroke_does_not_speak_for_the_network(missed, chosen):
     assert ("no more than one stroke (6.2%)" in choice.reason) == (chosen == "forest")
 
 
+def test_who_is_unsure_of_held_out_strokes_and_tells_them_apart_is_not_worse():
+    unsure = {"a": 0.3 * RIGHT["a"] + 0.1}
+    choice = choose(unsure, RIGHT, HELD)
+    assert choice.answer == "forest" and choice.forest == 1 > agreement(unsure, HELD)
+
+
 def test_what_one_stroke_weighs():
     assert one_stroke({}) == 0
     assert one_stroke({"a": scribbled(4, 0)}) == 1 / 4
@@ -202,7 +208,7 @@ def test_the_threshold_is_the_chosen_one_s():
     faint = {"a": 0.3 * RIGHT["a"]}
     assert choose(RIGHT, faint, HELD).threshold == 0.5
     assert choose(RIGHT, faint, HELD, "network").threshold == pytest.approx(0.25)
-    assert choose(faint, RIGHT, HELD, "forest").threshold == pytest.approx(0.25)
+    assert choose(faint, RIGHT, HELD, "forest").threshold == 0.5, "the one judged is less sure"
 
 
 def test_without_held_out_strokes_the_forest_goes_out_and_it_is_said():
