@@ -262,7 +262,8 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
         "pseudo-labels": ["coverage", "accuracy"],
         "validation IoU (full masks)": ["validation_iou"],
     }
-    names = {"labels": "scribbles or masks", "validation_iou": "mean over images"}
+    names = {"labels": "scribbles or masks", "pseudo": "pseudo-labels"}
+    names |= {"validation_iou": "mean over images"}
     names |= {name: f"R{name[1:]}x{name[1:]}" for name in scales}
     for ax, (title, columns) in zip(figure.subplots(1, 3), contents.items(), strict=True):
         ax.set(title=title, xlabel="step")
@@ -273,7 +274,7 @@ def learning_curves(steps: pd.DataFrame) -> Figure:
             continue
         _draw_curves(ax, steps, {name: names.get(name, name) for name in there})
         _frame_curves(ax, steps, there)
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=7, frameon=True, framealpha=1)  # white, so that the band shows in it
     return figure
 
 
@@ -285,6 +286,7 @@ CURVE_COLOURS = {
     "coverage": SKY,
     "accuracy": GREEN,
 }
+CURVE_LINES = {"pseudo": "--", "r1": "-.", "r4": ":", "accuracy": "--"}  # besides colours
 
 
 def _draw_curves(ax: Axes, steps: pd.DataFrame, names: dict[str, str]) -> None:
@@ -298,7 +300,8 @@ def _draw_curves(ax: Axes, steps: pd.DataFrame, names: dict[str, str]) -> None:
             ax.plot(curve, color=colour, alpha=0.25, lw=0.6)
             width = max(1, len(curve) // 25)
             curve = curve.rolling(width, center=True, min_periods=1).median()
-        ax.plot(curve, color=colour, marker="." if len(curve) < 60 else "", label=label)
+        look = {"color": colour, "ls": CURVE_LINES.get(column, "-")}
+        ax.plot(curve, marker="." if len(curve) < 60 else "", label=label, **look)
 
 
 def _frame_curves(ax: Axes, steps: pd.DataFrame, columns: list[str]) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from s2l_core.config import METHODS, S2LError
 from s2l_core.profiles import DATASETS
 from s2l_paper import paths, plotting, results
-from s2l_paper.charts import COLOURS, MARKERS
+from s2l_paper.charts import COLOURS, LINES, MARKERS
 from s2l_paper.datasets import images_of
 from s2l_paper.kept_maps import first_runs, probability_map
 from s2l_paper.plotting import GREY, styled
@@ -100,10 +100,12 @@ def picture(curves: pd.DataFrame) -> Figure:
             drawn = rows[rows.pixels >= FEWEST]
             label = f"{METHODS[method].label} ({off_diagonal(rows):.3f})"
             look = {"color": COLOURS.get(method, "black"), "marker": MARKERS[method], "ms": 4}
-            style = "--" if METHODS[method].masks or METHODS[method].baseline else "-"
+            style = LINES.get(method, "--")
             ax.plot(drawn.predicted, drawn.share, style, label=label, lw=1, **look)
         ax.set(title=f"{data}: {own.images.iloc[0]} images", aspect="equal")
         ax.set(xlabel="predicted probability", xlim=(0, 1), ylim=(0, 1))
-        ax.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
+        title = "in brackets: mean distance from the diagonal"
+        ax.legend(fontsize=6, title=title, title_fontsize=6, **place)
     figure.axes[0].set_ylabel("share of nucleus pixels")
     return figure

@@ -1,4 +1,4 @@
-"""The mechanism on real cells: how far apart a trained network holds nuclei and background.
+"""The mechanism on real cells: how well a trained network separates nuclei from background.
 
 The table is made of weights by `s2l_paper.embeddings`; what is here reads it, and needs no PyTorch.
 """
@@ -19,7 +19,7 @@ COLUMNS = [*KEYS, "layer", "images", "silhouette"]
 
 
 def measured(profile: str) -> pd.DataFrame:
-    """The committed table of a profile; empty where nothing was measured."""
+    """The committed table of a profile, empty if nothing was measured."""
     file = paths.separation(profile)
     return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
 
@@ -52,8 +52,10 @@ def differences(table: pd.DataFrame) -> Figure:
     for ax, layer in zip(axes, layers, strict=True):
         own = table[table.layer == layer]
         for _, same in own.groupby(["dataset", "fold", "rotation", "seed", "annotator"]):
-            same = same.set_index("method").silhouette.reindex(methods)
-            ax.plot(range(len(methods)), same, color="#BBBBBB", lw=0.7, zorder=0)
+            # A method without this layer is passed over, so that the line joins its neighbours.
+            same = same.set_index("method").silhouette.reindex(methods).dropna()
+            places = [methods.index(name) for name in same.index]
+            ax.plot(places, same, color="#BBBBBB", lw=0.7, zorder=0)
         for place, method in enumerate(methods):
             scores = own.silhouette[own.method == method]
             look = {"color": COLOURS[method], "marker": MARKERS[method], "ls": "", "ms": 5}
