@@ -1,4 +1,4 @@
-"""What README and docs/results.md say was found: sentences and tables made of committed tables.
+"""The findings in README and docs/results.md: sentences and tables made from committed tables.
 
 Words claim no more than a verdict of the ledger or a number beside another; where a table is
 missing, so is its text.
@@ -30,6 +30,7 @@ def texts(profile: str) -> dict[str, str]:
     makers: dict[str, tuple[Sequence[str], Callable]] = {
         "answer": (["claims.csv"], _answer),
         "table1-short": (["table1.csv"], _short_table),
+        "tested": (["table1.csv"], _tested),
         "ledger": (["claims.csv"], _ledger),
         "terms": (["claims.csv", "differences.csv"], _terms),
         "thesis": (["claims.csv", "differences.csv"], _thesis),
@@ -101,10 +102,10 @@ def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     here = _both_terms(compared).loc[row.data]
     mdice, iou = here.loc["mDice"], here.loc["IoU"]
     return (
-        f"{counted} On {row.data} they could have seen a "
-        f"difference of {share(row.could_see, 2)}; the paper's own are "
+        f"{counted} On {row.data} the smallest difference that they could have "
+        f"detected is {share(row.could_see, 2)}; the paper reports "
         f"{share(mdice.paper, signed=True)} in mDice and {share(iou.paper, signed=True)} in IoU, "
-        f"ours {share(mdice.ours, signed=True)} and {share(iou.ours, signed=True)}."
+        f"we measure {share(mdice.ours, signed=True)} and {share(iou.ours, signed=True)}."
     )
 
 
@@ -162,6 +163,18 @@ def _short_table(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _tested(table: pd.DataFrame) -> str:
+    """How many test images and trainings each number of Table 1 rests on, by data set."""
+    parts = []
+    for data, rows in table.groupby("data", sort=False):
+        # A spread is known only where several trainings tested the same images.
+        trainings = "each tested by a single training of every method"
+        if rows.spread.notna().any():
+            trainings = f"{rows.runs.min()} trainings of every method"
+        parts.append(f"on {rows.images.max():.0f} test images of {data} ({trainings})")
+    return listed(parts)
+
+
 def _usual(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores of the usual recipe with the weights that Table 1 shows, by data set and method."""
     rows = scores[scores.shown & scores.variant.isna()]
@@ -180,8 +193,8 @@ def _labels(scores: pd.DataFrame) -> str:
     pairs = []
     for data in _with_all(rows, "s2l", "scribble-only"):
         s2l, alone = (rows.iou[data, method] for method in ("s2l", "scribble-only"))
-        pairs.append(f"{share(s2l)} against {share(alone)} on {data}")
-    return f"In IoU S2L has {listed(pairs)}." if pairs else NOT_YET
+        pairs.append(f"{share(s2l)} with and {share(alone)} without them on {data}")
+    return f"The IoU of S2L is {listed(pairs)}." if pairs else NOT_YET
 
 
 def _rival(scores: pd.DataFrame) -> str:
@@ -194,7 +207,7 @@ def _rival(scores: pd.DataFrame) -> str:
         parts.append(f"{share(forest)} on {data} ({share(full)}, {share(masks)})")
     if not parts:
         return NOT_YET
-    return f"Its IoU is {listed(parts)}; in brackets the full method and full masks."
+    return f"Its IoU is {listed(parts)}; in brackets: the full method, full masks."
 
 
 def _methods(scores: pd.DataFrame) -> str:
@@ -275,10 +288,10 @@ def _strokes(trials: pd.DataFrame) -> str:
     masks = trials[trials.experiment == "output bias"]
     masks = masks[masks.choice == "of the labels: supervised"].validation_iou
     return (
-        "With ImageNet's weights S2L has a validation IoU on DSB-BF of "
-        f"{_each(few)} where a blind annotator strokes 30 % of the nuclei, and of {_each(many)} "
-        f"where one who looks strokes all; full masks give {_each(masks)} (a number for each "
-        "training)."
+        f"Starting from ImageNet's weights, {len(few)} trainings of S2L have a validation IoU on "
+        f"DSB-BF of {_each(few)} with a blind annotator's strokes in 30 % of the nuclei, and of "
+        f"{_each(many)} with an attentive annotator's strokes in all of them; full masks give "
+        f"{_each(masks)}."
     )
 
 

@@ -12,11 +12,11 @@ from s2l_paper import findings, paths, run_texts
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
 IN_README = "scratch"  # the profile that they tell of
 OTHERS = ("pretrained",)  # profiles of which some is told as well, in blocks `NAME-PROFILE`
-OF_OTHERS = ("answer", "thesis", "table1-short", "labels", "rival")
+OF_OTHERS = ("answer", "thesis", "table1-short", "tested", "labels", "rival")
 
 
 def texts() -> dict[str, str]:
-    """Name of a block -> what stands in it; those whose measurements are here."""
+    """Name of a block -> its text, for every block whose measurements are there."""
     found = findings.texts(IN_README) | run_texts.texts(IN_README)
     for profile in OTHERS:
         told = findings.texts(profile)
