@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,34 @@ def test_the_line_that_is_shown_makes_a_run(tmp_path):
     (run,) = _runs(tmp_path)
     config = json.loads((run / "config.json").read_text())["config"]
     assert config["pair_target"] == "and" and config["method"] == "otsu"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "folder", "begins"),
+    [
+        ("README.md", ROOT, "for method in"),
+        ("notebooks/04_train.ipynb", ROOT / "notebooks", "s2l notebook 04_train"),
+        ("notebooks/05_ablation.ipynb", ROOT / "notebooks", "papermill 05_ablation"),
+        ("notebooks/05_ablation.ipynb", ROOT / "notebooks", "for method in"),
+    ],
+)
+def test_batches_and_loops_that_are_shown_run_in_a_shell(tmp_path, page, folder, begins):
+    """As printed, but with Otsu alone and copies that are written elsewhere."""
+    text = (ROOT / page).read_text().replace('\\"', '"').replace("\\n", "\n")
+    (line,) = re.findall(rf"(?m)^[ \"]*({begins}.*?)[\",]*$", text)
+    line = line.replace("s2l s2l-r1 s2l-r4 s2l-r1-r4", "otsu").replace("=s2l-r1-r4", "=otsu")
+    line = line.replace("out.ipynb", f"{tmp_path}/out.ipynb")
+    line = line.replace("$method.ipynb", f"{tmp_path}/$method.ipynb")
+    assert "otsu" in line and str(tmp_path) in line
+
+    commands = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"S2L_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = commands
+    command = ["bash", "-ec", line]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(_runs(tmp_path)) == 1
 
 
 def _runs(home):
