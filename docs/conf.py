@@ -166,9 +166,7 @@ def setup(app) -> None:
 def formula(writer, node, display: str) -> None:
     """Writes one formula."""
     math = convert(node.astext(), display=display)
-    writer.body.append(
-        math if display == "inline" else f'<div style="overflow-x: auto">{math}</div>'
-    )
+    writer.body.append(math if display == "inline" else f'<div class="formula">{math}</div>')
     raise SkipNode
 
 

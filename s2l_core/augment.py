@@ -30,7 +30,7 @@ def random_crop(
     colour: bool = False,
     target: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
-    """Draws one crop: place, shift-scale-rotate (p .7), flips, brightness and contrast (p .5).
+    """Draws one crop: its place, shift-scale-rotate (p .7), flips, brightness and contrast (p .5).
 
     Args:
         image: (H, W, 3) uint8, any size; smaller images are centred and reflected.

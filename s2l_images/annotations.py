@@ -1,4 +1,4 @@
-"""In from other programs: what was drawn in ImageJ, QuPath or Aperio ImageScope -> scribbles and
+"""Reads what was drawn in other programs: ImageJ, QuPath or Aperio ImageScope -> scribbles and
 instances.
 
 What is left out, and how names were understood, is handed back as findings: nothing is dropped

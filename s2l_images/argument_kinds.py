@@ -1,4 +1,4 @@
-"""Kinds of values on the command line: each reads a word, or says what it is not."""
+"""Kinds of values on the command line: each reads a word, or says what is wrong with it."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What arrays show that were read without error: an image, a mask, scribbles, and images compared.
+"""Checks of arrays that were read without error: an image, a mask, scribbles, images compared.
 
 The check and the reading of a folder call the same functions, so that whoever trains or predicts is
 told what the check would have said.

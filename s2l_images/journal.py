@@ -18,7 +18,7 @@ JOURNAL = "predicted.jsonl"
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the prediction of one image came to.
+    """The result of predicting one image.
 
     Attributes:
         key: hash of the model, the image and the settings that it was made with.

@@ -53,7 +53,7 @@ class KeptAnswers:
         return model_in_use(self.folder)
 
     def fit(self) -> None:
-        """Fits both forests and asks them; nothing is done where no stroke is new.
+        """Fits both forests and predicts with them; does nothing if no stroke is new.
 
         Raises:
             S2LError: nothing is drawn, or only one class.
@@ -69,7 +69,7 @@ class KeptAnswers:
         self._learned = strokes
 
     def of(self, answer: str) -> dict[str, np.ndarray]:
-        """What `forest` or `network` says of every image; who was not asked yet is asked."""
+        """What `forest` or `network` answers for every image; missing answers are computed."""
         if answer == "network":
             return self._of_network()
         if not self.by_forest:

@@ -64,7 +64,7 @@ class Lesson:
             raise error
 
     def show(self, picture: np.ndarray) -> None:
-        """Shows what it makes of an image: (H, W, 3) uint8."""
+        """Shows its present answer for an image: (H, W, 3) uint8."""
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "PNG")
         self._picture.value = file.getvalue()

@@ -1,4 +1,4 @@
-"""What an export left: where it lies, and how many nuclei each image has."""
+"""What an export has written: where it lies, and how many nuclei each image has."""
 
 import base64
 import csv

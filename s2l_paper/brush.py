@@ -1,4 +1,4 @@
-"""What a hand with a brush makes of a line: smooth, shaky, cut to where there is room."""
+"""A line as a hand with a brush draws it: smooth, shaky, cut to where there is room."""
 
 import numpy as np
 from scipy import ndimage

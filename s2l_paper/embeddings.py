@@ -1,4 +1,4 @@
-"""What trained networks make of real cells, measured from their weights (see `separation`).
+"""The features of trained networks on real cells, measured from their weights (see `separation`).
 
 Weights are not committed; the table and the picture that are made of them are.
 """
@@ -75,7 +75,7 @@ def measure(profile: str) -> pd.DataFrame:
 
 @styled
 def picture(profile: str) -> Figure:
-    """Two principal components of what each method makes of one test image, layer by layer.
+    """Two principal components of each method's features of one test image, layer by layer.
 
     The image is the first test image of the first run that S2L shares with other methods; a dot is
     a region, coloured by the true mask.

@@ -1,4 +1,4 @@
-"""What notebook 08 shows where nobody has a folder of their own: four images, three drawn on."""
+"""The example of notebook 08, for users without a folder: four images, three with strokes."""
 
 from functools import partial
 

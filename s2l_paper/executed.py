@@ -1,4 +1,4 @@
-"""What executed notebooks show, held against what the committed runs give now.
+"""Compares what executed notebooks show with what the committed runs give now.
 
 Tables are found by the id of their cell and compared as the notebook shows them, digit by digit.
 """

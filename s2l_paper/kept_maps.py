@@ -1,4 +1,4 @@
-"""The probability maps that runs keep of test images: whose are shown, and how one is read."""
+"""The probability maps that runs keep of test images: which are shown, and how one is read."""
 
 from collections.abc import Sequence
 from pathlib import Path

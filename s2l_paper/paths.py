@@ -90,7 +90,7 @@ def warmup_folder(profile: str, warmup_id: str) -> Path:
 
 
 def separation(profile: str) -> Path:
-    """How far apart each network of a profile holds both classes, layer by layer."""
+    """How well each network of a profile separates both classes, layer by layer."""
     return results(profile) / "separation.csv"
 
 

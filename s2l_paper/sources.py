@@ -31,7 +31,7 @@ class Archive:
     sha256: str | None = None  # of the official file; guards downloads only
 
     def by_hand(self, root: Path) -> str:
-        """What to do where it cannot be had otherwise."""
+        """How to get an archive by hand, where the download fails."""
         return (
             f"Get {self.file} from {self.page} ({self.url}) and put it in {root / self.folder},"
             f" packed or unpacked as {self.unpacked[0]}/, or set S2L_DATA to the folder that holds"

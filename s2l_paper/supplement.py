@@ -1,4 +1,4 @@
-"""Beside Fig. 2: one input beside all methods, for an easy, a middling and a hard test image."""
+"""The supplement to Fig. 2: an easy, a middling and a hard test image next to all methods."""
 
 import math
 from dataclasses import dataclass

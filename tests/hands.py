@@ -263,8 +263,8 @@ DIARY = """# Walk-through of notebook 08
 
 Written by `tests/images/test_browser.py`, which drives JupyterLab {lab} in headless Chromium
 {diary.browser} by mouse and keyboard, on 2 cores that did other work as well: two images of real
-cells, a round of {diary.steps} steps, a second round stopped. Every line was waited for and
-checked. The console reported {diary.errors} errors.
+cells, a round of {diary.steps} steps, a second round stopped. The test waited for each line of the
+table and checked it. The console reported {diary.errors} errors.
 
 | seconds | what was done and seen |
 |---|---|
@@ -272,14 +272,14 @@ checked. The console reported {diary.errors} errors.
 
 ## What a reload brings back
 
-A round learns in a thread, and its cell has ended, so that the kernel answers a page that is loaded
-anew: the board, its strokes with undo, the outlines, how far the round is, and what it makes of one
-image come back, and strokes are on disk meanwhile (`tests/images/test_board_alive.py`). JupyterLab
-itself brings back what was saved of a notebook: outputs that came after the last save are gone.
-While a cell waits for a round, as in *Run All*, the page in front of it stays alive, and a page
-that is loaded anew shows the board once that cell has ended. A notebook that is opened without its
-kernel shows a picture of the board; where JupyterLab does not trust that notebook, its remark that
-a model is missing stands below it."""
+A round learns in a background thread while its cell has already ended. So the kernel can answer a
+page that is reloaded: the board, its strokes with undo, the outlines, the progress of the round and
+its latest picture come back, and strokes are on disk in any case
+(`tests/images/test_board_alive.py`). JupyterLab itself restores what was last saved of a notebook;
+outputs that came later are lost. While a cell waits for a round, as in *Run All*, the open page
+stays alive, and a reloaded page shows the board once that cell has ended. A notebook that is opened
+without its kernel shows a picture of the board; where JupyterLab does not trust the notebook, its
+note that a model is missing stands below."""
 
 
 def shoot(page, name, *, part=None, height=None):
