@@ -29,7 +29,7 @@ UNIT_NAMES = {
     "times": "how many times",
 }
 HEAD = (
-    "| | ours | beside it | value | min to max (rounds) | bar | met"
+    "| | ours | compared with | value | min to max (rounds) | bar | met"
     " |\n|---|---|---|---|---|---|---|"
 )
 REASONS = {  # why a topic's bar is missed where it is, in short

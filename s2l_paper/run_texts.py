@@ -62,16 +62,19 @@ def _readings(table: pd.DataFrame) -> str:
     told = rows.difference.drop(DEFAULT).dropna()
     told = told[told.abs() > band].sort_values(key=abs, ascending=False)
     beyond = [f"{name} ({share(value, signed=True)})" for name, value in told.items()]
-    what = listed(beyond) if beyond else "nothing"
-    text = f"By more than two standard deviations of chance (± {share(band)}) differ: {what}."
+    what = f"{listed(beyond)} differ" if beyond else "No reading differs"
+    text = (
+        f"{what} from the default by more than two standard deviations of chance (± {share(band)})."
+    )
     without = [name for name in rows.index if name.startswith("no contrast")]
     if not without:
         return text
     iou = rows["mean"]
     above = [n for n in iou.index if n not in (DEFAULT, *without) and iou[n] > iou[without[0]]]
     better = [f"{name} ({share(iou[name])})" for name in above]
-    text += f" Without the contrastive terms IoU is {share(iou[without[0]])}; above it"
-    return f"{text} lies {listed(better)}." if better else f"{text} lies no reading."
+    higher = f"only {listed(better)}" if better else "no reading"
+    base = share(iou[without[0]])
+    return f"{text} Without the contrastive terms IoU is {base}; {higher} is higher."
 
 
 def _who_drew(table: pd.DataFrame) -> str:
