@@ -125,7 +125,7 @@ def test_the_line_that_is_shown_makes_a_run(tmp_path):
 def test_batches_and_loops_that_are_shown_run_in_a_shell(tmp_path, page, folder, begins):
     """As printed, but with Otsu alone and copies that are written elsewhere."""
     text = (ROOT / page).read_text().replace('\\"', '"').replace("\\n", "\n")
-    (line,) = re.findall(rf"(?m)^[ \"]*({begins}.*?)[\",]*$", text)
+    (line,) = re.findall(rf"(?m)^[ \"]*({begins}.*)$", text)
     line = line.replace("s2l s2l-r1 s2l-r4 s2l-r1-r4", "otsu").replace("=s2l-r1-r4", "=otsu")
     line = line.replace("out.ipynb", f"{tmp_path}/out.ipynb")
     line = line.replace("$method.ipynb", f"{tmp_path}/$method.ipynb")
