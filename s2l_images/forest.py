@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from s2l_core.config import IGNORE, S2LError, digest, seed_for
+from s2l_core.config import CLASSES, IGNORE, S2LError, digest, seed_for
+from s2l_core.metrics import EIGHT
 
 if TYPE_CHECKING:
     from s2l_images.pretrained_features import PretrainedFeatures
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 FILTER_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
 PERCENTILES = (0.5, 99.5)  # of an image's grey values, mapped to 0 and 1
 COLOURED = 1.0  # mean of (largest - smallest channel) from which an image counts as stained
+# Strokes of a class, over all images, below which deep features mislead: then a forest on filters
+# alone has half of the say. On training images of bright field and fluorescence that gives .54 and
+# .76 IoU from 9 strokes (features alone .37 and .64), but .59 and .77 from 18 (.61 and .76).
+FEW_STROKES = 15
 PIXELS_AT_ONCE = 2**14  # pixels classified at a time, in threads
 
 
@@ -30,6 +35,7 @@ class RandomForest:
     trees: object  # a RandomForestClassifier
     colour: bool  # smoothed intensities of each channel, or of grey only
     pretrained: "PretrainedFeatures | None" = None  # looked at beside the filters
+    filters_alone: object = None  # a second classifier that has half of the say; None: no such one
     key: str = ""  # hash of what it learned from: equal keys give equal answers
 
 
@@ -82,6 +88,21 @@ def fit_random_forest(
                 f"no {name} scribble in any of {len(images)} images: expected both classes. Draw "
                 "some."
             )
+    learned = np.concatenate(features)  # (N, F)
+    options = {"trees": trees, "balanced": balanced, "seed": seed}
+    forest = _fitted(learned, classes, **options)
+    filters_alone = None
+    if pretrained and _fewest_strokes(scribbles) < FEW_STROKES:
+        filters_alone = _fitted(learned[:, : _count(colour)], classes, **options)
+
+    key = digest([digest(learned.tobytes() + classes.tobytes(), 64), seed, trees, balanced], 16)
+    return RandomForest(forest, colour, pretrained, filters_alone, key)
+
+
+def _fitted(
+    features: np.ndarray, classes: np.ndarray, *, trees: int, balanced: bool, seed: int
+) -> object:
+    """A classifier of pixels: features (N, F), classes (N,)."""
     from sklearn.ensemble import RandomForestClassifier  # a second to load, for this method alone
 
     forest = RandomForestClassifier(
@@ -92,13 +113,18 @@ def fit_random_forest(
         n_jobs=-1,
         random_state=seed_for(seed, "random-forest", "trees") % 2**32,
     )
-    forest.fit(np.concatenate(features), classes)
-    forest.set_params(
-        n_jobs=1
-    )  # several would add up their votes in any order: the last bit would not repeat
-    learned = np.concatenate(features).tobytes() + classes.tobytes()
-    key = digest([digest(learned, 64), seed, trees, balanced], 16)
-    return RandomForest(forest, colour, pretrained, key)
+    forest.fit(features, classes)
+    # Several processes would add up the votes in any order: the last bit would not repeat.
+    return forest.set_params(n_jobs=1)
+
+
+def _fewest_strokes(scribbles: Sequence[np.ndarray]) -> int:
+    """Strokes, as 8-connected pieces over all images, of the class that has fewer."""
+    counts = [
+        sum(ndimage.label(labels == label, EIGHT)[1] for labels in scribbles)
+        for label in range(len(CLASSES))
+    ]
+    return min(counts)
 
 
 def _check_pairs(images: Sequence[np.ndarray], scribbles: Sequence[np.ndarray]) -> None:
@@ -128,11 +154,20 @@ def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
     def probability(start: int) -> np.ndarray:
         pixels = np.arange(start, min(start + PIXELS_AT_ONCE, filtered.shape[1]))
         features = _beside(filtered[:, pixels], maps, pixels, image.shape[1])
-        return model.trees.predict_proba(features)[:, 1]
+        answer = model.trees.predict_proba(features)[:, 1]
+        if model.filters_alone is not None:
+            other = model.filters_alone.predict_proba(features[:, : len(filtered)])[:, 1]
+            answer = (answer + other) / 2
+        return answer
 
     with ThreadPoolExecutor() as pool:
         parts = list(pool.map(probability, range(0, filtered.shape[1], PIXELS_AT_ONCE)))
     return np.concatenate(parts).astype(np.float32).reshape(image.shape[:2])
+
+
+def _count(colour: bool) -> int:
+    """Number of features of a pixel that come from filters."""
+    return (8 if colour else 6) * len(FILTER_SIGMAS)
 
 
 def _beside(filtered: np.ndarray, maps, pixels: np.ndarray, width: int) -> np.ndarray:

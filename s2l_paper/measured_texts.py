@@ -32,6 +32,7 @@ def texts() -> dict[str, str]:
         measured = pd.read_csv(paths.benchmarks())
         rounds = measured[measured.topic == "rounds"]
         found["round-benchmark"] = _benchmark(rounds)
+        found["forest-features"] = _features(measured[measured.topic == "features"])
         found["next-stroke"] = _next_stroke(measured[measured.topic == "next_stroke"])
         found["round-benchmark-time"] = f"{rounds.seconds.max() / 60:.0f} minutes"
     return found
@@ -96,6 +97,18 @@ def _benchmark(rows: pd.DataFrame) -> str:
         f"{one} and {two} on the forest's guess, {own_one} and {own_two} on the network's own "
         f"averages; the forest has {forest} there."
     )
+
+
+def _features(rows: pd.DataFrame) -> str:
+    """Median IoU of forests with and without deep features, and how much longer these take."""
+    values = rows.set_index("case").value
+    parts = []
+    for name, of_data in (("DSB-BF", "dsb-bf"), ("DSB-Fluo", "dsb-fluo")):
+        without = _short(values[f"{of_data}: IoU of a forest on filters"])
+        both = _short(values[f"{of_data}: IoU with features too"])
+        parts.append(f"{both} on {name} (filters alone: {without})")
+    times = [values[f"{of_data}: a forest with features"] for of_data in ("dsb-bf", "dsb-fluo")]
+    return f"{' and '.join(parts)}, for {min(times):.1f} to {max(times):.1f} times the computing"
 
 
 def _next_stroke(rows: pd.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """What a pretrained encoder sees: where it lies on the image, and what a forest makes of it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,25 @@ def test_a_forest_that_looks_at_it_repeats_and_is_another(encoder, image):
     first, again = (predict_random_forest(forest, image) for forest in forests)
     np.testing.assert_array_equal(first, again)
     assert (first != predict_random_forest(plain, image)).any()
+
+
+@pytest.mark.parametrize(("strokes", "asked"), [(14, True), (15, False)])
+def test_with_few_strokes_a_forest_on_filters_has_half_of_the_say(encoder, image, strokes, asked):
+    scribbles = np.full(image.shape[:2], IGNORE, np.uint8)
+    for number in range(strokes):
+        scribbles[4 + 8 * number, 20:60] = 1
+    for number in range(18):
+        scribbles[4 + 8 * number, 100:140] = 0
+    forest = fit_random_forest([image], [scribbles], trees=8, pretrained=encoder)
+    assert (forest.filters_alone is not None) == asked
+
+    # Half of the say: the mean with what the same forest says without features.
+    if asked:
+        deep = dataclasses.replace(forest, filters_alone=None)
+        plain = fit_random_forest([image], [scribbles], trees=8)
+        halves = [predict_random_forest(each, image) for each in (deep, plain)]
+        found = predict_random_forest(forest, image)
+        np.testing.assert_allclose(found, (halves[0] + halves[1]) / 2, atol=1e-6)
 
 
 def test_maps_of_the_last_images_are_kept(encoder, image, monkeypatch):
