@@ -113,9 +113,7 @@ def _fitted(
         n_jobs=-1,
         random_state=seed_for(seed, "random-forest", "trees") % 2**32,
     )
-    forest.fit(features, classes)
-    # Several processes would add up the votes in any order: the last bit would not repeat.
-    return forest.set_params(n_jobs=1)
+    return forest.fit(features, classes)
 
 
 def _fewest_strokes(scribbles: Sequence[np.ndarray]) -> int:
@@ -154,15 +152,27 @@ def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
     def probability(start: int) -> np.ndarray:
         pixels = np.arange(start, min(start + PIXELS_AT_ONCE, filtered.shape[1]))
         features = _beside(filtered[:, pixels], maps, pixels, image.shape[1])
-        answer = model.trees.predict_proba(features)[:, 1]
+        answer = _votes(model.trees, features)
         if model.filters_alone is not None:
-            other = model.filters_alone.predict_proba(features[:, : len(filtered)])[:, 1]
+            other = _votes(model.filters_alone, features[:, : len(filtered)])
             answer = (answer + other) / 2
         return answer
 
     with ThreadPoolExecutor() as pool:
         parts = list(pool.map(probability, range(0, filtered.shape[1], PIXELS_AT_ONCE)))
     return np.concatenate(parts).astype(np.float32).reshape(image.shape[:2])
+
+
+def _votes(forest, features: np.ndarray) -> np.ndarray:
+    """Share of the votes (N,) that call a pixel foreground: features (N, F) float32.
+
+    As `predict_proba` of the forest, which in several threads at a time disturbs the filters of
+    warnings.
+    """
+    votes = np.zeros((len(features), len(CLASSES)))
+    for tree in forest.estimators_:
+        votes += tree.predict_proba(features, check_input=False)
+    return votes[:, 1] / len(forest.estimators_)
 
 
 def _count(colour: bool) -> int:

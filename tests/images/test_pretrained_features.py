@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from s2l_core.config import IGNORE, S2LError
 from s2l_images import pretrained_features
-from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.forest import _fitted, _votes, fit_random_forest, predict_random_forest
 from s2l_images.pretrained_features import PretrainedFeatures, at_pixels
 
 
@@ -77,6 +77,13 @@ def test_with_few_strokes_a_forest_on_filters_has_half_of_the_say(encoder, image
         halves = [predict_random_forest(each, image) for each in (deep, plain)]
         found = predict_random_forest(forest, image)
         np.testing.assert_allclose(found, (halves[0] + halves[1]) / 2, atol=1e-6)
+
+
+def test_votes_are_those_of_the_forest_to_the_last_bit():
+    features = np.random.default_rng(0).random((500, 24), dtype=np.float32)
+    forest = _fitted(features, np.arange(500) % 2, trees=16, balanced=True, seed=0)
+    expected = forest.set_params(n_jobs=1).predict_proba(features)[:, 1]
+    np.testing.assert_array_equal(_votes(forest, features), expected)
 
 
 def test_maps_of_the_last_images_are_kept(encoder, image, monkeypatch):

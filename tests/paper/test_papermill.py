@@ -112,7 +112,7 @@ def test_the_line_that_is_shown_makes_a_run(tmp_path):
     assert config["pair_target"] == "and" and config["method"] == "otsu"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("page", "folder", "begins"),
     [
