@@ -55,9 +55,9 @@ REASONS = {  # why a topic's bar is missed where it is, in short
         " outlines a little."
     ),
     "own_images": (
-        "held-out strokes lie away from outlines, so a network of one round that draws nuclei too"
-        " wide gets as many of them right as the forest, and goes out; on fluorescence both are"
-        " within .014 of each other. Counts suffer where images of different scale share a folder."
+        "the network goes out only where it is ahead by more than one held-out stroke; on"
+        " fluorescence it is better by .003 in the median, which no stroke can tell. Where two"
+        " images of 375 and 68 nuclei share 24 strokes, nuclei that touch are taken for one."
     ),
     "imports": "pandas, and SciPy's image functions, come on top of the libraries.",
 }
