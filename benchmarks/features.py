@@ -12,11 +12,10 @@ import numpy as np
 
 from benchmarks.harness import Row, Scale, absolute, ratio
 from benchmarks.next_stroke import chosen, score
-from benchmarks.own_images import NUCLEI
+from benchmarks.own_images import strokes_on
 from s2l_images.forest import fit_random_forest, predict_random_forest
 from s2l_images.pretrained_features import shared_features
 from s2l_images.strokes import render
-from s2l_paper.annotators import SimulatedAnnotator
 
 # With the same strokes: on bright field as much better as a network was hoped to be after two
 # minutes; on fluorescence filters suffice, and nothing may be lost.
@@ -33,7 +32,7 @@ def measure(scale: Scale) -> list[Row]:
         found, spent = {way: [] for way in ways}, {way: [] for way in ways}
         for choice in range(choices):
             cells = chosen(name, choice)
-            scribbles = [_drawn(cell, choice) for cell in cells]
+            scribbles = [render(strokes_on(cell, choice), cell.image.shape[:2]) for cell in cells]
             for way, options in ways.items():
                 began = time.process_time()
                 images = [cell.image for cell in cells]
@@ -57,10 +56,3 @@ def measure(scale: Scale) -> list[Row]:
             ),
         ]
     return rows
-
-
-def _drawn(cell, choice: int) -> np.ndarray:
-    """Scribbles (H, W) uint8 on at most `NUCLEI` nuclei."""
-    share = min(1.0, NUCLEI / max(1, len(np.unique(cell.instances)) - 1))
-    strokes = SimulatedAnnotator(choice, share).strokes(cell.instances, key=cell.id)
-    return render(strokes, cell.image.shape[:2])

@@ -35,7 +35,7 @@ from s2l_images.places import own_strokes
 from s2l_images.session import Session
 from s2l_images.sizes import nuclei
 from s2l_images.split import divided
-from s2l_images.strokes import write_strokes
+from s2l_images.strokes import Stroke, write_strokes
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset, splits
 
@@ -143,10 +143,15 @@ def write_folder(folder: Path, cells: Sequence[CellImage], annotator: int) -> No
     drawn = {}
     for cell in cells:
         Image.fromarray(cell.image).save(folder / "images" / f"{cell.id}.png")
-        share = min(1.0, NUCLEI / max(1, len(np.unique(cell.instances)) - 1))
-        drawn[cell.id] = SimulatedAnnotator(annotator, share).strokes(cell.instances, key=cell.id)
+        drawn[cell.id] = strokes_on(cell, annotator)
     own_strokes(folder).parent.mkdir()
     write_strokes(own_strokes(folder), drawn, {"annotator": "simulated"})
+
+
+def strokes_on(cell: CellImage, annotator: int) -> list[Stroke]:
+    """Strokes on at most `NUCLEI` nuclei of an image, and as many on the background."""
+    share = min(1.0, NUCLEI / max(1, len(np.unique(cell.instances)) - 1))
+    return SimulatedAnnotator(annotator, share).strokes(cell.instances, key=cell.id)
 
 
 def _judged(trial: Trial, session: Session, number: int, spent: float) -> list[list]:

@@ -101,7 +101,7 @@ class KeptAnswers:
             list(scribbles.values()),
             seed=self.seed,
             pretrained=self._pretrained,
-            balanced=True,  # a hasty background stroke has more pixels than ten nuclei's
+            balanced=True,  # strokes on the background are longer than those in nuclei
         )
 
     def _asked(self, forest: RandomForest, names: Iterable[str]) -> dict[str, np.ndarray]:

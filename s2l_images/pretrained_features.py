@@ -21,7 +21,7 @@ from s2l_core.model import ScribbleUNet
 
 ENCODER = "efficientnet-lite0"  # its weights come with a Python package (docs/encoders.md)
 # Feature maps of the encoder, and how many pixels a side one value stands for. The shallower ones
-# add little to a forest's own filters: chosen on training images, docs/obstacles.md.
+# add little to a forest's own filters: chosen on training images.
 STRIDES = {4: 16, 5: 32}
 BLOCK, MARGIN = 1024, 128  # pixels a side that are encoded at once, and of context around them
 MOST_KEPT = 32  # images whose maps are kept: 3 MiB for each megapixel
