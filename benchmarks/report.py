@@ -182,7 +182,10 @@ def draw(rows: pd.DataFrame) -> Picture:
             ax.set(xscale="log", xlabel=f"{kind} (logarithmic)")
             ax.xaxis.set_minor_formatter("")  # within one decade its labels would overlap
         else:
-            ax.set(xlim=(0, 1.05 * (max(shown) or 1)), xlabel=kind)
+            # From 0, and further where something was lost: nothing measured lies outside.
+            ax.set(xlim=(1.05 * min(0, *shown), 1.05 * (max(shown) or 1)), xlabel=kind)
+            if min(shown) < 0:
+                ax.axvline(0, color=GREY, lw=0.8)
         beside = [f"\nbeside: {row.against}" if row.against else "" for row in part.itertuples()]
         ax.set_yticks(
             range(len(part)), [case + text for case, text in zip(part.case, beside, strict=True)]

@@ -7,6 +7,7 @@ import math
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -190,3 +191,14 @@ def test_committed_results_are_what_the_readme_shows():
         f"{topic}_{scale}.png" for topic, scale in measured
     }
     assert all(rows.machine)
+
+
+def test_what_was_lost_is_drawn_too():
+    rows = pd.DataFrame(
+        [absolute("gained", [-0.2, -0.1, 0.3], ">= 0", unit="IoU"), absolute("plain", [0.5])]
+    )
+    rows["met"] = ["no", ""]
+    for ax in report.draw(rows).axes:
+        low, high = ax.get_xlim()
+        points = np.concatenate([line.get_xdata() for line in ax.lines[:2]])
+        assert low <= min(points) and max(points) <= high
