@@ -7,13 +7,14 @@ there both classes count alike. IoU is the mean over the three images.
 """
 
 import time
+from functools import partial
 
 import numpy as np
 
 from benchmarks.harness import Row, Scale, absolute, ratio
 from benchmarks.next_stroke import chosen, score
 from benchmarks.own_images import strokes_on
-from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.forest import fit_own_forest, fit_random_forest, predict_random_forest
 from s2l_images.pretrained_features import shared_features
 from s2l_images.strokes import render
 
@@ -26,17 +27,20 @@ NOTHING_LOST = ">= -0.01"
 def measure(scale: Scale) -> list[Row]:
     """IoU of both forests on each data set, and the time that fitting and predicting takes."""
     names, choices = scale.pick((("synthetic-fluo",), 1), (("dsb-bf", "dsb-fluo"), 6))
-    ways = {"filters": {}, "features too": {"pretrained": shared_features(), "balanced": True}}
+    ways = {
+        "filters": fit_random_forest,
+        "features too": partial(fit_own_forest, pretrained=shared_features()),
+    }
     rows = []
     for name in names:
         found, spent = {way: [] for way in ways}, {way: [] for way in ways}
         for choice in range(choices):
             cells = chosen(name, choice)
             scribbles = [render(strokes_on(cell, choice), cell.image.shape[:2]) for cell in cells]
-            for way, options in ways.items():
+            for way, fit in ways.items():
                 began = time.process_time()
                 images = [cell.image for cell in cells]
-                forest = fit_random_forest(images, scribbles, **options)
+                forest = fit(images, scribbles)
                 answers = [predict_random_forest(forest, image) for image in images]
                 spent[way].append(time.process_time() - began)
                 found[way].append(score(cells, answers))

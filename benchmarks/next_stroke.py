@@ -22,7 +22,7 @@ from benchmarks.harness import Row, Scale, absolute, keep
 from s2l_core.config import S2LError, seed_for
 from s2l_core.images import CellImage
 from s2l_core.metrics import EIGHT, instances, iou
-from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.forest import fit_own_forest, predict_random_forest
 from s2l_images.pretrained_features import shared_features
 from s2l_images.proposals import spread, where_to_draw
 from s2l_images.split import diameter_at_strokes
@@ -91,8 +91,7 @@ def trial(cells: Sequence[CellImage], choice: int, rule: Callable) -> tuple[floa
 def learned(cells: Sequence[CellImage], drawn: Drawn) -> Answers:
     """What a forest says that has learned from all strokes."""
     images, scribbles = [cell.image for cell in cells], _rendered(cells, drawn)
-    as_in_08 = {"pretrained": shared_features(), "balanced": True}
-    forest = fit_random_forest(images, scribbles, **as_in_08)
+    forest = fit_own_forest(images, scribbles, shared_features())
     return [predict_random_forest(forest, cell.image) for cell in cells]
 
 

@@ -95,8 +95,29 @@ def fit_random_forest(
     if pretrained and _fewest_strokes(scribbles) < FEW_STROKES:
         filters_alone = _fitted(learned[:, : _count(colour)], classes, **options)
 
-    key = digest([digest(learned.tobytes() + classes.tobytes(), 64), seed, trees, balanced], 16)
+    pixels = digest(learned.tobytes() + classes.tobytes(), 64)
+    key = digest([pixels, seed, trees, balanced, filters_alone is not None], 16)
     return RandomForest(forest, colour, pretrained, filters_alone, key)
+
+
+def fit_own_forest(
+    images: Sequence[np.ndarray],
+    scribbles: Sequence[np.ndarray],
+    pretrained: "PretrainedFeatures | None",
+    *,
+    seed: int = 0,
+) -> RandomForest:
+    """The forest of notebook 08: it looks at an encoder's features beside its filters, and both
+    classes count alike, as strokes on the background are longer than those in nuclei.
+
+    Args:
+        images, scribbles, seed: as of `fit_random_forest`.
+        pretrained: the encoder; None where its package is missing: filters alone.
+
+    Raises:
+        S2LError: as `fit_random_forest`.
+    """
+    return fit_random_forest(images, scribbles, seed=seed, pretrained=pretrained, balanced=True)
 
 
 def _fitted(

@@ -13,7 +13,7 @@ import numpy as np
 from s2l_core.config import S2LError
 from s2l_core.inference import pick_device, predict
 from s2l_images.answers import hold_out
-from s2l_images.forest import RandomForest, fit_random_forest, predict_random_forest
+from s2l_images.forest import RandomForest, fit_own_forest, predict_random_forest
 from s2l_images.kept_models import load_model, model_in_use
 from s2l_images.pretrained_features import PretrainedFeatures, shared_features
 from s2l_images.strokes import Stroke
@@ -96,13 +96,8 @@ class KeptAnswers:
 
     def _fitted(self, scribbles: Mapping[str, np.ndarray]) -> RandomForest:
         images = [self.images[name] for name in scribbles]
-        return fit_random_forest(
-            images,
-            list(scribbles.values()),
-            seed=self.seed,
-            pretrained=self._pretrained,
-            balanced=True,  # strokes on the background are longer than those in nuclei
-        )
+        labels = list(scribbles.values())
+        return fit_own_forest(images, labels, self._pretrained, seed=self.seed)
 
     def _asked(self, forest: RandomForest, names: Iterable[str]) -> dict[str, np.ndarray]:
         return {name: predict_random_forest(forest, self.images[name]) for name in names}
