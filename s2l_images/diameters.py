@@ -1,6 +1,7 @@
-"""How wide a usual nucleus is, by which touching ones are told apart."""
+"""How wide a usual nucleus is: by that touching ones are told apart, and specks from nuclei."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,23 @@ from s2l_core.images import CellImage
 from s2l_images.folder import read_folder
 from s2l_images.listing import sound
 from s2l_images.sizes import nuclei
-from s2l_images.split import diameter_at_strokes, usual_diameter
+from s2l_images.split import areas_at_strokes, usual_diameter
+
+FEWEST = 3  # nuclei that are measured in an image before it counts as one of small nuclei
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Diameters in pixels of a usual nucleus.
+
+    Attributes:
+        diameter: of all images together.
+        smallest: in the image whose nuclei are smallest. Images of different magnification may
+            share a folder: what is a speck beside the nuclei of one is a nucleus of another.
+    """
+
+    diameter: float
+    smallest: float
 
 
 def usual_nucleus(
@@ -18,8 +35,8 @@ def usual_nucleus(
     *,
     threshold: float = 0.5,
     min_size: int = 64,
-) -> float:
-    """Diameter in pixels of a usual nucleus of a folder, rounded to halves.
+) -> Usual:
+    """How wide a usual nucleus of a folder is, rounded to halves of a pixel.
 
     Args:
         folder: its masks are measured; where it has none, the objects of the answer that carry a
@@ -34,18 +51,18 @@ def usual_nucleus(
     listing = sound(folder)
     names = listing.masked or listing.scribbled
     cells = (read_folder(folder, [name])[0] for name in names)  # one in memory at a time
-    return measured_diameter(
+    return measured_nuclei(
         cells, lambda cell: ask(cell.image), threshold=threshold, min_size=min_size
     )
 
 
-def measured_diameter(
+def measured_nuclei(
     cells: Iterable[CellImage],
     answer: Callable[[CellImage], np.ndarray],
     *,
     threshold: float = 0.5,
     min_size: int = 64,
-) -> float:
+) -> Usual:
     """As `usual_nucleus`, of images.
 
     Args:
@@ -57,16 +74,29 @@ def measured_diameter(
     Raises:
         S2LError: as `usual_nucleus`.
     """
-    areas: list[int] = []
-    objects, scribbles = [], []
+    masks: list[int] = []  # areas of nuclei
+    at_strokes = []  # of each image: areas of objects with one stroke, and with several
     for cell in cells:
         if cell.instances is not None:
-            areas += np.unique(cell.instances[cell.instances > 0], return_counts=True)[1].tolist()
+            masks += np.unique(cell.instances[cell.instances > 0], return_counts=True)[1].tolist()
         elif cell.scribbles is not None:
-            objects.append(nuclei(answer(cell), min_size, threshold=threshold).instances)
-            scribbles.append(cell.scribbles)
-    if areas:
-        diameter = usual_diameter(np.array(areas))
-    else:
-        diameter = diameter_at_strokes(objects, scribbles)
+            objects = nuclei(answer(cell), min_size, threshold=threshold).instances
+            at_strokes.append(areas_at_strokes(objects, cell.scribbles))
+
+    # An object with two strokes on it is mostly two nuclei that touch.
+    single = [area for of_one, _ in at_strokes for area in of_one]
+    several = [area for _, of_several in at_strokes for area in of_several]
+    diameter = _rounded(usual_diameter(np.array(masks or single or several)))
+    if masks:
+        return Usual(diameter, diameter)
+    by_image = [
+        _rounded(usual_diameter(np.array(of_one)))
+        for of_one, _ in at_strokes
+        if len(of_one) >= FEWEST
+    ]
+    return Usual(diameter, min([diameter, *by_image]))
+
+
+def _rounded(diameter: float) -> float:
+    """To halves of a pixel, 2 or more."""
     return max(2.0, round(2 * diameter) / 2)

@@ -12,7 +12,7 @@ import numpy as np
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
 from s2l_images.answers import Choice, absurd, choose
-from s2l_images.diameters import measured_diameter
+from s2l_images.diameters import Usual, measured_nuclei
 from s2l_images.kept_answers import KeptAnswers
 from s2l_images.sizes import chosen_min_size, nuclei, smallest_kept
 from s2l_images.split import divided
@@ -43,6 +43,7 @@ class Outgoing:
         self.choice: Choice | None = None
         self.wanted = "auto"
         self.width = 0.0
+        self._smallest = 0.0  # width of a usual nucleus in the image where they are smallest
 
     @property
     def things(self) -> str:
@@ -57,7 +58,7 @@ class Outgoing:
     @property
     def min_size(self) -> int:
         """Pixels of the smallest nucleus that is kept."""
-        return smallest_kept(self.answers.folder, self.drawn_size, self.width)
+        return smallest_kept(self.answers.folder, self.drawn_size, self._smallest)
 
     def choose(self, answer: str) -> Choice:
         """Chooses by held-out strokes, and outlines; see `answers.choose`.
@@ -87,11 +88,12 @@ class Outgoing:
     def outline(self, choice: Choice) -> None:
         """Shows on the board what would be exported by a choice."""
         self.choice = choice
-        answers, width = dict(self.answers.of(choice.answer)), 0.0
+        answers, usual = dict(self.answers.of(choice.answer)), Usual(0.0, 0.0)
         if self.split:
             with contextlib.suppress(S2LError):  # no object lies under a stroke: none is divided
-                width = self._diameter(choice)
-        self.width = width
+                usual = self._usual(choice)
+        width = self.width = usual.diameter
+        self._smallest = usual.smallest
         min_size = self.min_size
 
         def objects(name: str, threshold: float) -> np.ndarray:
@@ -107,14 +109,14 @@ class Outgoing:
             return self.answers.of("forest")
         return self.answers.of("network") if self.answers.network_file.exists() else {}
 
-    def _diameter(self, choice: Choice) -> float:
-        """Width of a usual nucleus in pixels: the given one, or else measured where strokes are."""
+    def _usual(self, choice: Choice) -> Usual:
+        """Width of a usual nucleus: the given one, or else measured where strokes are."""
         if self.given_diameter:
-            return self.given_diameter
+            return Usual(self.given_diameter, self.given_diameter)
         answers, scribbles = self.answers.of(choice.answer), self.board.scribbles()
         cells = [replace(cell, scribbles=scribbles.get(cell.id)) for cell in self.cells.values()]
         options = {"threshold": choice.threshold, "min_size": self.drawn_size}
-        return measured_diameter(cells, lambda cell: answers[cell.id], **options)
+        return measured_nuclei(cells, lambda cell: answers[cell.id], **options)
 
     def refuse_absurd(self, choice: Choice, largest: float) -> None:
         """Refuses an answer that contradicts what is drawn on an image.

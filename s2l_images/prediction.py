@@ -12,7 +12,7 @@ import torch
 from s2l_core.config import S2LError, digest
 from s2l_core.inference import pick_device, predict
 from s2l_images import image_checks
-from s2l_images.diameters import usual_nucleus
+from s2l_images.diameters import Usual, usual_nucleus
 from s2l_images.export_cells import write_cells
 from s2l_images.export_imagej import write_rois
 from s2l_images.export_labels import write_label_tiff
@@ -127,14 +127,20 @@ def _chosen_sizes(
     `predict_folder`; `ask` predicts an image (H, W, 3) -> (H, W).
     """
     drawn_size, reason = _drawn_size(source, folder) if min_size is None else (min_size, "")
-    diameter = _diameter_of(folder, ask, threshold, drawn_size) if split == "auto" else split
+    if split == "auto":
+        usual = _usual_of(folder, ask, threshold, drawn_size)
+        diameter, smallest_usual = usual.diameter, usual.smallest
+    else:
+        diameter = smallest_usual = split
     if min_size is not None:
         return min_size, diameter
 
     # A diameter tells more than the smallest stroke: specks far below it are no nuclei.
-    smallest = smallest_kept(folder, drawn_size, diameter)
+    smallest = smallest_kept(folder, drawn_size, smallest_usual)
     if smallest > drawn_size:
         reason = "a fifth of a usual nucleus"
+        if smallest_usual != diameter:
+            reason += " of the image with the smallest ones"
     print(f"{folder.name}: objects under {smallest} px are dropped ({reason})", flush=True)
     return smallest, diameter
 
@@ -145,14 +151,14 @@ def _drawn_size(source: Path | RandomForest, folder: Path) -> tuple[int, str]:
     return chosen_min_size(folder, file)
 
 
-def _diameter_of(
+def _usual_of(
     folder: Path, ask: Callable[[np.ndarray], np.ndarray], threshold: float, min_size: int
-) -> float:
-    """The diameter of a usual nucleus where it is to be measured, in pixels; it is printed."""
-    diameter = usual_nucleus(folder, ask, threshold=threshold, min_size=min_size)
-    width = f"a usual nucleus is {diameter:g} px wide, which tells touching ones apart"
+) -> Usual:
+    """How wide a usual nucleus is, where that is to be measured; it is printed."""
+    usual = usual_nucleus(folder, ask, threshold=threshold, min_size=min_size)
+    width = f"a usual nucleus is {usual.diameter:g} px wide, which tells touching ones apart"
     print(f"{folder.name}: {width}", flush=True)
-    return diameter
+    return usual
 
 
 class _Remarks:

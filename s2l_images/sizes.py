@@ -81,7 +81,8 @@ def chosen_min_size(folder: Path, model: Path) -> tuple[int, str]:
 
 
 def smallest_kept(folder: Path, min_size: int, diameter: float | None) -> int:
-    """The smallest size once it is known how wide a usual nucleus is: at least a fifth of its area.
+    """The smallest size once it is known how wide usual nuclei are: at least a fifth of the area of
+    those of the image where they are smallest.
 
     The smallest stroke says little of the smallest nucleus, and a forest leaves crumbs: without
     this, it counted three and a half objects for each nucleus of bright field. Masks show how small
@@ -90,7 +91,7 @@ def smallest_kept(folder: Path, min_size: int, diameter: float | None) -> int:
     Args:
         folder: of one's own.
         min_size: what `chosen_min_size` says of it, in pixels.
-        diameter: of a usual nucleus in pixels; None or 0: it is not known.
+        diameter: `Usual.smallest` in pixels; None or 0: it is not known.
     """
     if not diameter or sound(folder).masked:
         return min_size

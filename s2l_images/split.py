@@ -144,13 +144,25 @@ def diameter_at_strokes(objects: Sequence[np.ndarray], scribbles: Sequence[np.nd
     """
     single, several = [], []
     for found, labels in zip(objects, scribbles, strict=True):
-        areas = np.bincount(found.ravel())
-        strokes, _ = ndimage.label(labels == 1, np.ones((3, 3)))  # (H, W), connected pieces
-
-        # Which strokes lie on which objects: each pair once.
-        on = (strokes > 0) & (found > 0)
-        pairs = np.unique(np.stack([found[on], strokes[on]]), axis=1)  # (2, pairs)
-        carried = np.bincount(pairs[0], minlength=len(areas))
-        single += areas[carried == 1].tolist()
-        several += areas[carried > 1].tolist()
+        of_one, of_several = areas_at_strokes(found, labels)
+        single += of_one
+        several += of_several
     return usual_diameter(np.array(single or several))
+
+
+def areas_at_strokes(objects: np.ndarray, scribbles: np.ndarray) -> tuple[list[int], list[int]]:
+    """Areas in pixels of the objects of an image that carry one foreground stroke, and of those
+    that carry several.
+
+    Args:
+        objects: (H, W) int, as `instances` numbers them.
+        scribbles: (H, W) uint8 of 0, 1 and IGNORE.
+    """
+    areas = np.bincount(objects.ravel())
+    strokes, _ = ndimage.label(scribbles == 1, np.ones((3, 3)))  # (H, W), connected pieces
+
+    # Which strokes lie on which objects: each pair once.
+    on = (strokes > 0) & (objects > 0)
+    pairs = np.unique(np.stack([objects[on], strokes[on]]), axis=1)  # (2, pairs)
+    carried = np.bincount(pairs[0], minlength=len(areas))
+    return areas[carried == 1].tolist(), areas[carried > 1].tolist()

@@ -438,12 +438,12 @@ def test_another_split_or_threshold_is_predicted_anew(answered):
 
 def test_the_usual_nucleus_is_measured_on_masks_or_else_where_strokes_are(answered):
     ask = lambda image: touching()  # noqa: E731
-    assert usual_nucleus(answered, ask) == 23.5, "of the nucleus with the stroke"
+    assert usual_nucleus(answered, ask).diameter == 23.5, "of the nucleus with the stroke"
     (answered / "masks").mkdir()
     square = np.zeros((96, 96), np.uint8)
     square[10:20, 10:20], square[40:50, 40:50] = 1, 2
     tifffile.imwrite(answered / "masks" / "synthetic-fluo-001.tif", square)
-    assert usual_nucleus(answered, ask) == 11.5, "a disc of 100 pixels is 11.3 wide"
+    assert usual_nucleus(answered, ask).diameter == 11.5, "a disc of 100 pixels is 11.3 wide"
 
 
 def test_a_split_that_explodes_leaves_its_image_out_and_names_the_parameter(answered, monkeypatch):
