@@ -1,4 +1,4 @@
-"""One's own images: which answer goes out, how good it is, and how many nuclei it counts.
+"""One's own images: which answer is exported, how good it is, and how many nuclei it counts.
 
 A simulated annotator draws on the images of a folder, the forest guesses, and a network learns in
 a round, as in notebook 08. Strokes, seeds and images differ from trial to trial:

@@ -55,9 +55,10 @@ REASONS = {  # why a topic's bar is missed where it is, in short
         " outlines a little."
     ),
     "own_images": (
-        "the network goes out only where it is ahead by more than one held-out stroke; on"
-        " fluorescence it is better by .003 in the median, which no stroke can tell. Where two"
-        " images of 375 and 68 nuclei share 24 strokes, nuclei that touch are taken for one."
+        "the network's answer is exported only where it is ahead by more than one held-out"
+        " stroke; on fluorescence it is better by .003 in the median, which no stroke can tell."
+        " Where two images of 375 and 68 nuclei share 24 strokes, nuclei that touch are taken for"
+        " one."
     ),
     "imports": "pandas, and SciPy's image functions, come on top of the libraries.",
 }

@@ -1,4 +1,4 @@
-"""Which answer goes out: forest or network, judged by strokes that neither of them has seen.
+"""Which answer is exported: forest or network, judged by strokes that neither of them has seen.
 
 A fifth of the strokes is put aside. What learns from the others is asked about these, and the share
 that it gets right says how far it can be trusted on images of which nobody has a mask.
@@ -131,7 +131,7 @@ def best_agreement(probability: Maps, held: Maps) -> float:
     """`agreement` at the threshold where it is best: how well an answer tells strokes apart.
 
     A forest that has not seen a fifth of the strokes is less sure of their pixels than the one that
-    goes out: at one half it would seem worse than it is, on training images by up to .26.
+    is exported: at one half it would seem worse than it is, on training images by up to .26.
 
     Raises:
         S2LError: as `agreement`.
@@ -216,7 +216,7 @@ def absurd(
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer that goes out.
+    """The answer that is exported.
 
     Attributes:
         answer: `forest` or `network`.
@@ -244,7 +244,7 @@ class Choice:
 
 
 def choose(forest: Maps, network: Maps | None, held: Maps, answer: str = "auto") -> Choice:
-    """Compares forest and network on held-out strokes, and says which one goes out.
+    """Compares forest and network on held-out strokes, and says which one is exported.
 
     Args:
         forest: image id -> probability (H, W) of a forest that has not seen the held-out strokes.
@@ -266,26 +266,26 @@ def choose(forest: Maps, network: Maps | None, held: Maps, answer: str = "auto")
         scores["network"] = best_agreement(network, held)
 
     if answer != "auto":
-        chosen, reason = answer, f"The {answer} goes out, as you wish."
+        chosen, reason = answer, f"The {answer}'s answer is exported, as you wish."
     elif network is None:
-        chosen, reason = "forest", "The forest goes out: there is no network."
+        chosen, reason = "forest", "The forest's answer is exported: there is no network."
     elif math.isnan(scores["forest"]):
         chosen = "forest"
         reason = (
-            "The forest goes out: no stroke could be held out to compare them by. "
+            "The forest's answer is exported: no stroke could be held out to compare them by. "
             "Draw two of each class at least."
         )
     elif scores["network"] > scores["forest"] + one_stroke(held):
-        chosen, reason = "network", "The network goes out."
+        chosen, reason = "network", "The network's answer is exported."
     else:
-        chosen, reason = "forest", "The forest goes out."
+        chosen, reason = "forest", "The forest's answer is exported."
         if scores["network"] > scores["forest"]:
             reason = (
-                "The forest goes out: the network is better by no more than one stroke "
-                f"({one_stroke(held):.1%})."
+                "The forest's answer is exported: the network is better by no more than one "
+                f"stroke ({one_stroke(held):.1%})."
             )
 
-    # The forest that is judged is not the one that goes out, which is surer: it would move too far.
+    # The forest that is judged is less sure than the one that is exported: it would move too far.
     threshold = 0.5
     if chosen == "network" and network is not None:
         threshold = best_threshold(network, held)

@@ -1,4 +1,4 @@
-"""The answer that goes out: forest or network, its threshold, and its objects on the board.
+"""The answer that is exported: forest or network, its threshold, and its objects on the board.
 
 What the board outlines is what would be exported now.
 """
@@ -28,7 +28,7 @@ class Outgoing:
         diameter: of a usual nucleus in pixels, for that; 0: measured where strokes are.
 
     Attributes:
-        choice: what goes out; None before anything was outlined.
+        choice: what is exported; None before anything was outlined.
         wanted: `auto`, `forest` or `network`, as it was asked for last.
         width: of a usual nucleus in pixels, by which what is outlined was divided and cleaned; 0
             where touching nuclei are not told apart, or no object lies under a stroke. A threshold
@@ -104,7 +104,7 @@ class Outgoing:
         self.board.outline(name, objects, choice.threshold, things=self.things)
 
     def others(self, choice: Choice) -> Mapping[str, np.ndarray]:
-        """What the answer that does not go out says; nothing where there is one answer only."""
+        """What the answer that is not exported says; nothing where there is one answer only."""
         if choice.answer == "network":
             return self.answers.of("forest")
         return self.answers.of("network") if self.answers.network_file.exists() else {}
@@ -122,7 +122,7 @@ class Outgoing:
         """Refuses an answer that contradicts what is drawn on an image.
 
         Args:
-            choice: that is to go out.
+            choice: of the answer that is to be exported.
             largest: share of an image that one object may cover.
 
         Raises:

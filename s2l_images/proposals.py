@@ -45,7 +45,7 @@ def where_to_draw(
     reasons the stronger one counts.
 
     Args:
-        probability: (H, W) foreground probability of the answer that goes out.
+        probability: (H, W) foreground probability of the answer that would be exported.
         scribbles: (H, W) uint8 of 0, 1 and IGNORE, or None.
         image: (H, W, 3) uint8, by which empty background is told and left out; None: nothing is.
         other: (H, W), what another model says, as the forest beside the network; or None.

@@ -56,7 +56,7 @@ class Session:
         known: image id -> the true nuclei (H, W), of examples.
         board: the drawing widget; it outlines what would be exported now.
         answers: what forest and network say of every image.
-        outgoing: which of the two goes out, and how.
+        outgoing: which of the two is exported, and how.
         lesson: the round that learns in a thread, or the last one that did.
 
     Raises:
@@ -220,7 +220,7 @@ class Session:
         return done
 
     def look(self) -> dict[str, list[tuple[int, int, float]]]:
-        """Shows the answer that goes out on every image, where it is unsure, and where a stroke
+        """Shows the answer to be exported on every image, where it is unsure, and where a stroke
         would change most: see `where_to_draw`.
 
         Returns:

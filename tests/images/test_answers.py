@@ -1,4 +1,4 @@
-"""Which answer goes out: strokes that are held out, what they say, and what is absurd."""
+"""Which answer is exported: strokes that are held out, what they say, and what is absurd."""
 
 import math
 

@@ -124,7 +124,7 @@ def test_the_board_outlines_and_counts_what_is_exported(page, lab, folder):
     expect(said).to_have_text(counted)
     assert board.marks(unlike=fewer) == usual
 
-    # what goes out is what was outlined
+    # what is exported is what was outlined
     slider.fill("0.7")
     expect(said).not_to_have_text(counted)
     expect(said).to_have_text(re.compile(r"in all 4 images$"))

@@ -48,7 +48,7 @@ def test_opened_is_what_was_opened_last(work):
 
 def test_without_a_network_the_forest_answers_and_is_exported(work, capsys):
     places = work.look()
-    assert "The forest goes out: there is no network" in capsys.readouterr().out
+    assert "The forest's answer is exported: there is no network" in capsys.readouterr().out
     assert set(places) == set(work.cells)
     choice = work.choose()
     assert choice.answer == "forest" and 0 <= choice.forest <= 1
