@@ -85,10 +85,10 @@ def _export(given: Namespace) -> int:
 
 def _export_drawn(given: Namespace) -> int:
     """Writes strokes and nuclei."""
-    from s2l_images import prediction
     from s2l_images.export_strokes import STROKES, export_strokes
     from s2l_images.folder import read_folder
     from s2l_images.listing import sound
+    from s2l_images.one_image import write_nuclei
     from s2l_images.pictures import raw_channels
 
     check_choice("program", given.program, STROKES)
@@ -106,9 +106,7 @@ def _export_drawn(given: Namespace) -> int:
     for name in listing.masked:
         (cell,) = read_folder(given.folder, [name])
         measured = raw_channels(listing.files["images"][name][0])
-        prediction.write_nuclei(
-            _made(nuclei) / name, cell.instances, measured, pixel_size=given.pixel_size
-        )
+        write_nuclei(_made(nuclei) / name, cell.instances, measured, pixel_size=given.pixel_size)
 
     print(f"{given.to}: strokes of {len(drawn)}, nuclei of {len(listing.masked)} images")
     other = len(listing.scribbled) - len(listing.strokes)

@@ -1,7 +1,6 @@
 """Prediction of a whole folder: nuclei for every image, in files that other programs read."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,29 +12,39 @@ from s2l_core.config import S2LError, digest
 from s2l_core.inference import pick_device, predict
 from s2l_images import image_checks
 from s2l_images.diameters import Usual, usual_nucleus
-from s2l_images.export_cells import write_cells
-from s2l_images.export_imagej import write_rois
-from s2l_images.export_labels import write_label_tiff
-from s2l_images.export_qupath import write_geojson
 from s2l_images.faults import Fault, Finding, listed
 from s2l_images.folder import tell
 from s2l_images.forest import RandomForest, predict_random_forest
 from s2l_images.journal import JOURNAL, Predicted, open_journal
 from s2l_images.kept_models import load_model, model_in_use
 from s2l_images.listing import sound
-from s2l_images.measured import Measured, micrometres
+from s2l_images.one_image import EXPORTED_SUFFIXES, Found, Way
 from s2l_images.pictures import raw_channels, read_image
 from s2l_images.places import own_results
-from s2l_images.proposals import uncertainty
 from s2l_images.settings import read_settings
-from s2l_images.sizes import chosen_min_size, nuclei, smallest_kept
-from s2l_images.split import SplitExploded, divided
-
-EXPORTED_SUFFIXES = (".tif", ".zip", ".geojson", ".csv")  # what is left of an image
+from s2l_images.sizes import chosen_min_size, smallest_kept
+from s2l_images.split import SplitExploded
 
 
 class ImagesLeftOut(S2LError):
     """Some images could not be read; all others were predicted."""
+
+
+class _Remarks:
+    """What the check would warn of, gathered while images are predicted."""
+
+    def __init__(self) -> None:
+        self.warnings: list[Finding] = []
+        self.looked: list[image_checks.Seen] = []
+
+    def add(self, file: Path, image: np.ndarray, said: list[Finding]) -> None:
+        """An image (H, W, 3) that was read, and what its decoder said."""
+        self.warnings += [*said, *image_checks.image_findings(file, image)]
+        self.looked.append(image_checks.seen(file, image, said, None))
+
+    def tell(self, folder: Path) -> None:
+        """Prints what was found in each image, and what shows when they are compared."""
+        tell(folder, [*self.warnings, *image_checks.compared(folder / "images", self.looked)])
 
 
 def predict_folder(
@@ -81,28 +90,11 @@ def predict_folder(
 
     min_size, split = _chosen_sizes(source, folder, ask, threshold, min_size, split)
     channel = read_settings(folder).channel
-    way = _Way(ask, key_of_source, min_size, pixel_size, channel, threshold, split)
+    way = Way(ask, key_of_source, min_size, pixel_size, channel, threshold, split)
 
-    # A file that cannot be read leaves out its image, and only it.
     target = _writable(target or own_results(folder) / "export")
-    remarks, left_out = _Remarks(), []
-    with open_journal(target / JOURNAL) as (done, note):
-        for number, (name, image_file) in enumerate(images.items(), 1):
-            key = way.key(image_file)
-            if not _whole(target, name, done, key):
-                try:
-                    found = way.find(name, image_file, remarks)
-                except (Fault, SplitExploded) as fault:
-                    left_out.append(fault)
-                    continue
-
-                # The line is written last: an image that has one has its four files, too.
-                found.write(target / name, pixel_size)
-                note(name, found.in_numbers(key))
-
-            if number % max(1, len(images) // 10) == 0:
-                print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
-        predicted = [done[name] for name in images if name in done]
+    remarks = _Remarks()
+    predicted, left_out = _predict_missing(folder, images, way, target, remarks)
 
     remarks.tell(folder)
     _tell_of_objects(folder, predicted, min_size)
@@ -111,6 +103,55 @@ def predict_folder(
             f"{len(left_out)} of {len(images)} images were left out: {listed(left_out, 3)}"
         )
     return target
+
+
+def _predict_missing(
+    folder: Path, images: Mapping[str, Path], way: Way, target: Path, remarks: _Remarks
+) -> tuple[list[Predicted], list[Exception]]:
+    """Predicts the images that were not yet predicted in this way, and says how far it is.
+
+    Args:
+        folder: named in what is printed.
+        images: name -> file.
+        way: how they are predicted.
+        target: where their files go, and the journal of what was predicted before.
+        remarks: gathers what their files warn of.
+
+    Returns:
+        What is noted of the images, and why others were left out: one that cannot be read leaves
+        out itself alone.
+    """
+    left_out: list[Exception] = []
+    with open_journal(target / JOURNAL) as (done, note):
+        for number, (name, image_file) in enumerate(images.items(), 1):
+            key = way.key(image_file)
+            if not _whole(target, name, done, key):
+                try:
+                    found = _find(name, image_file, way, remarks)
+                except (Fault, SplitExploded) as fault:
+                    left_out.append(fault)
+                    continue
+
+                # The line is written last: an image that has one has its four files, too.
+                found.write(target / name, way.pixel_size)
+                note(name, found.in_numbers(key))
+
+            if number % max(1, len(images) // 10) == 0:
+                print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
+        return [done[name] for name in images if name in done], left_out
+
+
+def _find(name: str, image_file: Path, way: Way, remarks: _Remarks) -> Found:
+    """Reads an image and finds its nuclei; an image that only warns is predicted.
+
+    Raises:
+        Fault: it cannot be read.
+        SplitExploded: its objects fall into too many pieces.
+    """
+    image, said = read_image(image_file, way.channel)
+    measured = raw_channels(image_file)
+    remarks.add(image_file, image, said)
+    return way.find(name, image, measured)
 
 
 def _chosen_sizes(
@@ -161,97 +202,6 @@ def _usual_of(
     return usual
 
 
-class _Remarks:
-    """What the check would warn of, gathered while images are predicted."""
-
-    def __init__(self) -> None:
-        self.warnings: list[Finding] = []
-        self.looked: list[image_checks.Seen] = []
-
-    def add(self, file: Path, image: np.ndarray, said: list[Finding]) -> None:
-        """An image (H, W, 3) that was read, and what its decoder said."""
-        self.warnings += [*said, *image_checks.image_findings(file, image)]
-        self.looked.append(image_checks.seen(file, image, said, None))
-
-    def tell(self, folder: Path) -> None:
-        """Prints what was found in each image, and what shows when they are compared."""
-        tell(folder, [*self.warnings, *image_checks.compared(folder / "images", self.looked)])
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """What was found in one image.
-
-    Attributes:
-        instances: (H, W) int32.
-        probability: (H, W).
-        measured: the image in its own units.
-        dropped, holes: as in `Predicted`.
-    """
-
-    instances: np.ndarray
-    probability: np.ndarray
-    measured: Measured
-    dropped: int
-    holes: int
-
-    def write(self, stem: Path, pixel_size: float | None) -> None:
-        """Writes the four files of the image."""
-        write_nuclei(
-            stem,
-            self.instances,
-            self.measured,
-            probability=self.probability,
-            pixel_size=pixel_size,
-        )
-
-    def in_numbers(self, key: str) -> Predicted:
-        """What is noted of it."""
-        count = int(self.instances.max(initial=0))
-        return Predicted(key, count, self.dropped, self.holes, _unsure(self.probability))
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How all images of a folder are predicted: what is asked, and the settings."""
-
-    ask: Callable[[np.ndarray], np.ndarray]
-    key_of_source: str
-    min_size: int
-    pixel_size: float | None
-    channel: int | str | None
-    threshold: float
-    split: float | None
-
-    def key(self, image_file: Path) -> str:
-        """A hash of all that decides what is found in an image."""
-        settings = [
-            self.key_of_source,
-            self.min_size,
-            self.pixel_size,
-            self.channel,
-            self.threshold,
-            self.split,
-        ]
-        return digest([*settings, digest(image_file, 64)], 16)
-
-    def find(self, name: str, image_file: Path, remarks: _Remarks) -> _Found:
-        """Reads an image and finds its nuclei; an image that only warns is predicted.
-
-        Raises:
-            Fault: it cannot be read.
-            SplitExploded: its objects fall into too many pieces.
-        """
-        image, said = read_image(image_file, self.channel)
-        measured = raw_channels(image_file)
-        remarks.add(image_file, image, said)
-
-        probability = self.ask(image)  # (H, W)
-        kept = nuclei(probability, self.min_size, threshold=self.threshold)
-        instances = _apart(name, kept.instances, self.split)
-        return _Found(instances, probability, measured, kept.dropped, kept.holes)
-
-
 def _whole(target: Path, name: str, done: Mapping[str, Predicted], key: str) -> bool:
     """Whether an image was predicted in just this way, and has all its files."""
     if name not in done or done[name].key != key:
@@ -286,38 +236,6 @@ def _writable(target: Path) -> Path:
     return target
 
 
-def write_nuclei(
-    stem: Path,
-    found: np.ndarray,
-    measured: Measured,
-    *,
-    probability: np.ndarray | None = None,
-    pixel_size: float | None = None,
-) -> None:
-    """The four files of an image: label image, ROIs, GeoJSON and table.
-
-    Args:
-        stem: their path without the ending.
-        found: (H, W) instances.
-        measured: the image in its own units.
-        probability: (H, W); its mean over a nucleus goes into the GeoJSON.
-        pixel_size: micrometres. None: what the image file tells, if anything.
-    """
-    tiff, rois, geojson, table = (
-        stem.with_name(f"{stem.name}{kind}") for kind in EXPORTED_SUFFIXES
-    )
-    size = micrometres(measured) if pixel_size is None else pixel_size
-    write_label_tiff(tiff, found, size)
-    write_rois(rois, found)
-    write_geojson(geojson, found, probability)
-    write_cells(table, found, measured, pixel_size=size)
-
-
-def _unsure(probability: np.ndarray) -> float:
-    """Share of the pixels whose probability (H, W) lies between .25 and .75."""
-    return round(float((uncertainty(probability) > 0.5).mean()), 6)
-
-
 def _asked(source: Path | RandomForest) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """What predicts an image (H, W, 3) -> (H, W), and a hash of it."""
     if isinstance(source, RandomForest):
@@ -326,13 +244,3 @@ def _asked(source: Path | RandomForest) -> tuple[Callable[[np.ndarray], np.ndarr
     # Memory in this order makes the network an eighth faster: benchmarks, `options`.
     model.to(pick_device(), memory_format=torch.channels_last)
     return partial(predict, model), digest(source, 64)
-
-
-def _apart(name: str, objects: np.ndarray, diameter: float | None) -> np.ndarray:
-    """Objects (H, W) int32 of an image; touching nuclei apart where a diameter is given."""
-    if diameter is None:
-        return objects
-    try:
-        return divided(objects, diameter)
-    except SplitExploded as error:
-        raise SplitExploded(f"{name}: {error}") from error

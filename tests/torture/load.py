@@ -24,6 +24,7 @@ from s2l_core.config import RunConfig, seed_for
 from s2l_core.model import ScribbleUNet
 from s2l_images import prediction
 from s2l_images.checkpoints import save_model
+from s2l_images.one_image import EXPORTED_SUFFIXES
 from s2l_paper.synthetic import generate
 
 IMAGES, SIDE, KILLS = 10_000, 64, 2
@@ -105,7 +106,7 @@ def once(target: Path, images: int) -> bool:
     """
     names = [json.loads(line)[0] for line in (target / JOURNAL).read_text().splitlines()]
     ids = {f"{number:05d}" for number in range(images)}
-    files = {f"{name}{kind}" for name in ids for kind in prediction.EXPORTED_SUFFIXES}
+    files = {f"{name}{kind}" for name in ids for kind in EXPORTED_SUFFIXES}
     return len(names) == images and set(names) == ids and set(left(target)) == files
 
 
@@ -140,7 +141,7 @@ More memory than {GROWTH} times that after the first tenth would be an error.
 | most memory after {len(peaks) * every:,} images | {peaks[-1]:.0f} MiB |
 | killed and resumed | {kills} times |
 | images predicted exactly once | {images:,} of {images:,} |
-| files the same, bit for bit | {"all" if same else "not all"} of {images * len(prediction.EXPORTED_SUFFIXES):,} |
+| files the same, bit for bit | {"all" if same else "not all"} of {images * len(EXPORTED_SUFFIXES):,} |
 """
 
 
