@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILTER_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
 PERCENTILES = (0.5, 99.5)  # of an image's grey values, mapped to 0 and 1
+BRIGHTEST = 1.2  # times the upper percentile: what is brighter is cut off
 COLOURED = 1.0  # mean of (largest - smallest channel) from which an image counts as stained
 # Strokes of a class, over all images, below which deep features mislead: then a forest on filters
 # alone has half of the say. On training images of bright field and fluorescence that gives .54 and
@@ -36,6 +37,7 @@ class RandomForest:
     colour: bool  # smoothed intensities of each channel, or of grey only
     pretrained: "PretrainedFeatures | None" = None  # looked at beside the filters
     filters_alone: object = None  # a second classifier that has half of the say; None: no such one
+    square_roots: bool = False  # of the grey values of images whose background is dark
     key: str = ""  # hash of what it learned from: equal keys give equal answers
 
 
@@ -48,6 +50,7 @@ def fit_random_forest(
     max_samples: int = 2000,
     pretrained: "PretrainedFeatures | None" = None,
     balanced: bool = False,
+    square_roots: bool = False,
 ) -> RandomForest:
     """Fits a pixel classifier to scribbles, as ilastik does: multiscale features, random forest.
 
@@ -60,6 +63,8 @@ def fit_random_forest(
         max_samples: most labelled pixels taken from one image.
         pretrained: an encoder whose features are looked at beside the filters; None: filters alone.
         balanced: both classes count alike, however many pixels of each are drawn on.
+        square_roots: images with a dark background are seen by the square roots of their grey
+            values, see `evened`.
 
     Raises:
         S2LError: images and scribbles do not fit each other, or no pixel of a class is scribbled in
@@ -76,6 +81,7 @@ def fit_random_forest(
             rng = np.random.default_rng(seed_for(seed, "random-forest", "pixels", k))
             drawn = np.sort(rng.choice(drawn, max_samples, replace=False))
         if drawn.size:
+            image = evened(image) if square_roots else image
             maps = pretrained.maps(image) if pretrained else None
             filtered = _features(image, colour, drawn)
             features.append(_beside(filtered, maps, drawn, image.shape[1]))
@@ -96,8 +102,8 @@ def fit_random_forest(
         filters_alone = _fitted(learned[:, : _count(colour)], classes, **options)
 
     pixels = digest(learned.tobytes() + classes.tobytes(), 64)
-    key = digest([pixels, seed, trees, balanced, filters_alone is not None], 16)
-    return RandomForest(forest, colour, pretrained, filters_alone, key)
+    key = digest([pixels, seed, trees, balanced, filters_alone is not None, square_roots], 16)
+    return RandomForest(forest, colour, pretrained, filters_alone, square_roots, key)
 
 
 def fit_own_forest(
@@ -107,8 +113,9 @@ def fit_own_forest(
     *,
     seed: int = 0,
 ) -> RandomForest:
-    """The forest of notebook 08: it looks at an encoder's features beside its filters, and both
-    classes count alike, as strokes on the background are longer than those in nuclei.
+    """The forest of notebook 08: it looks at an encoder's features beside its filters, and at
+    fluorescence by square roots. Both classes count alike, as strokes on the background are longer
+    than those in nuclei.
 
     Args:
         images, scribbles, seed: as of `fit_random_forest`.
@@ -117,7 +124,8 @@ def fit_own_forest(
     Raises:
         S2LError: as `fit_random_forest`.
     """
-    return fit_random_forest(images, scribbles, seed=seed, pretrained=pretrained, balanced=True)
+    as_in_08 = {"pretrained": pretrained, "balanced": True, "square_roots": True}
+    return fit_random_forest(images, scribbles, seed=seed, **as_in_08)
 
 
 def _fitted(
@@ -167,6 +175,7 @@ def _check_pairs(images: Sequence[np.ndarray], scribbles: Sequence[np.ndarray]) 
 def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
     """Foreground probability (H, W) float32 of an image (H, W, 3) uint8."""
     check_image(image, "image")
+    image = evened(image) if model.square_roots else image
     filtered = _features(image, model.colour)  # (F, pixels)
     maps = model.pretrained.maps(image) if model.pretrained else None
 
@@ -182,6 +191,21 @@ def predict_random_forest(model: RandomForest, image: np.ndarray) -> np.ndarray:
     with ThreadPoolExecutor() as pool:
         parts = list(pool.map(probability, range(0, filtered.shape[1], PIXELS_AT_ONCE)))
     return np.concatenate(parts).astype(np.float32).reshape(image.shape[:2])
+
+
+def evened(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 of fluorescence by its square roots: its noise is then about the
+    same everywhere (Anscombe 1948), and dim nuclei stand out as bright ones do.
+
+    Photons are counted there, so the noise of a bright place is larger than that of a dim one.
+    Where most pixels are bright, as in bright field, the image is returned as it is.
+    """
+    low, high = np.percentile(image, PERCENTILES)
+    shares = (image - low) / max(high - low, 1.0)  # (H, W, 3), mostly from 0 to 1
+    if np.median(shares) > 0.5:
+        return image
+    roots = np.sqrt(np.clip(shares / BRIGHTEST, 0, 1))
+    return np.uint8(255 * roots)
 
 
 def _votes(forest, features: np.ndarray) -> np.ndarray:
