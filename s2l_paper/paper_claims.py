@@ -8,14 +8,14 @@ import functools
 import itertools
 from dataclasses import dataclass
 
-from s2l_core.config import METHODS, TABLE1_METHODS
+from s2l_core.config import FULL, METHODS, TABLE1_METHODS
 from s2l_core.profiles import REAL
 from s2l_paper.table1 import TABLE1_SCORES, paper_value
 
 DIFFERENCE, SENTENCE = "difference", "sentence"  # kinds of claims
 NONE_IN_PAPER = 0.001  # smaller differences between the paper's numbers are read as none
 GREATER, LESS, ALIKE = 1, -1, 0
-FULL, SINGLE = "s2l-r1-r4", ("s2l-r1", "s2l-r4")
+SINGLE = ("s2l-r1", "s2l-r4")  # with one contrastive term
 SCORE_TITLES = TABLE1_SCORES | {
     "aji": "AJI",
     "false_positives": "false positives per image",
