@@ -10,7 +10,7 @@ from PIL import Image
 
 from s2l_core.config import S2LError
 from s2l_images.progress import Report
-from s2l_images.rounds import Round
+from s2l_images.verdicts import Round
 
 WIDEST_SHOWN = "420px"
 POLL = 0.2  # seconds between two looks at whether an interrupt has come

@@ -1,11 +1,9 @@
 """Training in rounds on a folder of one's own: draw, let it learn, correct, go on."""
 
 import json
-import math
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +11,20 @@ import numpy as np
 
 from s2l_core.config import RunConfig, S2LError, digest
 from s2l_core.images import CellImage
-from s2l_core.inference import pick_device, predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.profiles import PROFILES
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import PACKAGED
 from s2l_images import checkpoints
-from s2l_images.answers import LARGEST_SHARE, absurd, agreement, hold_out
+from s2l_images.answers import LARGEST_SHARE, hold_out
 from s2l_images.checkpoints import kept
 from s2l_images.files import write_json
 from s2l_images.folder import read_folder
-from s2l_images.kept_models import keep_model, load_model, model_in_use, rounds_folder
+from s2l_images.kept_models import load_model, rounds_folder
 from s2l_images.progress import Progress, Report
 from s2l_images.roles import split_folder
+from s2l_images.verdicts import Guess, Round, judged
 
 UPDATES = 6  # parts of a round: how often there is something to watch
 LATER = 0.3  # of the learning rates, in a round that goes on from a model
@@ -36,28 +34,6 @@ SHORT = 3.0
 UNFINISHED = "interrupted-round"  # beside the models of all rounds: what an interrupted one needs
 
 Watch = Callable[[ScribbleUNet], object] | None
-Guess = Mapping[str, np.ndarray] | None
-
-
-@dataclass(frozen=True)
-class Round:
-    """What came of a round.
-
-    Attributes:
-        model: the network that is in use now: the new one, or the one before; None: neither is.
-        number: of the round; its model lies in `s2l/rounds/`, in use or not.
-        accepted: the new network is in use.
-        score: balanced share of the held-out strokes that it got right; NaN where none are held.
-        before: the same of the best that it was compared with.
-        said: all this as a sentence.
-    """
-
-    model: ScribbleUNet | None
-    number: int
-    accepted: bool
-    score: float
-    before: float
-    said: str
 
 
 def train_round(
@@ -113,24 +89,17 @@ def train_round(
     parts = hold_out({cell.id: cell.scribbles for cell in cells})
     trainer = Trainer(config, cells, parts.kept, progress=False)
     if before:
-        weights = before[0].state_dict()
-        trainer.model.load_state_dict({name: weights[name] for name in trainer.model.state_dict()})
+        _take_weights(trainer, before[0])
     interrupted = rounds_folder(folder) / UNFINISHED
     _go_on(trainer, interrupted, start)
     if guess is not None:
         _believe(trainer, guess)
 
-    # An interrupt ends the training and not the round: what was learned is judged and kept.
     trainer.on_step = _shown(trainer, steps, guess is not None, watch, report)
-    stopped = False
-    try:
-        with kept(trainer, interrupted, stop):
-            trainer.advance(config.warmup_steps)
-            trainer.fit()
-    except KeyboardInterrupt:
-        stopped = True
-
-    result = _judged(trainer, folder, parts.held, guess, start, stopped, largest)
+    stopped = _learn(trainer, interrupted, stop)
+    result = judged(
+        trainer, folder, parts.held, guess=guess, start=start, stopped=stopped, largest=largest
+    )
     if not stopped:
         shutil.rmtree(interrupted, ignore_errors=True)
     if report is None:
@@ -183,6 +152,12 @@ def _rates(profile: str, factor: float) -> dict[str, float]:
     return {name: factor * value for name, value in usual.items() if name.startswith("rate_")}
 
 
+def _take_weights(trainer: Trainer, model: ScribbleUNet) -> None:
+    """Starts a training from a network, whose heads stay behind: new ones begin with the round."""
+    weights = model.state_dict()
+    trainer.model.load_state_dict({name: weights[name] for name in trainer.model.state_dict()})
+
+
 def _go_on(trainer: Trainer, folder: Path, start: Path | None) -> None:
     """Restores an interrupted round of the same configuration and start; forgets any other."""
     key = digest([trainer.config.to_dict(), str(start)], 16)
@@ -199,122 +174,18 @@ def _go_on(trainer: Trainer, folder: Path, start: Path | None) -> None:
     write_json(note, key)
 
 
-def _judged(
-    trainer: Trainer,
-    folder: Path,
-    held: Mapping[str, np.ndarray],
-    guess: Guess,
-    start: Path | None,
-    stopped: bool,
-    largest: float,
-) -> Round:
-    """Compares the network with what was there before, keeps it, and says what came of it."""
-    images = {image.id: image for image in trainer.data.images}
-    answers = {name: predict(trainer.model, cell.image) for name, cell in images.items()}
-    score = agreement(answers, held)
+def _learn(trainer: Trainer, interrupted: Path, stop: threading.Event | None) -> bool:
+    """Trains to the end, or until an interrupt; True if it was interrupted.
 
-    # What is already there: the model in use; for half a round also what was on the screen.
-    used = _in_use(folder)
-    rivals = [used] if used else []
-    if stopped and start and Path(start) != model_in_use(folder):
-        rivals.append(load_model(start)[0])
-    before = _best_before(rivals, guess if stopped else None, images, held)
-
-    # Where there is no other answer, an absurd one is used, with a warning.
-    alone = not rivals and guess is None
-    refused, warning = _absurdity(answers, images, largest), ""
-    if refused and alone:
-        warning, refused = f" Look at it before you trust it. {refused}", ""
-    if not refused:
-        refused = _not_better(score, before, trainer.step, stopped, alone)
-
-    record = keep_model(
-        folder,
-        trainer.model.state_dict(),
-        trainer.config,
-        score=score,
-        steps=trainer.step,
-        refused=refused,
-    )
-    said = f"Round {record.number}: "
-    if stopped:
-        said += (
-            f"stopped after step {trainer.step} of {trainer.config.total_steps}; what was learned "
-            "is kept. Run the cell again to go on. "
-        )
-    if refused:
-        said += f"The new network is not used, and what was there before stays. {refused}"
-        return Round(used, record.number, False, score, before, said.strip())
-    said += f"The new network is used. {_compared(score, before)}{warning}"
-    return Round(trainer.model, record.number, True, score, before, said.strip())
-
-
-def _best_before(
-    rivals: list[ScribbleUNet],
-    guess: Guess,
-    images: Mapping[str, CellImage],
-    held: Mapping[str, np.ndarray],
-) -> float:
-    """The best score of the networks and of the guess on held-out strokes; NaN without any."""
-    scores = []
-    for rival in rivals:
-        answers = {name: predict(rival, images[name].image) for name in held}
-        scores.append(agreement(answers, held))
-    if guess is not None:
-        scores.append(agreement(guess, held))
-    return max(scores, default=math.nan)
-
-
-def _absurdity(
-    answers: Mapping[str, np.ndarray], images: Mapping[str, CellImage], largest: float
-) -> str:
-    """What is absurd in the first image of which anything is, as a sentence; else nothing."""
-    for name, probability in answers.items():
-        wrong = absurd(probability, images[name].scribbles, largest=largest)
-        if wrong:
-            return f"{name}: {wrong}"
-    return ""
-
-
-def _not_better(score: float, before: float, step: int, stopped: bool, alone: bool) -> str:
-    """Why a network is refused that is not absurd, as a sentence; else nothing.
-
-    Args:
-        score: of the network on held-out strokes; NaN where there are none.
-        before: of the best that was there; NaN where nothing was.
-        step: how many it has taken.
-        stopped: its training was interrupted, so it has to be better, and not only as good.
-        alone: there is nothing else to use.
+    An interrupt ends the training and not the round: what was learned is judged and kept.
     """
-    if not stopped:
-        return _compared(score, before, "less than the model in use") if score < before else ""
-    if not step:
-        return "No step was taken."
-    if not alone and not score > before:
-        return _compared(score, before, "not better than what was there before")
-    return ""
-
-
-def _compared(score: float, before: float, verdict: str = "") -> str:
-    """Scores on held-out strokes, as a sentence."""
-    if math.isnan(score):
-        return "No stroke could be held out to judge it by: draw two of each class at least."
-    text = f"It gets {score:.1%} of the held-out strokes right"
-    if not math.isnan(before):
-        text += f" (before: {before:.1%})"
-    return f"{text}, {verdict}." if verdict else f"{text}."
-
-
-def _in_use(folder: Path) -> ScribbleUNet | None:
-    """The model in use, if there is one that can be read; a harmed one is kept as a round."""
-    file = model_in_use(folder)
-    if not file.exists():
-        return None
     try:
-        return load_model(file)[0].to(pick_device())
-    except S2LError as error:
-        print(error, flush=True)
-        return None
+        with kept(trainer, interrupted, stop):
+            trainer.advance(trainer.config.warmup_steps)
+            trainer.fit()
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _drawn_on(folder: Path) -> list[CellImage]:

@@ -30,10 +30,11 @@ from s2l_images.places import own_strokes
 from s2l_images.prediction import predict_folder
 from s2l_images.progress import watched
 from s2l_images.proposals import spread, uncertainty, where_to_draw
-from s2l_images.rounds import Round, train_round
+from s2l_images.rounds import train_round
 from s2l_images.sizes import nuclei
 from s2l_images.still import shown, still
 from s2l_images.taken_home import TakenHome, export_folder
+from s2l_images.verdicts import Round
 from s2l_images.widget import Scribbler
 
 PLACES_OF_AN_IMAGE, MOST_PLACES = 6, 12  # where to draw next: in an image, and in all of them

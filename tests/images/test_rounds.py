@@ -21,7 +21,7 @@ from s2l_core.inference import predict
 from s2l_core.metrics import instances, iou
 from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
-from s2l_images import prediction, rounds
+from s2l_images import prediction, rounds, verdicts
 from s2l_images.answers import hold_out
 from s2l_images.diameters import usual_nucleus
 from s2l_images.forest import fit_random_forest, predict_random_forest
@@ -283,7 +283,7 @@ def test_an_interrupted_round_that_is_worse_than_the_guess_leaves_everything_as_
 
 def test_an_interrupted_round_that_is_better_than_the_guess_is_used(folder, monkeypatch):
     draw(folder)
-    monkeypatch.setattr(rounds, "predict", lambda model, image: right(folder, image))
+    monkeypatch.setattr(verdicts, "predict", lambda model, image: right(folder, image))
     wrong = {name: 1 - values for name, values in truth(folder).items()}
     done = train_round(folder, steps=STEPS, guess=wrong, watch=None, **QUICK)
     assert done.accepted and done.score == 1.0
@@ -337,7 +337,7 @@ def test_held_out_strokes_are_not_learned_from(folder, monkeypatch):
 
 def test_a_worse_round_does_not_take_the_place_of_a_better_one(folder, monkeypatch, capsys):
     draw(folder)
-    monkeypatch.setattr(rounds, "predict", lambda model, image: right(folder, image))
+    monkeypatch.setattr(verdicts, "predict", lambda model, image: right(folder, image))
     train_round(folder, steps=STEPS, **QUICK)
     first = model_in_use(folder).read_bytes()
     good = {id(None): None}
@@ -347,7 +347,7 @@ def test_a_worse_round_does_not_take_the_place_of_a_better_one(folder, monkeypat
         good.setdefault(id(model), len(good))
         return right(folder, image) * (good[id(model)] > 1)
 
-    monkeypatch.setattr(rounds, "predict", judged)
+    monkeypatch.setattr(verdicts, "predict", judged)
     done = train_round(folder, steps=STEPS, seed=1, largest=1.0, **QUICK)
     assert not done.accepted and done.score < done.before == 1.0
     assert model_in_use(folder).read_bytes() == first and done.model is not None
@@ -357,7 +357,7 @@ def test_a_worse_round_does_not_take_the_place_of_a_better_one(folder, monkeypat
 
 def test_absurd_masks_are_refused_where_there_is_another_answer(folder, monkeypatch, capsys):
     draw(folder)
-    monkeypatch.setattr(rounds, "predict", lambda model, image: np.ones(image.shape[:2]))
+    monkeypatch.setattr(verdicts, "predict", lambda model, image: np.ones(image.shape[:2]))
     done = train_round(folder, steps=STEPS, guess=truth(folder), **QUICK)
     assert not done.accepted and done.model is None
     assert "One object covers 100% of the image" in capsys.readouterr().out

@@ -13,9 +13,9 @@ from s2l_core.config import S2LError
 from s2l_images import session
 from s2l_images.own_folder import find_folder, write_example
 from s2l_images.places import own_results, own_strokes
-from s2l_images.rounds import Round
 from s2l_images.session import Session, open_session, opened
 from s2l_images.strokes import write_strokes
+from s2l_images.verdicts import Round
 from s2l_paper.examples import example_of_four
 
 NOTEBOOK = nbformat.read(ROOT / "notebooks" / "08_your_images.ipynb", as_version=4)
