@@ -13,17 +13,10 @@ from s2l_core.images import CellImage
 from s2l_images import annotations, image_checks
 from s2l_images.faults import Finding, printable
 from s2l_images.item_classes import understood
+from s2l_images.label_images import LABELS, fit, numbered, read_label_mask, read_values
 from s2l_images.label_values import Encoding, count_values, encoding_of
 from s2l_images.listing import Listing, sound
-from s2l_images.pictures import (
-    LABELS,
-    PICTURES,
-    fit,
-    numbered,
-    read_image,
-    read_label_mask,
-    read_values,
-)
+from s2l_images.pictures import PICTURES, read_image
 from s2l_images.places import own_strokes
 from s2l_images.settings import USUAL, Settings, read_settings
 from s2l_images.strokes import render

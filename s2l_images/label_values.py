@@ -19,7 +19,7 @@ from PIL import ImageColor
 from s2l_core.config import CLASSES, IGNORE
 from s2l_images.faults import Fault, listed
 from s2l_images.item_classes import WORDS
-from s2l_images.pictures import COLOUR, TRANSPARENT, read_values
+from s2l_images.label_images import COLOUR, TRANSPARENT, read_values
 from s2l_images.places import own_encoding
 from s2l_images.unreadable import reading
 

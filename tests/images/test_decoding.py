@@ -11,7 +11,8 @@ from PIL import Image
 from conftest import of_kind
 from s2l_images.decoding import read_pixels
 from s2l_images.faults import Fault
-from s2l_images.pictures import raw_channels, read_image, read_label_mask, read_values
+from s2l_images.label_images import read_label_mask, read_values
+from s2l_images.pictures import raw_channels, read_image
 
 SHAPE = (23, 31)
 RAMP = np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE)

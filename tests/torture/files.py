@@ -44,6 +44,7 @@ from s2l_images import (
     export_labels,
     export_qupath,
     export_strokes,
+    label_images,
     pictures,
 )
 from s2l_images.checkpoints import save_model
@@ -267,7 +268,7 @@ def _pictures() -> list[Reader]:
     layers |= {"a.npz": _numpy(labels, np.savez_compressed), "a.png": planes["8.png"]}
 
     def label_image(folder, path):
-        pictures.read_values(path)
+        label_images.read_values(path)
         read_mask(path, SHAPE)
 
     def mask(folder, path):
