@@ -21,7 +21,7 @@ from conftest import script
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import DATASETS
 from s2l_images.aperio import rasterise
-from s2l_paper import archives, datasets, paths, sources
+from s2l_paper import archives, datasets, paths, prepared, sources
 from s2l_paper.__main__ import main
 from s2l_paper.datasets import Split, load_dataset, splits, synthetic_ids
 from s2l_paper.runs import new_trainer
@@ -133,7 +133,7 @@ def raw(tmp_path, monkeypatch):
     monkeypatch.setenv("S2L_DATA", str(tmp_path / "raw"))
     monkeypatch.setattr(paths, "split_file", lambda name: lists)
     monkeypatch.setattr(
-        datasets, "COUNTS", {"dsb-bf": 2, "dsb-fluo": 2, "monuseg-train": 2, "monuseg-test": 1}
+        prepared, "COUNTS", {"dsb-bf": 2, "dsb-fluo": 2, "monuseg-train": 2, "monuseg-test": 1}
     )
     return tmp_path / "raw"
 
@@ -223,7 +223,7 @@ def test_no_member_leaves_its_archive(bbbc038, tmp_path):
     with zipfile.ZipFile(bbbc038, "a") as archive:
         archive.writestr("../escaped/images/escaped.png", png(grey(3)))
         archive.writestr("../escaped/masks/a.png", png(box(1, 1, 2, 2)))
-    datasets.COUNTS["dsb-fluo"] = 3  # read in memory, as any other image
+    prepared.COUNTS["dsb-fluo"] = 3  # read in memory, as any other image
     assert "escaped" in [c.id for c in load_dataset("dsb-fluo")]
     assert not list(tmp_path.rglob("escaped*"))
 
@@ -254,7 +254,7 @@ def test_x_is_the_column_and_whole_numbers_are_pixel_centres():
 
 def forbid_reading(monkeypatch):
     monkeypatch.setattr(
-        datasets, "read_bbbc038", lambda *_: pytest.fail("the source was read again")
+        prepared, "read_bbbc038", lambda *_: pytest.fail("the source was read again")
     )
 
 
@@ -315,7 +315,7 @@ def test_stale_store_is_made_anew(raw, capsys, packed):
 
 def test_new_rules_make_stores_stale(bbbc038, monkeypatch, capsys):
     load_dataset("dsb-bf")
-    monkeypatch.setattr(datasets, "STORE_VERSION", datasets.STORE_VERSION + 1)
+    monkeypatch.setattr(prepared, "STORE_VERSION", prepared.STORE_VERSION + 1)
     load_dataset("dsb-bf")
     assert "its source has changed" in capsys.readouterr().out
 
@@ -377,7 +377,7 @@ def test_another_process_may_be_faster(bbbc038, monkeypatch, capsys):
     key = json.loads((folder / "index.json").read_text())["source"]
     with monkeypatch.context() as patch:
         patch.setattr(Path, "exists", lambda self: False)
-        datasets._write_store(folder, "dsb-bf", cells, key)
+        prepared._write_store(folder, "dsb-bf", cells, key)
     assert [p.name for p in folder.parent.iterdir()] == ["dsb-bf"]
     capsys.readouterr()
     assert len(load_dataset("dsb-bf")) == 2 and capsys.readouterr().out == ""

@@ -46,6 +46,7 @@ from s2l_images import (
     export_strokes,
     label_images,
     pictures,
+    roles,
 )
 from s2l_images.checkpoints import save_model
 from s2l_images.folder import read_mask
@@ -53,7 +54,7 @@ from s2l_images.input_checks import check_folder
 from s2l_images.journal import open_journal
 from s2l_images.kept_models import load_model
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
-from s2l_paper import archives, datasets, kept_maps, paths, provenance, results, verify
+from s2l_paper import archives, datasets, kept_maps, paths, provenance, results, sources, verify
 
 COUNT = 1000  # files of each reader
 SECONDS, MEMORY = 5, 2**30  # that one file may take
@@ -385,7 +386,7 @@ def _monuseg(folder: Path, path: Path) -> None:
 
 def _prepared(folder: Path, path: Path) -> None:
     """Whatever was done to the store, it gives the archive's very pixels."""
-    with patch.dict(os.environ, S2L_HOME=str(folder)), patch.dict(datasets.COUNTS, {"dsb-bf": 1}):
+    with patch.dict(os.environ, S2L_HOME=str(folder)), patch.dict(sources.COUNTS, {"dsb-bf": 1}):
         (cell,) = datasets.load_dataset("dsb-bf", folder / "raw")
     assert cell.id == "a" and np.array_equal(cell.instances, _instances() == 1), (
         "pixels of a damaged store"
@@ -402,7 +403,7 @@ def _own(folder: Path, path: Path) -> None:
     found = check_folder(folder)
     try:
         datasets.load_dataset(str(folder))
-        datasets.split_folder(folder)
+        roles.split_folder(folder)
     except S2LError as error:
         if not any(finding.level == "error" for finding in found):
             raise AssertionError("the check said nothing of it") from error
