@@ -27,8 +27,8 @@ from s2l_images.pretrained_features import shared_features
 from s2l_images.proposals import spread, where_to_draw
 from s2l_images.split import diameter_at_strokes
 from s2l_images.strokes import Stroke, render
-from s2l_paper.annotators import SimulatedAnnotator, long_axis
-from s2l_paper.brush import fit, on_grid
+from s2l_paper.annotators import SimulatedAnnotator
+from s2l_paper.brush import fit, long_axis, on_grid
 from s2l_paper.datasets import load_dataset, splits
 
 SIDE = 512  # pixels of an image that are kept

@@ -11,13 +11,23 @@ from skimage.measure import find_contours
 
 from s2l_core.config import IGNORE, RunConfig, S2LError, seed_for
 from s2l_images.strokes import Stroke, render
-from s2l_paper.brush import at, checked, distance, fit, grow, longest, on_grid, smooth
+from s2l_paper.brush import (
+    at,
+    checked,
+    distance,
+    fit,
+    grow,
+    long_axis,
+    longest,
+    on_grid,
+    smooth,
+    walk,
+)
 from s2l_paper.look_alikes import lines_through, look_alikes
 from s2l_paper.shipped import share_of, shipped_strokes
 from s2l_paper.skeletons import skeleton_strokes
 
 CLEAR = 2.0  # distance of a background stroke's pixels from nuclear ones: a free pixel or more
-WAYS_AHEAD = np.array([0.0, -0.35, 0.35, -0.7, 0.7, -1.1, 1.1])  # radians a walk may turn in a step
 
 # The kinds of background strokes in turn. An attentive annotator draws every second arc, and the
 # stroke that wanders, mostly over empty glass, through a look-alike instead.
@@ -224,7 +234,7 @@ class SimulatedAnnotator:
             if not border:
                 heading += math.pi
             reach = rng.uniform(0.1, 0.3) * sum(clear.shape)
-            path = _walk(clear, start, heading, room, reach, rng)
+            path = walk(clear, start, heading, room, reach, rng)
             if stroke := fit(0, width, path, clear, CLEAR, shortest=10, anchored=border):
                 return stroke
         return None
@@ -244,60 +254,6 @@ class SimulatedAnnotator:
             path += self.shake * smooth(self._rng(key, "look-alike", number), path.shape, 5)
             if stroke := fit(0, view.width, path, view.clear, CLEAR, shortest=6):
                 yield stroke
-
-
-def _walk(clear, start, heading, room, length, rng, step=4.0) -> np.ndarray:
-    """Walks with momentum, turning away from nuclei.
-
-    Ends after `length` px, or where the image ends, or where there is no room ahead.
-    """
-    path, drift, first, last = [start], 0.0, heading, np.array(clear.shape) - 1
-    for noise in rng.normal(0, 0.1, int(length / step)):
-        drift = 0.7 * drift + noise
-        angles = heading + drift + WAYS_AHEAD
-        ahead = step * np.stack([np.cos(angles), np.sin(angles)], 1)  # (7, 2)
-
-        # How free each way is one step ahead, and two and a half.
-        seen = np.rint(path[-1] + np.stack([ahead, 2.5 * ahead])).clip(0, last).astype(int)
-        free = clear[seen[..., 0], seen[..., 1]].min(0)
-        score = np.minimum(free, 8) - 6 * np.abs(WAYS_AHEAD)
-        turned = np.abs(angles - first) > 2.2  # no loops
-        score[(free < room) | turned] = -np.inf
-        best = score.argmax()
-        if score[best] == -np.inf:
-            break
-
-        heading = heading + WAYS_AHEAD[best] + drift
-        path.append((path[-1] + ahead[best]).clip(0, last))
-        if (path[-1] != path[-2] + ahead[best]).any():
-            break
-
-    # Smooth, but for the ends: what begins or ends at the border stays there.
-    path = np.array(path, float)
-    path[1:-1] = ndimage.gaussian_filter1d(path, 1.0, axis=0, mode="nearest")[1:-1]
-    return ndimage.zoom(path, (2 - 1 / len(path), 1), order=1)
-
-
-def long_axis(depth: np.ndarray, rng, sway: float) -> np.ndarray:
-    """A path along a nucleus's long axis through its middle, swaying sideways.
-
-    The middle is weighted by depth, the distance from the outline.
-    """
-    pixels, weights = np.argwhere(depth), depth[depth > 0] ** 2
-    centre = pixels.mean(0)
-    rows, columns = (pixels - centre).T
-    angle = 0.5 * math.atan2(2 * np.mean(rows * columns), np.mean(rows**2) - np.mean(columns**2))
-    axis = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    along, side = axis @ (pixels - centre).T
-
-    # The mean sideways place at each pixel along the axis.
-    index = (along - along.min()).astype(int)
-    sums = ndimage.gaussian_filter1d(
-        [np.bincount(index, weights), np.bincount(index, weights * side)], 2, axis=1
-    )
-    count = sums.shape[1]
-    side = sums[1] / (sums[0] + 1e-9) + sway * smooth(rng, count, max(count / 5, 3))
-    return centre + np.stack([along.min() + 0.5 + np.arange(count), side], 1) @ axis
 
 
 def _check_image(image: np.ndarray | None, instances: np.ndarray) -> None:

@@ -1,10 +1,16 @@
-"""A line as a hand with a brush draws it: smooth, shaky, cut to where there is room."""
+"""A line as a hand with a brush draws it: smooth, shaky, along a nucleus or past all of them, and
+cut to where there is room.
+"""
+
+import math
 
 import numpy as np
 from scipy import ndimage
 
 from s2l_core.config import S2LError
 from s2l_images.strokes import UNIT, Stroke, covered
+
+WAYS_AHEAD = np.array([0.0, -0.35, 0.35, -0.7, 0.7, -1.1, 1.1])  # radians a walk may turn in a step
 
 
 def fit(
@@ -109,3 +115,78 @@ def checked(instances: np.ndarray) -> np.ndarray:
         found = f"{instances.dtype} {instances.shape}"
         raise S2LError(f"instances: {found}; expected (H, W) integers, 0 = background.")
     return instances
+
+
+def walk(
+    clear: np.ndarray,
+    start: np.ndarray,
+    heading: float,
+    room: float,
+    length: float,
+    rng: np.random.Generator,
+    step: float = 4.0,
+) -> np.ndarray:
+    """A path (N, 2) that walks with momentum, turning away from nuclei.
+
+    It ends after `length` px, or where the image ends, or where there is no room ahead.
+
+    Args:
+        clear: (H, W), distance from the nearest nucleus.
+        start: row and column.
+        heading: radians; 0 is down the rows.
+        room: distance from nuclei that every step keeps.
+        length: pixels.
+        rng: decides how it sways.
+        step: pixels.
+    """
+    path, drift, first, last = [start], 0.0, heading, np.array(clear.shape) - 1
+    for noise in rng.normal(0, 0.1, int(length / step)):
+        drift = 0.7 * drift + noise
+        angles = heading + drift + WAYS_AHEAD
+        ahead = step * np.stack([np.cos(angles), np.sin(angles)], 1)  # (7, 2)
+
+        # How free each way is one step ahead, and two and a half.
+        seen = np.rint(path[-1] + np.stack([ahead, 2.5 * ahead])).clip(0, last).astype(int)
+        free = clear[seen[..., 0], seen[..., 1]].min(0)
+        score = np.minimum(free, 8) - 6 * np.abs(WAYS_AHEAD)
+        turned = np.abs(angles - first) > 2.2  # no loops
+        score[(free < room) | turned] = -np.inf
+        best = score.argmax()
+        if score[best] == -np.inf:
+            break
+
+        heading = heading + WAYS_AHEAD[best] + drift
+        path.append((path[-1] + ahead[best]).clip(0, last))
+        if (path[-1] != path[-2] + ahead[best]).any():
+            break
+
+    # Smooth, but for the ends: what begins or ends at the border stays there.
+    path = np.array(path, float)
+    path[1:-1] = ndimage.gaussian_filter1d(path, 1.0, axis=0, mode="nearest")[1:-1]
+    return ndimage.zoom(path, (2 - 1 / len(path), 1), order=1)
+
+
+def long_axis(depth: np.ndarray, rng: np.random.Generator, sway: float) -> np.ndarray:
+    """A path (N, 2) along a nucleus's long axis through its middle, swaying sideways.
+
+    Args:
+        depth: (H, W), distance of the nucleus's pixels from its outline, by which the middle is
+            weighted; 0 elsewhere.
+        rng: decides how it sways.
+        sway: pixels.
+    """
+    pixels, weights = np.argwhere(depth), depth[depth > 0] ** 2
+    centre = pixels.mean(0)
+    rows, columns = (pixels - centre).T
+    angle = 0.5 * math.atan2(2 * np.mean(rows * columns), np.mean(rows**2) - np.mean(columns**2))
+    axis = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    along, side = axis @ (pixels - centre).T
+
+    # The mean sideways place at each pixel along the axis.
+    index = (along - along.min()).astype(int)
+    sums = ndimage.gaussian_filter1d(
+        [np.bincount(index, weights), np.bincount(index, weights * side)], 2, axis=1
+    )
+    count = sums.shape[1]
+    side = sums[1] / (sums[0] + 1e-9) + sway * smooth(rng, count, max(count / 5, 3))
+    return centre + np.stack([along.min() + 0.5 + np.arange(count), side], 1) @ axis

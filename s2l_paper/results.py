@@ -1,12 +1,6 @@
 """Run folders, their hashes, and the tidy table of all scores."""
 
-import importlib.metadata
 import json
-import os
-import platform
-import resource
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +14,7 @@ from s2l_core.profiles import DATASETS
 from s2l_images.files import write_atomically, write_csv, write_json
 from s2l_images.listing import fingerprint
 from s2l_paper import paths
+from s2l_paper.environment import environment
 
 KEYS = ["run_id", "dataset", "method", "fold", "seed", "annotator", "budget", "checkpoint", "image"]
 SCORES = [
@@ -35,15 +30,6 @@ SCORES = [
 ]
 OPTIONAL = ["false_area"]  # scores that the runs of profile `scratch` do not have
 COLUMNS = KEYS + SCORES
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "segmentation-models-pytorch",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "scikit-learn",
-)
 # Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps.
 PICTURED = 4
 
@@ -185,30 +171,6 @@ def extremes(iou: Mapping[str, float]) -> dict[str, str]:
     return {name: ordered[place] for name, place in places.items()}
 
 
-def environment(seconds: float, warmup_seconds: float = 0.0) -> dict:
-    """What `env.json` holds: versions, machine, threads, wall time, peak memory,
-    and the commit as provenance.
-    """
-    torch = sys.modules.get("torch")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1024 if sys.platform == "linux" else 1024**2
-    )
-    cuda = torch is not None and torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "machine": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "threads": torch.get_num_threads() if torch else 1,
-        "seconds": round(seconds, 1),
-        "warmup_seconds": round(warmup_seconds, 1),
-        "peak_memory_mib": round(peak),
-        "commit": _commit(),
-    }
-
-
 def words(config: RunConfig) -> list[str]:
     """A configuration as `name=value` words of a command: what names it, and what it changes."""
     named = [f"{name}={getattr(config, name)}" for name in ("dataset", "method", "profile")]
@@ -330,11 +292,3 @@ def data_label(config: RunConfig) -> str:
 
 def _file_hash(file: Path) -> str:
     return digest(file, 16) if file.exists() else ""
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
