@@ -24,7 +24,7 @@ from s2l_core.losses import region_labels
 from s2l_core.model import ScribbleUNet
 from s2l_images.files import write_text
 from s2l_images.kept_models import load_model
-from s2l_paper import figure2, paths, plotting, results
+from s2l_paper import paths, plotting, results
 from s2l_paper.datasets import images_of, split_of
 from s2l_paper.plotting import BACKGROUND, FOREGROUND, GREY, styled
 from s2l_paper.separation import COLUMNS, FACTORS, KEYS, LAYERS, measured
@@ -69,7 +69,7 @@ def measure(profile: str) -> pd.DataFrame:
     table = table.sort_values([*KEYS[:-1], "layer"], ignore_index=True)
 
     write_text(paths.separation(profile), table.to_csv(index=False))
-    figure2.save(picture(profile), paths.figures(profile) / "separation.png")
+    plotting.save(picture(profile), paths.figures(profile) / "separation.png")
     return table
 
 

@@ -4,7 +4,9 @@ in the colours of Okabe and Ito.
 
 import functools
 import io
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.style
 import numpy as np
@@ -13,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from skimage.segmentation import expand_labels, find_boundaries
 
-from s2l_core.config import S2LError
+from s2l_core.config import S2LError, digest
 from s2l_core.images import intensity_range
+from s2l_images.files import write_atomically
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
@@ -239,3 +242,27 @@ def foot(figure: Figure, text: str) -> None:
         ha="center",
         va="bottom",
     )
+
+
+def save(
+    figure: Figure, path: Path, run_ids: Sequence[str] | None = None, *, dpi: int = 150
+) -> Path:
+    """Writes a PNG whose metadata names the runs it shows, each id with the run's hash,
+    and the scores it prints.
+
+    Args:
+        figure: a `Picture`.
+        path: the file.
+        run_ids: None takes what the figure itself knows.
+        dpi: pixels per inch.
+    """
+    ids = sorted(getattr(figure, "run_ids", ()) if run_ids is None else run_ids)
+    metadata = {"Software": "s2l_core", "RunIds": " ".join(ids), "Hash": digest(ids)}
+    scores = getattr(figure, "scores", None)
+    if scores:
+        metadata["Scores"] = json.dumps(scores)
+    if any(name.startswith("monuseg") for name in ids):
+        metadata["Copyright"] = MONUSEG_NOTE
+    draw = functools.partial(figure.savefig, format="png", dpi=dpi, metadata=metadata)
+    write_atomically(Path(path), draw)
+    return path

@@ -16,7 +16,7 @@ from PIL import Image
 from s2l_core.config import R1, R4, RunConfig, S2LError
 from s2l_core.images import CellImage
 from s2l_core.metrics import score
-from s2l_paper import figure1, figure2, figure2_windows, paths, plotting, results
+from s2l_paper import figure1, figure2, figure2_windows, paths, plotting, results, run_pictures
 from s2l_paper.datasets import images_of, split_of
 
 PROFILE = "smoke"
@@ -266,7 +266,7 @@ def test_figure2_shows_runs_marks_and_gaps(runs, cell, home):
 
 
 def test_saved_png_names_its_runs_and_scores(runs, home, cell):
-    file = figure2.save(figure2.figure2(PROFILE), paths.figures(PROFILE) / "figure2.png", dpi=40)
+    file = plotting.save(figure2.figure2(PROFILE), paths.figures(PROFILE) / "figure2.png", dpi=40)
     ids = [
         results.run_id(RunConfig(DATA, name, profile=PROFILE))
         for name in ("supervised", "s2l", "s2l-r1")
@@ -279,9 +279,11 @@ def test_saved_png_names_its_runs_and_scores(runs, home, cell):
     )
     scores = json.loads(info["Scores"])
     assert len(scores) == 3 and scores[f"{ids[0]}/{cell.id}"] == "IoU 1.00   mDice 1.00"
-    again = Image.open(figure2.save(figure2.figure2(PROFILE), home / "b.png", ids[:1], dpi=40)).info
+    again = Image.open(
+        plotting.save(figure2.figure2(PROFILE), home / "b.png", ids[:1], dpi=40)
+    ).info
     assert again["RunIds"] == ids[0] and again["Hash"] != info["Hash"] and "Copyright" not in again
-    assert file.read_bytes() == figure2.save(figure2.figure2(PROFILE), file, dpi=40).read_bytes()
+    assert file.read_bytes() == plotting.save(figure2.figure2(PROFILE), file, dpi=40).read_bytes()
 
 
 def test_figure2_carries_the_licence_of_monuseg(home, cell, monkeypatch):
@@ -299,7 +301,7 @@ def test_figure2_carries_the_licence_of_monuseg(home, cell, monkeypatch):
     assert np.ptp(line.get_xdata()) == 80 and bar.get_position()[0] == line.get_xdata().mean()
     assert (
         "CC BY-NC-SA 4.0"
-        in Image.open(figure2.save(figure, home / "a.png", dpi=40)).info["Copyright"]
+        in Image.open(plotting.save(figure, home / "a.png", dpi=40)).info["Copyright"]
     )
 
 
@@ -320,19 +322,19 @@ def test_picture_of_a_run(runs, home):
     result = types.SimpleNamespace(
         config=config, folder=paths.run_folder(PROFILE, results.run_id(config))
     )
-    figure = figure2.test_image(result)
+    figure = run_pictures.test_image(result)
     assert [ax.get_title() for ax in figure.axes][1:] == ["truth", "S2L"] and all(
         ax.images for ax in figure.axes
     )
     assert figure.run_ids == (result.folder.name,)
     with pytest.raises(S2LError, match="no picture"):
-        figure2.test_image(types.SimpleNamespace(config=config, folder=home))
+        run_pictures.test_image(types.SimpleNamespace(config=config, folder=home))
 
 
 def test_picture_of_a_run_that_held_nothing_out(home, monkeypatch):
     """As on a folder of one's own without splits.json."""
-    monkeypatch.setattr(figure2, "split_of", lambda _: types.SimpleNamespace(test=()))
-    figure = figure2.test_image(types.SimpleNamespace(config=None, folder=home))
+    monkeypatch.setattr(run_pictures, "split_of", lambda _: types.SimpleNamespace(test=()))
+    figure = run_pictures.test_image(types.SimpleNamespace(config=None, folder=home))
     assert [text.get_text() for text in figure.axes[0].texts] == [
         "no image was held out for a test"
     ]
@@ -360,7 +362,7 @@ def steps():
 
 
 def test_learning_curves():
-    losses, pseudo, validation = figure2.learning_curves(steps()).axes
+    losses, pseudo, validation = run_pictures.learning_curves(steps()).axes
     assert (
         losses.get_legend_handles_labels()[1] == ["scribbles or masks", "R2x2", "warm-up"]
         and losses.get_yscale() == "log"
@@ -375,7 +377,7 @@ def test_learning_curves():
 
 
 def test_curves_of_a_rival_are_empty_and_say_so():
-    assert texts(figure2.learning_curves(pd.DataFrame())).count("none in this run") == 3
+    assert texts(run_pictures.learning_curves(pd.DataFrame())).count("none in this run") == 3
 
 
 # --- Fig. 1, and what all share
