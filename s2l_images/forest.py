@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FILTER_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels; nuclei here are 10 to 40 wide
 PERCENTILES = (0.5, 99.5)  # of an image's grey values, mapped to 0 and 1
 BRIGHTEST = 1.2  # times the upper percentile: what is brighter is cut off
+DARK = 0.3  # the median, as a share of the range: fluorescence has .1, stained tissue .34 or more
 COLOURED = 1.0  # mean of (largest - smallest channel) from which an image counts as stained
 # Strokes of a class, over all images, below which deep features mislead: then a forest on filters
 # alone has half of the say. On training images of bright field and fluorescence that gives .54 and
@@ -198,11 +199,12 @@ def evened(image: np.ndarray) -> np.ndarray:
     same everywhere (Anscombe 1948), and dim nuclei stand out as bright ones do.
 
     Photons are counted there, so the noise of a bright place is larger than that of a dim one.
-    Where most pixels are bright, as in bright field, the image is returned as it is.
+    Where the background is not dark, as in stained tissue and bright field, the image is returned
+    as it is.
     """
     low, high = np.percentile(image, PERCENTILES)
     shares = (image - low) / max(high - low, 1.0)  # (H, W, 3), mostly from 0 to 1
-    if np.median(shares) > 0.5:
+    if np.median(shares) > DARK:
         return image
     roots = np.sqrt(np.clip(shares / BRIGHTEST, 0, 1))
     return np.uint8(255 * roots)

@@ -29,9 +29,12 @@ def test_square_roots_even_out_the_noise_of_counted_photons(counted):
     assert 0.8 < spread(evened(counted)) < 1.25
 
 
-def test_bright_field_is_left_as_it_is(counted):
+def test_bright_field_and_stained_tissue_are_left_as_they_are(counted):
     bright = 255 - counted
     assert evened(bright) is bright
+    tissue = np.random.default_rng(0).normal((130, 90, 140), 30, (90, 120, 3)).clip(0, 255)
+    tissue = np.uint8(tissue)
+    assert evened(tissue) is tissue
 
 
 def test_the_forest_of_notebook_08_learns_from_square_roots_and_predicts_with_them(counted):
