@@ -6,7 +6,7 @@ compares it, and `verify --write` writes it.
 
 import pandas as pd
 
-from s2l_paper import findings, paths, run_texts
+from s2l_paper import findings, paths, recipe_plan, recipe_texts, run_texts
 
 # Pages that hold such blocks.
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
@@ -18,6 +18,7 @@ OF_OTHERS = ("answer", "thesis", "table1-short", "tested", "labels", "rival")
 def texts() -> dict[str, str]:
     """Name of a block -> its text, for every block whose measurements are there."""
     found = findings.texts(IN_README) | run_texts.texts(IN_README)
+    found |= recipe_texts.texts(recipe_plan.kept_trials("pretrained"))
     for profile in OTHERS:
         told = findings.texts(profile)
         found |= {f"{name}-{profile}": told[name] for name in OF_OTHERS if name in told}
