@@ -158,5 +158,5 @@ def _overview(name: str, title: str, groups: Mapping[str, Mapping[str, Command]]
     lines = [f"usage: {name} COMMAND ...", "", title]
     for heading, commands in groups.items():
         lines += ["", heading]
-        lines += [f"  {key:<10}{command.summary}" for key, command in commands.items()]
+        lines += [f"  {key:<12}{command.summary}" for key, command in commands.items()]
     return "\n".join([*lines, "", f"`{name} COMMAND --help` explains a command, with an example."])

@@ -12,7 +12,7 @@ from s2l_images.listing import sound
 from s2l_images.sizes import nuclei
 from s2l_images.split import areas_at_strokes, usual_diameter
 
-FEWEST = 3  # nuclei that are measured in an image before it counts as one of small nuclei
+FEWEST_MEASURED = 3  # nuclei that are measured in an image before it counts as one of small nuclei
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def measured_nuclei(
     by_image = [
         _rounded(usual_diameter(np.array(of_one)))
         for of_one, _ in at_strokes
-        if len(of_one) >= FEWEST
+        if len(of_one) >= FEWEST_MEASURED
     ]
     return Usual(diameter, min([diameter, *by_image]))
 

@@ -23,7 +23,7 @@ ENCODER = "efficientnet-lite0"  # its weights come with a Python package (docs/e
 # Feature maps of the encoder, and how many pixels a side one value stands for. The shallower ones
 # add little to a forest's own filters: chosen on training images.
 STRIDES = {4: 16, 5: 32}
-BLOCK, MARGIN = 1024, 128  # pixels a side that are encoded at once, and of context around them
+BLOCK, CONTEXT = 1024, 128  # pixels a side that are encoded at once, and of context around them
 MOST_KEPT = 32  # images whose maps are kept: 3 MiB for each megapixel
 
 
@@ -61,7 +61,7 @@ class PretrainedFeatures:
         }
         for rows, above in _blocks(height):
             for columns, left in _blocks(width):
-                window = image[above : rows.stop + MARGIN, left : columns.stop + MARGIN]
+                window = image[above : rows.stop + CONTEXT, left : columns.stop + CONTEXT]
                 values = padded(to_unit(window, limits))  # (1, 3, h, w)
                 stages = self._encoder((values - self._mean) / self._std)
                 for number, stride in STRIDES.items():
@@ -109,7 +109,7 @@ def at_pixels(maps: Sequence[Tensor], rows: np.ndarray, columns: np.ndarray) -> 
 def _blocks(length: int) -> Iterator[tuple[slice, int]]:
     """The blocks along one side, and where the context of each begins."""
     for start in range(0, length, BLOCK):
-        yield slice(start, min(start + BLOCK, length)), max(start - MARGIN, 0)
+        yield slice(start, min(start + BLOCK, length)), max(start - CONTEXT, 0)
 
 
 def _scaled(pixels: slice, stride: int) -> slice:

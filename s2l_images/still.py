@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 QUALITY = 85  # of JPEG: a tenth of a PNG's size, for images of tissue
 SMALLEST_SHOWN = 400  # pixels of the screen: smaller images are enlarged
-LARGEST_SHOWN = 700  # larger ones are reduced, or a few of them fill a notebook
+LARGEST_STILL = 700  # larger ones are reduced, or a few of them fill a notebook
 
 # The board's own style hides this picture, and is there only where the board is. Where it is not,
 # the page's remark that a model is missing is hidden instead.
@@ -50,6 +50,6 @@ def _jpeg(picture: np.ndarray) -> bytes:
     times = max(1, round(SMALLEST_SHOWN / max(image.size)))
     size = (image.width * times, image.height * times)
     image = image.resize(size, Image.Resampling.NEAREST)
-    image.thumbnail((LARGEST_SHOWN, LARGEST_SHOWN))
+    image.thumbnail((LARGEST_STILL, LARGEST_STILL))
     image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -13,7 +13,7 @@ from s2l_images.files import write_text
 from s2l_images.listing import SUBFOLDERS
 from s2l_images.places import own_results
 
-COUNTS = "counts_per_image.csv"
+COUNTS_FILE = "counts_per_image.csv"
 LISTED = 20  # images that are listed below a cell; the file has them all
 
 
@@ -34,7 +34,7 @@ class TakenHome:
     @property
     def table(self) -> Path:
         """A CSV with a row for each image."""
-        return self.folder / COUNTS
+        return self.folder / COUNTS_FILE
 
     def write(self) -> None:
         """Writes the table, unless an image's own table has its name."""
@@ -62,10 +62,10 @@ class TakenHome:
         """JupyterLab opens files below the folder that it was started in, which is often the one
         of the notebook or the one above; from elsewhere the table can be downloaded.
         """
-        links = [f'<a download="{COUNTS}" href="{self._content()}">Download {COUNTS}</a>']
+        links = [f'<a download="{COUNTS_FILE}" href="{self._content()}">Download {COUNTS_FILE}</a>']
         if self.table.resolve().is_relative_to(Path.cwd().resolve().parent):
             link = html.escape(os.path.relpath(self.table), quote=True)
-            links.insert(0, f'<a href="{link}">Open {COUNTS}</a>')
+            links.insert(0, f'<a href="{link}">Open {COUNTS_FILE}</a>')
         rows = [
             f"<tr><td>{html.escape(image)}</td><td>{count}</td></tr>"
             for image, count in list(self.counts.items())[:LISTED]

@@ -19,8 +19,8 @@ from s2l_images.saving import from_page, save
 from s2l_images.strokes import Stroke, encode, read_strokes, render
 
 LARGEST_SHOWN = 2**26  # pixels of an image, 8192 x 8192: more is beyond what browsers draw reliably
-GREEN = (57, 255, 136)  # outlines
-UNKNOWN = -1  # objects of an image that nobody has counted at this threshold
+OUTLINE = (57, 255, 136)  # green
+NOT_COUNTED = -1  # objects of an image that nobody has counted at this threshold
 
 # The objects (H, W) of an image, by its id and a threshold.
 Objects = Callable[[str, float], np.ndarray]
@@ -214,7 +214,7 @@ class Scribbler(anywidget.AnyWidget):
             found = self._objects(image, self.threshold)
         if found is not None:
             wide = "thick" if max(found.shape) > 512 else "inner"  # shown smaller than it is
-            shown[find_boundaries(found, mode=wide)] = GREEN
+            shown[find_boundaries(found, mode=wide)] = OUTLINE
         labels = self.scribbles().get(image)
         if labels is not None:
             shown[labels == 0], shown[labels == 1] = BACKGROUND, FOREGROUND
@@ -355,7 +355,7 @@ class Scribbler(anywidget.AnyWidget):
             drawn = {"foreground": foreground, "background": len(strokes) - foreground}
             if name in self.foreign:
                 drawn = {"foreground": 1, "background": 1, "foreign": True}
-            objects = self._counts.get(name, UNKNOWN)
+            objects = self._counts.get(name, NOT_COUNTED)
             places = len(self._regions.get(name, []))
             images.append({"id": name} | drawn | {"objects": objects, "places": places})
 

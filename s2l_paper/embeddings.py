@@ -27,7 +27,7 @@ from s2l_images.kept_models import load_model
 from s2l_paper import paths, plotting, results
 from s2l_paper.datasets import images_of, split_of
 from s2l_paper.plotting import BACKGROUND, FOREGROUND, GREY, styled
-from s2l_paper.separation import COLUMNS, FACTORS, KEYS, LAYERS, measured
+from s2l_paper.separation import FACTORS, LAYERS, MEASURED_COLUMNS, RUN_KEYS, measured
 
 MOST = 1000  # vectors of each class that are compared in an image
 
@@ -53,7 +53,7 @@ def measure(profile: str) -> pd.DataFrame:
     for run_id, config in runs.items():
         model, _ = load_model(_weights(profile, run_id))
         found = pd.DataFrame([_of_image(model, cell) for cell in _test_images(config)])
-        facts = {name: getattr(config, name) for name in KEYS[:-1]} | {"run_id": run_id}
+        facts = {name: getattr(config, name) for name in RUN_KEYS[:-1]} | {"run_id": run_id}
         for layer in found:
             scores = found[layer].dropna()
             rows.append(
@@ -61,12 +61,12 @@ def measure(profile: str) -> pd.DataFrame:
             )
 
     # What was measured elsewhere stays, as long as its run is there.
-    table = pd.DataFrame(rows, columns=COLUMNS).round(4)
+    table = pd.DataFrame(rows, columns=MEASURED_COLUMNS).round(4)
     before = measured(profile)
     there = {file.name for file in paths.run_folder(profile, "").glob("*/")}
     kept = before[before.run_id.isin(there) & ~before.run_id.isin(table.run_id)]
     table = pd.concat([kept, table]) if len(kept) else table
-    table = table.sort_values([*KEYS[:-1], "layer"], ignore_index=True)
+    table = table.sort_values([*RUN_KEYS[:-1], "layer"], ignore_index=True)
 
     write_text(paths.separation(profile), table.to_csv(index=False))
     plotting.save(picture(profile), paths.figures(profile) / "separation.png")
@@ -132,7 +132,7 @@ def _beside_s2l(runs: dict[str, RunConfig]) -> dict[str, RunConfig]:
     """The first run of S2L, and those of its variants on the same test images and strokes."""
 
     def setting(config: RunConfig) -> tuple:
-        return tuple(getattr(config, name) for name in KEYS if name not in ("method", "run_id"))
+        return tuple(getattr(config, name) for name in RUN_KEYS if name not in ("method", "run_id"))
 
     known = {(config.method, setting(config)): run_id for run_id, config in runs.items()}
     settings = sorted(place for method, place in known if method == "s2l")

@@ -8,6 +8,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from s2l_core.config import IGNORE, RunConfig, ScaleTerm
 from s2l_core.losses import region_labels
+from s2l_core.model import DECODER_CHANNELS
 from s2l_core.pseudo_labels import threshold
 from s2l_images.forest import fit_random_forest, predict_random_forest
 from s2l_paper import plotting
@@ -15,18 +16,15 @@ from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.plotting import BLUE, GREEN, GREY, PINK, RED, UNKNOWN, Picture, styled
 from s2l_paper.synthetic import render
 
-PAPER_RUN = RunConfig(
-    "dsb-fluo", "s2l-r1-r4", profile="paper"
-)  # every number in the figure is one of its fields
+# Every number in the figure is one of its fields.
+PAPER_RUN = RunConfig("dsb-fluo", "s2l-r1-r4", profile="paper")
 NOTE = (
     "Rendered image, simulated scribbles; predictions of random forests fitted to them: no network"
     " is trained here."
 )
 SIZE = 128  # side of the example image in pixels
-ENCODER, DECODER = (
-    ((64, 2), (64, 4), (128, 8), (256, 16), (512, 32)),
-    (256, 128, 64, 32, 16),
-)  # channels, 1/resolution
+# Channels and 1/resolution of a ResNet-34.
+ENCODER_STAGES = ((64, 2), (64, 4), (128, 8), (256, 16), (512, 32))
 
 
 @styled
@@ -152,8 +150,8 @@ def _unet(ax, x: float, y: float, height: float, channels: float) -> dict[int, t
     Returns:
         Decoder block -> (middle, lower edge) of its box.
     """
-    blocks = [(width, 1 / down, "#B8B8B8", 0) for width, down in ENCODER]
-    blocks += [(width, 2.0 ** (k - 5), BLUE, k) for k, width in enumerate(DECODER, 1)]
+    blocks = [(width, 1 / down, "#B8B8B8", 0) for width, down in ENCODER_STAGES]
+    blocks += [(width, 2.0 ** (k - 5), BLUE, k) for k, width in enumerate(DECODER_CHANNELS, 1)]
     places, skips = {}, {}
     for width, share, colour, block in blocks:
         w, h = width / channels, share * height

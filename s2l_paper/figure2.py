@@ -13,7 +13,7 @@ from s2l_core.config import METHODS, RunConfig, S2LError, check_choice
 from s2l_core.metrics import iou
 from s2l_core.profiles import DATASETS
 from s2l_paper import paths, plotting, results, table1
-from s2l_paper.figure2_windows import FEWEST, RIM, WINDOW, best_view, marks
+from s2l_paper.figure2_windows import FEWEST_NUCLEI, RIM, WINDOW, best_view, marks
 from s2l_paper.kept_maps import first_runs
 from s2l_paper.plotting import GREY, MARK, MONUSEG_NOTE, styled
 
@@ -22,7 +22,7 @@ FIGURE2_RULE = f"""\
 Runs keep maps of the first test images and of their best, median and worst; those that all runs \
 kept were searched (counted beside the input).
 Shown: the window \
-(at most {WINDOW} pixels wide, with {FEWEST} nuclei or more) \
+(at most {WINDOW} pixels wide, with {FEWEST_NUCLEI} nuclei or more) \
 with the most pairs of methods of which one is right and one wrong, \
 in areas at least {RIM} pixels wide.
 Arrow: the largest such area outside nuclei, found by some methods only. \

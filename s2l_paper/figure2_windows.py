@@ -15,7 +15,7 @@ from s2l_paper.datasets import images_of, split_of
 from s2l_paper.kept_maps import probability_map
 
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
-FEWEST = 15  # nuclei that a window holds, where an image has a window with so many
+FEWEST_NUCLEI = 15  # nuclei that a window holds, where an image has a window with so many
 RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
 
 
@@ -76,7 +76,7 @@ def best_view(folders: dict[str, Path], config: RunConfig) -> View:
         raise S2LError(f"{config.dataset}: its runs kept no picture of the same image. {again}.")
 
     # Where methods differ most may be an empty blur: windows with enough nuclei come first.
-    crowded = [view for view in views if view.nuclei >= FEWEST]
+    crowded = [view for view in views if view.nuclei >= FEWEST_NUCLEI]
     return max(crowded or views, key=lambda view: view.total)
 
 
@@ -106,7 +106,7 @@ def best_window(
     strength: np.ndarray,
     side: int = WINDOW,
     centres: np.ndarray | None = None,
-    fewest: int = FEWEST,
+    fewest: int = FEWEST_NUCLEI,
 ) -> tuple[int, tuple[slice, slice]]:
     """The square with the largest sum of `strength`, among those with enough nuclei if there are
     any.

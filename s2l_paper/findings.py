@@ -17,7 +17,11 @@ from s2l_paper.table1 import TABLE1_SCORES, markdown
 NOT_YET = "This has not been run."
 RIVALS = ("scribble-only", "random-forest", "otsu")
 THESIS = "the multiscale contrastive loss (both terms) improves S2L"
-KINDS = {DIFFERENCE: "differences of Table 1", NUMBER: "numbers of Table 1", SENTENCE: "sentences"}
+KINDS_COUNTED = {
+    DIFFERENCE: "differences of Table 1",
+    NUMBER: "numbers of Table 1",
+    SENTENCE: "sentences",
+}
 
 
 def texts(profile: str) -> dict[str, str]:
@@ -84,7 +88,7 @@ def _answer(claims: pd.DataFrame) -> str:
 
 def _ledger(claims: pd.DataFrame) -> str:
     """Counts of verdicts, a row for each kind of claim."""
-    counts = _verdicts(claims).rename(index=KINDS).rename_axis(columns=None)
+    counts = _verdicts(claims).rename(index=KINDS_COUNTED).rename_axis(columns=None)
     return markdown(counts.reset_index(names="of the paper's"))
 
 

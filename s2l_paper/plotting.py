@@ -17,6 +17,7 @@ from skimage.segmentation import expand_labels, find_boundaries
 
 from s2l_core.config import S2LError, digest
 from s2l_core.images import intensity_range
+from s2l_images import layers
 from s2l_images.files import write_atomically
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
@@ -24,7 +25,10 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
 )
 GREY = "#767676"  # readable on white and on black
 MARK = "#00C389"  # outlines, arrows and circles: no tint and no nucleus has this colour
-FOREGROUND, BACKGROUND, UNKNOWN = "#FF8C00", "#2F8FE0", "#D9D9D9"  # strokes and label maps
+# Strokes and label maps, in the colours of the board.
+FOREGROUND = f"#{bytes(layers.FOREGROUND).hex().upper()}"
+BACKGROUND = f"#{bytes(layers.BACKGROUND).hex().upper()}"
+UNKNOWN = "#D9D9D9"
 TINTS = {
     "right": "#FFFFFF",
     "false positive": ORANGE,

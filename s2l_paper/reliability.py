@@ -15,7 +15,7 @@ from s2l_paper.kept_maps import first_runs, probability_map
 from s2l_paper.plotting import GREY, styled
 
 BINS = 10  # of the probability
-FEWEST = 500  # pixels; the share of a bin with fewer says little
+FEWEST_PIXELS = 500  # pixels; the share of a bin with fewer says little
 ASKED = tuple(name for name, method in METHODS.items() if name != "otsu")  # which gives 0 or 1
 
 
@@ -97,7 +97,7 @@ def picture(curves: pd.DataFrame) -> Figure:
         ax.plot([0, 1], [0, 1], ":", color=GREY)
         own = curves[curves.data == data]
         for method, rows in own.groupby("method", sort=False):
-            drawn = rows[rows.pixels >= FEWEST]
+            drawn = rows[rows.pixels >= FEWEST_PIXELS]
             label = f"{METHODS[method].label} ({off_diagonal(rows):.3f})"
             look = {"color": COLOURS.get(method, "black"), "marker": MARKERS[method], "ms": 4}
             style = LINES.get(method, "--")

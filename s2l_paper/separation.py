@@ -13,15 +13,15 @@ from s2l_paper.plotting import styled
 
 FACTORS = {3: 4, 5: 1}  # decoder block -> side of the region that one of its vectors stands for
 LAYERS = tuple(f"{part}, block {block}" for block in FACTORS for part in ("features", "head"))
-KEYS = ["dataset", "method", "fold", "rotation", "seed", "annotator", "run_id"]
+RUN_KEYS = ["dataset", "method", "fold", "rotation", "seed", "annotator", "run_id"]
 SHOWN = "pretrained"  # the profile whose networks notebook 03 shows
-COLUMNS = [*KEYS, "layer", "images", "silhouette"]
+MEASURED_COLUMNS = [*RUN_KEYS, "layer", "images", "silhouette"]
 
 
 def measured(profile: str) -> pd.DataFrame:
     """The committed table of a profile, empty if nothing was measured."""
     file = paths.separation(profile)
-    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=MEASURED_COLUMNS)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from s2l_paper.figure2_windows import RIM, best_window, nucleus_centres
 from s2l_paper.kept_maps import first_runs, probability_map
 from s2l_paper.plotting import GREY, MARK, MONUSEG_NOTE, styled
 
-COLUMNS = 6  # panels in a line; the first three are the image, the window of it and the truth
+PANELS_IN_A_LINE = 6  # the first three are the image, the window of it and the truth
 SIDE = 192  # of the window in pixels
 NUCLEI = 5  # that a window holds at least, where an image has a window with so many
 PANEL, GAP = 1.75, 0.05  # side of a panel and the space beside it, in inches
@@ -98,15 +98,15 @@ def _layout(blocks: int, panels: int, bottom: float) -> tuple[plotting.Picture, 
         panels: how many pictures each of them has.
         bottom: space below everything, in inches.
     """
-    lines = math.ceil(panels / COLUMNS)
+    lines = math.ceil(panels / PANELS_IN_A_LINE)
     pitch = PANEL + ABOVE + BELOW  # of one line, with its titles and scores
     height = bottom + blocks * (HEADING + lines * pitch)
-    width = COLUMNS * (PANEL + GAP) + GAP
+    width = PANELS_IN_A_LINE * (PANEL + GAP) + GAP
     figure = plotting.Picture(figsize=(width, height))
 
     axes = np.empty((blocks, panels), object)
     for block, panel in np.ndindex(blocks, panels):
-        line, column = divmod(panel, COLUMNS)
+        line, column = divmod(panel, PANELS_IN_A_LINE)
         top = block * (HEADING + lines * pitch) + HEADING + line * pitch + ABOVE
         left, low = GAP + column * (PANEL + GAP), height - top - PANEL
         place = left / width, low / height, PANEL / width, PANEL / height

@@ -29,7 +29,7 @@ from s2l_paper.table1 import (
 )
 
 MADE_ANEW = ("smoke", "demo")  # on each machine, never committed
-BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+TABLE_BLOCK = re.compile(r"(<!-- (table1|claims) ?([\w-]*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 GENERATED = re.compile(r"(<!-- generated:([\w-]+) -->\n?)(.*?)(<!-- /generated:\2 -->)", re.DOTALL)
 PRODUCTS = ("table1.csv", "table1.md", "table1.html", "scores.csv", "factorial.csv", "claims.csv")
 PRODUCTS += ("differences.csv", "spreads.csv", "claims.md")
@@ -178,7 +178,7 @@ def documents(found: list[str]) -> dict[Path, str]:
 
     for page in map(paths.home().joinpath, measured_texts.PAGES):
         if page.exists():
-            texts[page] = GENERATED.sub(renew, BLOCK.sub(fill, page.read_text()))
+            texts[page] = GENERATED.sub(renew, TABLE_BLOCK.sub(fill, page.read_text()))
     return texts
 
 

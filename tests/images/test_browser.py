@@ -16,7 +16,7 @@ from conftest import ROOT
 from hands import CHROMIUM, ERROR, PATIENCE, REASON, Board, Diary, Notebook, shoot, theme
 from s2l_images.places import own_results, own_strokes
 from s2l_images.strokes import read_strokes
-from s2l_images.taken_home import COUNTS
+from s2l_images.taken_home import COUNTS_FILE
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset, splits
 
@@ -201,7 +201,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PL
     shoot(page, "08_result_dark")
     exported = {path.name for path in (own_results(home) / "export").iterdir()}
     four = {f"{name}.{suffix}" for name in "ab" for suffix in ("tif", "zip", "geojson", "csv")}
-    assert exported == four | {"predicted.jsonl", COUNTS}
+    assert exported == four | {"predicted.jsonl", COUNTS_FILE}
     expect(book.cell("export")).to_contain_text(str(own_results(home) / "export"))
     assert (own_results(home) / "model.safetensors").exists()
     diary.note(

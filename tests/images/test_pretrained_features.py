@@ -29,7 +29,7 @@ def test_blocks_lie_where_the_whole_image_has_them(encoder, image, monkeypatch):
 
     # With so much context every block sees the whole image, so that only its place can be wrong.
     monkeypatch.setattr(pretrained_features, "BLOCK", 64)
-    monkeypatch.setattr(pretrained_features, "MARGIN", 1024)
+    monkeypatch.setattr(pretrained_features, "CONTEXT", 1024)
     blocks = encoder._encoded(image)
     assert [tuple(values.shape) for values in whole] == [(112, 10, 13), (320, 5, 7)]
     for values, expected in zip(blocks, whole, strict=True):

@@ -18,7 +18,7 @@ from s2l_core.config import S2LError
 from s2l_images.places import own_results, own_strokes
 from s2l_images.session import opened
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
-from s2l_images.taken_home import COUNTS
+from s2l_images.taken_home import COUNTS_FILE
 from s2l_paper import notebooks
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset
@@ -147,7 +147,7 @@ def test_papermill_runs_it_with_saved_scribbles_and_no_browser(folder, tmp_path)
         "sound.geojson",
         "sound.csv",
         "predicted.jsonl",
-        COUNTS,
+        COUNTS_FILE,
     }
     assert "area_um2" in (own_results(folder) / "export" / "sound.csv").read_text()
     executed = nbformat.read(copy, as_version=4)

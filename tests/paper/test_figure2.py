@@ -216,7 +216,7 @@ def test_window_holds_the_most_disagreement():
 
     # Where nuclei are, a window holds some: the next best one, though methods differ less there.
     truth = np.zeros(strength.shape, int)
-    for label in range(1, figure2_windows.FEWEST + 1):
+    for label in range(1, figure2_windows.FEWEST_NUCLEI + 1):
         truth[270:273, 6 * label : 6 * label + 3] = label
     centres = figure2_windows.nucleus_centres(truth)
     value, (rows, columns) = figure2_windows.best_window(strength, side=100, centres=centres)

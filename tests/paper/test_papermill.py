@@ -12,7 +12,7 @@ import pytest
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
-from s2l_paper import notebooks, paths
+from s2l_paper import notebooks, paths, planning
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ from s2l_paper import notebooks, paths
     ],
 )
 def test_overrides_may_be_a_text(given, expected):
-    assert notebooks.parsed(given) == expected
+    assert planning.parsed(given) == expected
 
 
 @pytest.mark.parametrize("given", ["pair_target=and", "[1]", "", "{", 3, None])
 def test_what_is_no_dict_is_refused(given):
     with pytest.raises(S2LError, match="expected a dict, such as {"):
-        notebooks.parsed(given)
+        planning.parsed(given)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_is_no_dict_is_refused(given):
 )
 def test_lists_of_a_batch_may_be_texts(lists, expected):
     methods, seeds = expected
-    found = [(config.method, config.seed) for config in notebooks.plan("scratch", *lists)]
+    found = [(config.method, config.seed) for config in planning.plan("scratch", *lists)]
     assert found == [(method, seed) for seed in seeds for method in methods]
 
 
@@ -60,7 +60,7 @@ def test_lists_of_a_batch_may_be_texts(lists, expected):
 )
 def test_a_list_that_is_none_is_named(lists, said):
     with pytest.raises(S2LError, match=said):
-        notebooks.plan("scratch", *lists)
+        planning.plan("scratch", *lists)
 
 
 class Shell:

@@ -16,7 +16,7 @@ from conftest import ROOT
 from s2l_core.config import METHODS, RunConfig, S2LError
 from s2l_core.profiles import PROFILES
 from s2l_paper import costs, paths, results
-from s2l_paper.notebooks import plan
+from s2l_paper.planning import plan
 
 NOTHING = "Nothing to be done"
 
