@@ -152,7 +152,8 @@ class Prefetcher:
     ):
         self.data, self.pseudo, self.device, self.regions = data, pseudo, device, regions
         threads = torch.get_num_threads()
-        cutters = min(threads, 8) * (device.type == "cuda") if cutters is None else cutters
+        if cutters is None:
+            cutters = min(threads, 8) if device.type == "cuda" else 0
         self._pool = ThreadPoolExecutor(1 + cutters)
         self._cut: Callable = self._pool.map if cutters else map
         self._waiting: Future | None = None  # the batch that is being prepared

@@ -1,6 +1,6 @@
 """Kinds of values on the command line: each reads a word, or says what is wrong with it."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 
@@ -19,6 +19,16 @@ def pixels(text: str) -> int:
 def micrometres(text: str) -> float:
     """A length in micrometres."""
     return _positive(text, "no length in micrometres, such as 0.25")
+
+
+def add_pixel_size(parser: ArgumentParser) -> None:
+    """The option `--pixel-size`, which several commands have."""
+    parser.add_argument(
+        "--pixel-size",
+        metavar="UM",
+        type=micrometres,
+        help="side of a pixel in micrometres: adds areas and lengths in micrometres to the tables",
+    )
 
 
 def share(text: str) -> float:

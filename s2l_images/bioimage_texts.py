@@ -1,6 +1,5 @@
 """What a BioImage.IO package says of itself: a description for programs, a README for people."""
 
-import hashlib
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 
 from s2l_core import __version__
-from s2l_core.config import RunConfig
+from s2l_core.config import RunConfig, digest
 from s2l_core.weights import PACKAGED
 from s2l_images.bioimage_example import SMALLEST, Example
 
@@ -56,7 +55,7 @@ def describe(
     """The description of a package: https://github.com/bioimage-io/spec-bioimage-io, model 0.5."""
 
     def file(name: str) -> dict[str, str]:
-        return {"source": name, "sha256": hashlib.sha256(contents[name]).hexdigest()}
+        return {"source": name, "sha256": digest(contents[name], 64)}
 
     cited = CITED | (EFFICIENTNET if "efficientnet" in config.encoder else {})
     pytorch = torch.__version__.partition("+")[0]

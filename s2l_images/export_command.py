@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from s2l_core.config import S2LError, check_choice
-from s2l_images.argument_kinds import micrometres, path
+from s2l_images.argument_kinds import add_pixel_size, path
 from s2l_images.command_line import Command, Parser, UsageError
 
 
@@ -19,12 +19,7 @@ def _export_arguments(parser: Parser) -> None:
         default="qupath",
         help="that is to open the strokes: imagej or qupath (default: qupath)",
     )
-    parser.add_argument(
-        "--pixel-size",
-        metavar="UM",
-        type=micrometres,
-        help="side of a pixel in micrometres: adds areas and lengths in micrometres to the tables",
-    )
+    add_pixel_size(parser)
     parser.add_argument(
         "--bioimageio",
         metavar="FILE",

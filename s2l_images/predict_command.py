@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from s2l_images.argument_kinds import micrometres, path, pixels, share, width
+from s2l_images.argument_kinds import add_pixel_size, path, pixels, share, width
 from s2l_images.command_line import Command, Parser
 
 UNSURE_LISTED = 10  # images that the summary of a prediction names
@@ -27,12 +27,7 @@ def _predict_arguments(parser: Parser) -> None:
         help="leave out objects of fewer pixels (default: a third of the smallest nucleus drawn,"
         " and with strokes alone a fifth of a usual nucleus)",
     )
-    parser.add_argument(
-        "--pixel-size",
-        metavar="UM",
-        type=micrometres,
-        help="side of a pixel in micrometres: adds areas and lengths in micrometres to the tables",
-    )
+    add_pixel_size(parser)
     parser.add_argument(
         "--threshold",
         metavar="P",

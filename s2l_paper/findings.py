@@ -4,6 +4,7 @@ Words claim no more than a verdict of the ledger or a number beside another; whe
 missing, so is its text.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
@@ -147,24 +148,20 @@ def _short_table(table: pd.DataFrame) -> str:
     wide = table.set_index(["method", "data", "score"])
     scribbles = [method for method in TABLE1_METHODS if not METHODS[method].masks]
     best = table[table.method.isin(scribbles)].groupby(["data", "score"]).ours.max()
-    columns = [
-        (data, score) for data in table.data.unique() for score in sorted(TABLE1_SCORES.values())
-    ]
-    lines = ["| ours / paper | " + " | ".join(" ".join(column) for column in columns) + " |"]
-    lines.append("|---" * (1 + len(columns)) + "|")
+    lines = []
     for method in TABLE1_METHODS:
-        cells = []
-        for data, score in columns:
+        line = {"ours / paper": METHODS[method].label}
+        for data, score in itertools.product(table.data.unique(), sorted(TABLE1_SCORES.values())):
+            line[f"{data} {score}"] = "not run"
             if (method, data, score) not in wide.index:
-                cells.append("not run")
                 continue
             row = wide.loc[(method, data, score)]
             ours = share(row.ours)
             if method in scribbles and row.ours == best[data, score]:
                 ours = f"**{ours}**"
-            cells.append(f"{ours}\u00a0/\u00a0{share(row.paper)}")  # kept on one line
-        lines.append(f"| {METHODS[method].label} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            line[f"{data} {score}"] = f"{ours}\u00a0/\u00a0{share(row.paper)}"  # kept on one line
+        lines.append(line)
+    return markdown(pd.DataFrame(lines))
 
 
 def _tested(table: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ compares it, and `verify --write` writes it.
 import pandas as pd
 
 from s2l_paper import findings, paths, recipe_plan, recipe_texts, run_texts
+from s2l_paper.table1 import markdown
 
 # Pages that hold such blocks.
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
@@ -62,10 +63,13 @@ def _trials_table(trials: pd.DataFrame) -> str:
     kinds["own"] = ~kinds.case.str.startswith("the network's own")
     kinds = kinds.sort_values(["second", "own", "crop", "mean"])
 
-    lines = ["| the pseudo-labels are | crops | IoU | worst |", "|---|---|---|---|"]
-    for row in kinds.itertuples():
-        lines.append(f"| {row.case} | {row.crop:.0f} | {_short(row.mean)} | {_short(row.min)} |")
-    return "\n".join(lines) + "\n"
+    shown = {
+        "the pseudo-labels are": kinds.case,
+        "crops": kinds.crop.map("{:.0f}".format),
+        "IoU": kinds["mean"].map(_short),
+        "worst": kinds["min"].map(_short),
+    }
+    return markdown(pd.DataFrame(shown))
 
 
 def _trials_on_two_cores(trials: pd.DataFrame) -> dict[str, str]:
