@@ -15,34 +15,20 @@ from scipy import ndimage
 from scipy.special import expit
 
 from s2l_core.config import S2LError, seed_for
+from s2l_paper.synthetic_shapes import (
+    Shape,
+    crumb,
+    fibre,
+    noise,
+    nucleus_at,
+    polygon,
+    turned,
+    window_around,
+)
 
 _SMALLEST = 64  # pixels: a side below this holds hardly a nucleus with its surroundings
-_HAEMATOXYLIN, _EOSIN = (
-    (0.5626, 0.7201, 0.4062),
-    (0.2159, 0.8012, 0.5581),
-)  # optical density, Macenko et al. 2009
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """An object in a window of the image: `rho` is 0 at its core, 1 on its outline and grows
-    outside.
-    """
-
-    window: tuple[slice, slice]
-    rho: np.ndarray
-    centre: np.ndarray
-    radius: float  # pixels between rho = 0 and rho = 1
-
-    def body(self, blur: float) -> np.ndarray:
-        """1 inside, 0 outside, 0.5 on the outline however blurred, so that defocus leaves the truth
-        in place.
-        """
-        return expit((1 - self.rho) * self.radius / blur)
-
-    def rim(self, width: float, at: float = 1.0) -> np.ndarray:
-        """A band along the outline, `width` pixels wide."""
-        return np.exp(-(((self.rho - at) * self.radius / width) ** 2))
+# Optical densities of the two stains, Macenko et al. 2009.
+_HAEMATOXYLIN, _EOSIN = (0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581)
 
 
 @dataclass(frozen=True)
@@ -57,89 +43,7 @@ class _Modality:
     paint: Callable[..., np.ndarray]
 
 
-def _noise(
-    rng: np.random.Generator, shape: tuple[int, int], sigma: float | tuple[float, float]
-) -> np.ndarray:
-    """Filtered noise of mean 0 and deviation 1, correlated over `sigma` pixels."""
-    spectrum = ndimage.fourier_gaussian(np.fft.rfft2(rng.standard_normal(shape)), sigma, n=shape[1])
-    field = np.fft.irfft2(spectrum, s=shape)
-    return (field - field.mean()) / field.std()
-
-
-def _window(
-    shape: tuple[int, int], centre: np.ndarray, reach: float
-) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The part of the image within `reach` of `centre`, and its pixels' offsets (2, h, w) from
-    there.
-    """
-    low = np.clip(np.floor(centre - reach), 0, shape).astype(int)
-    high = np.clip(np.ceil(centre + reach) + 1, low, shape).astype(int)
-    grid = np.mgrid[low[0] : high[0], low[1] : high[1]] - centre[:, None, None]
-    return (slice(low[0], high[0]), slice(low[1], high[1])), grid
-
-
-def _turned(grid: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates along and across a direction."""
-    row, column = grid
-    return row * np.sin(angle) + column * np.cos(angle), row * np.cos(angle) - column * np.sin(
-        angle
-    )
-
-
-def _nucleus(rng, shape, centre, radius, elongation) -> _Shape:
-    """A smooth star-convex outline: an ellipse whose radius varies by a few random Fourier
-    descriptors.
-    """
-    aspect = np.sqrt(rng.uniform(1, elongation))
-    window, grid = _window(shape, centre, 1.7 * radius * aspect)
-    along, across = _turned(grid, rng.uniform(0, np.pi))
-    along, across = along / aspect, across * aspect
-    theta, outline = np.arctan2(across, along), 1.0
-    for mode in range(2, 7):
-        outline = outline + 0.14 / mode**1.5 * rng.normal() * np.cos(
-            mode * theta + rng.uniform(0, 2 * np.pi)
-        )
-    return _Shape(window, np.hypot(along, across) / (radius * outline), centre, radius)
-
-
-def _polygon(rng, grid: np.ndarray, radius: float, corners: int) -> np.ndarray:
-    """`rho` of a convex polygon with slightly rounded corners: the largest of its sides' distances,
-    smoothly.
-    """
-    rho, start = np.full(grid.shape[1:], 1e-9), rng.uniform(0, 2 * np.pi)
-    for corner in range(corners):
-        side, _ = _turned(grid, start + (corner + rng.uniform(-0.3, 0.3)) * 2 * np.pi / corners)
-        side = np.maximum(side, 0) / (radius * rng.uniform(0.7, 1.1))
-        rho += np.square(np.square(side * side * side))  # side ** 12, three times faster
-    return rho ** (1 / 12)
-
-
-def _crumb(rng, shape, centre) -> _Shape:
-    """A heap of shards."""
-    window, grid = _window(shape, centre, 24)
-    shards = [
-        _polygon(rng, grid - rng.normal(0, 4, (2, 1, 1)), rng.uniform(2, 4.5), rng.integers(4, 6))
-        for _ in range(rng.integers(2, 6))
-    ]
-    return _Shape(window, np.min(shards, axis=0), centre, 3.0)
-
-
-def _fibre(rng, shape, centre, length, width) -> _Shape:
-    """A bent, tapering thread; `rho` is the distance to its axis in units of its half-width."""
-    window, grid = _window(shape, centre, 0.6 * length + 3 * width)
-    along, across = _turned(grid, rng.uniform(0, np.pi))
-    step = np.linspace(-0.5, 0.5, max(6, int(length / 2)))
-    bend = (
-        length
-        * rng.uniform(0.02, 0.15)
-        * np.sin(rng.uniform(2, 6) * step + rng.uniform(0, 2 * np.pi))
-    )
-    taper = width * (1 - 0.9 * np.abs(step + rng.uniform(-0.3, 0.3)))
-    squared = ((along[..., None] - length * step) ** 2 + (across[..., None] - bend) ** 2) / taper**2
-    return _Shape(window, np.sqrt(squared.min(-1)), centre, width)
-
-
-def _place_nuclei(rng, shape, modality: _Modality) -> tuple[list[_Shape], np.ndarray]:
+def _place_nuclei(rng, shape, modality: _Modality) -> tuple[list[Shape], np.ndarray]:
     """Nuclei from top to bottom: where two overlap the first wins, and what stays visible is one
     piece.
     """
@@ -151,15 +55,16 @@ def _place_nuclei(rng, shape, modality: _Modality) -> tuple[list[_Shape], np.nda
             other, angle = nuclei[rng.integers(len(nuclei))], rng.uniform(0, 2 * np.pi)
             away = (radius + other.radius) * rng.uniform(0.8, 1.1)
             centre = other.centre + away * np.array([np.sin(angle), np.cos(angle)])
-        nucleus = _nucleus(rng, shape, centre, radius, modality.elongation)
+
+        # One that is too small, mostly hidden or in pieces is placed anew.
+        nucleus = nucleus_at(rng, shape, centre, radius, modality.elongation)
         inside = nucleus.rho <= 1
         visible = inside & (instances[nucleus.window] == 0)
-        if (
-            inside.sum() < 40
-            or visible.sum() < 0.85 * inside.sum()
-            or ndimage.label(visible)[1] != 1
-        ):
+        if inside.sum() < 40 or visible.sum() < 0.85 * inside.sum():
             continue
+        if ndimage.label(visible)[1] != 1:
+            continue
+
         nuclei.append(nucleus)
         instances[nucleus.window][visible] = len(nuclei)
         if len(nuclei) == count:
@@ -169,22 +74,21 @@ def _place_nuclei(rng, shape, modality: _Modality) -> tuple[list[_Shape], np.nda
 
 def _place_debris(
     rng, shape, modality: _Modality, instances: np.ndarray
-) -> tuple[list[_Shape], np.ndarray]:
+) -> tuple[list[Shape], np.ndarray]:
     """Fibres and crumbs on free ground, never in the truth."""
-    free, mask, debris = (
-        ndimage.distance_transform_edt(instances == 0) > 2,
-        np.zeros(shape, bool),
-        [],
-    )
+    free = ndimage.distance_transform_edt(instances == 0) > 2
+    mask, debris = np.zeros(shape, bool), []
     count = max(2, rng.poisson(modality.debris * np.prod(shape) / 256**2))
     for _ in range(8 * count):
         centre = rng.uniform(0, 1, 2) * shape
         if not free[tuple(centre.astype(int))]:
             continue
         if rng.random() < 0.5:
-            thing = _fibre(rng, shape, centre, rng.uniform(20, 60), rng.uniform(1.5, 4.0))
+            thing = fibre(rng, shape, centre, rng.uniform(20, 60), rng.uniform(1.5, 4.0))
         else:
-            thing = _crumb(rng, shape, centre)
+            thing = crumb(rng, shape, centre)
+
+        # All of it has to lie on free ground.
         inside = thing.rho <= 1
         if inside.sum() < 12 or not free[thing.window][inside].all():
             continue
@@ -199,7 +103,7 @@ def _paint_fluo(rng, nuclei, debris, shape) -> np.ndarray:
     """Fluorescence: light adds up; haze, uneven illumination, shot noise; some exposures are very
     short.
     """
-    light, chromatin = np.zeros(shape), _noise(rng, shape, 1.5)
+    light, chromatin = np.zeros(shape), noise(rng, shape, 1.5)
     texture = rng.uniform(0.08, 0.3)
     for thing in nuclei + debris:
         level = rng.lognormal(0, 0.25) * (rng.uniform(0.35, 0.55) if rng.random() < 0.2 else 1)
@@ -208,9 +112,13 @@ def _paint_fluo(rng, nuclei, debris, shape) -> np.ndarray:
         grain = 1 + texture * chromatin[thing.window] * (0.3 if defocus else 1)
         body = thing.body(rng.uniform(1.5, 2.5) if defocus else 0.6)
         light[thing.window] += level * body * thickness * np.maximum(grain, 0.2)
+
+    # The lamp is uneven, and what lies out of focus adds a haze.
     haze = ndimage.gaussian_filter(light, 12, mode="nearest", truncate=2.5)
-    uneven = np.exp(rng.uniform(0.15, 0.4) * _noise(rng, shape, 0.3 * min(shape)))
+    uneven = np.exp(rng.uniform(0.15, 0.4) * noise(rng, shape, 0.3 * min(shape)))
     light = (ndimage.gaussian_filter(light, 0.8) + 0.35 * haze + rng.uniform(0.03, 0.15)) * uneven
+
+    # The camera counts photons, for a short time or a long one.
     full = 255 * rng.uniform(0.75, 1.2) if rng.random() > 0.2 else rng.uniform(45, 90)
     photons = rng.uniform(60, 400)
     light = rng.poisson(light / np.quantile(light, 0.995) * photons) / photons
@@ -221,24 +129,30 @@ def _paint_bf(rng, nuclei, debris, shape) -> np.ndarray:
     """Bright field: stained squamous cells lie like translucent sheets over each other; nuclei are
     dark ovals.
     """
-    density, grain, mottle = np.zeros(shape), _noise(rng, shape, 0.9), _noise(rng, shape, 5)
-    ripple = np.stack([_noise(rng, shape, 7), _noise(rng, shape, 7)])
+    density, grain, mottle = np.zeros(shape), noise(rng, shape, 0.9), noise(rng, shape, 5)
+    ripple = np.stack([noise(rng, shape, 7), noise(rng, shape, 7)])
+
+    # Around each nucleus its cell, a sheet with a crease and a rim.
     for nucleus in nuclei:
         radius = rng.uniform(34, 58)
         centre = nucleus.centre + rng.normal(0, 8, 2)
-        window, grid = _window(shape, centre, 1.5 * radius)
+        window, grid = window_around(shape, centre, 1.5 * radius)
         grid = grid + 1.5 * ripple[(slice(None), *window)]
-        cell = _Shape(window, _polygon(rng, grid, radius, rng.integers(5, 8)), centre, radius)
+        cell = Shape(window, polygon(rng, grid, radius, rng.integers(5, 8)), centre, radius)
         sheet = 1 + 0.2 * mottle[window] + 0.12 * grain[window]
-        crease = np.exp(-((_turned(grid, rng.uniform(0, np.pi))[0] - rng.normal(0, 15)) ** 2))
+        crease = np.exp(-((turned(grid, rng.uniform(0, np.pi))[0] - rng.normal(0, 15)) ** 2))
         density[window] += cell.body(1) * (
             rng.uniform(0.08, 0.22) * sheet + rng.uniform(0, 0.08) * crease
         )
         density[window] += rng.uniform(0, 0.06) * cell.rim(1.5, 0.98)
+
+    # Rods lie on the cells; where many sheets overlap, the stain does not add up for ever.
     for _ in range(rng.poisson(60 * np.prod(shape) / 256**2)):
-        rod = _fibre(rng, shape, rng.uniform(0, 1, 2) * shape, rng.uniform(3, 7), 1.0)
+        rod = fibre(rng, shape, rng.uniform(0, 1, 2) * shape, rng.uniform(3, 7), 1.0)
         density[rod.window] += rng.uniform(0.05, 0.3) * rod.body(0.5) * (density[rod.window] > 0.05)
     density = 0.6 * np.tanh(density / 0.6)
+
+    # Nuclei and debris, each with a bright halo and a dark rim.
     for thing in nuclei + debris:
         blur = rng.uniform(1.5, 2.2) if rng.random() < 0.15 else 0.6
         level = rng.uniform(0.38, 0.75)
@@ -248,7 +162,9 @@ def _paint_bf(rng, nuclei, debris, shape) -> np.ndarray:
         density[thing.window] += inside * level * (1 + here) + 0.2 * level * thing.rim(
             1.2 * blur + 0.6, 0.93
         )
-    uneven = 1 + 0.02 * _noise(rng, shape, 0.4 * min(shape))
+
+    # Light that is left behind so much stain.
+    uneven = 1 + 0.02 * noise(rng, shape, 0.4 * min(shape))
     image = rng.uniform(222, 236) * uneven * np.exp(-ndimage.gaussian_filter(density, 0.6))
     return np.repeat((image + rng.normal(0, 1.5, shape))[..., None], 3, -1)
 
@@ -256,26 +172,27 @@ def _paint_bf(rng, nuclei, debris, shape) -> np.ndarray:
 def _strands(rng, shape) -> np.ndarray:
     """Noise drawn out into wavy strands of a common direction."""
     grid = np.mgrid[: shape[0], : shape[1]] + 9 * np.stack(
-        [_noise(rng, shape, 16), _noise(rng, shape, 16)]
+        [noise(rng, shape, 16), noise(rng, shape, 16)]
     )
-    along, across = _turned(grid, rng.uniform(0, np.pi))
+    along, across = turned(grid, rng.uniform(0, np.pi))
     return ndimage.map_coordinates(
-        _noise(rng, (256, 256), (1.3, 8)), [across, along], order=1, mode="grid-wrap"
+        noise(rng, (256, 256), (1.3, 8)), [across, along], order=1, mode="grid-wrap"
     )
 
 
 def _paint_he(rng, nuclei, debris, shape) -> np.ndarray:
     """H&E: optical densities of two stains (Beer-Lambert) in fibrous stroma with gaps."""
-    strands, patches, chromatin = (
-        _strands(rng, shape),
-        _noise(rng, shape, 20),
-        _noise(rng, shape, 1.3),
-    )
-    froth, cellular = _noise(rng, shape, 3), expit(3 * _noise(rng, shape, 18))
+    strands = _strands(rng, shape)
+    patches, chromatin = noise(rng, shape, 20), noise(rng, shape, 1.3)
+
+    # Tissue with gaps: eosin in its fibres, a little haematoxylin everywhere.
+    froth, cellular = noise(rng, shape, 3), expit(3 * noise(rng, shape, 18))
     tissue = expit(5 * (patches + rng.uniform(0.6, 1.8)) + 2 * froth + 0.5 * strands)
     fibrous = (0.2 * (1 - cellular) + 0.04) * strands
     eosin = tissue * np.maximum(0.6 - 0.15 * cellular + fibrous + 0.07 * froth, 0.05)
     haematoxylin = tissue * np.maximum(0.06 + 0.2 * cellular + 0.05 * froth + 0.03 * chromatin, 0)
+
+    # Nuclei and debris, in which haematoxylin takes the place of eosin.
     for thing in nuclei + debris:
         blur = rng.uniform(1.5, 2.2) if rng.random() < 0.15 else 0.7
         level = rng.uniform(0.4, 1.3)
@@ -285,13 +202,12 @@ def _paint_he(rng, nuclei, debris, shape) -> np.ndarray:
             inside * level * (0.85 + np.clip(0.45 - 0.3 * level, 0.08, 1) * here)
         )
         eosin[thing.window] *= 1 - 0.4 * inside
+
+    # Each slide is stained a little differently, and stronger or weaker.
     stains = np.array([_HAEMATOXYLIN, _EOSIN]) * rng.normal(1, 0.06, (2, 3))
     strength = rng.uniform((1.0, 0.8), (1.4, 1.3))
-    density = (
-        np.stack([ndimage.gaussian_filter(stain, 0.7) for stain in (haematoxylin, eosin)], -1)
-        * strength
-        @ stains
-    )
+    blurred = [ndimage.gaussian_filter(stain, 0.7) for stain in (haematoxylin, eosin)]
+    density = np.stack(blurred, -1) * strength @ stains  # (H, W, 3)
     return 243 * np.exp(-np.maximum(density, 0)) + rng.normal(0, 2.0, (*shape, 3))
 
 
@@ -311,9 +227,8 @@ def _render(
             f"modality = {modality!r} is not known. Choose one of: {', '.join(MODALITIES)}."
         )
     shape = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(shape) != 2 or not all(
-        isinstance(side, int | np.integer) and side >= _SMALLEST for side in shape
-    ):
+    whole = all(isinstance(side, int | np.integer) for side in shape)
+    if len(shape) != 2 or not whole or min(shape) < _SMALLEST:
         raise S2LError(
             f"size = {size!r}: expected a side or (H, W) in whole pixels, at least {_SMALLEST}."
             " Change it."
@@ -349,8 +264,8 @@ def generate(
     """Renders a data set of `(id, image, instances)`, see `render`; image i does not depend on
     `count`.
     """
-    seeds = [seed_for(seed, "synthetic", modality, index) for index in range(count)]
-    return [
-        (f"synthetic-{modality}-{index:03d}", *render(modality, size, s))
-        for index, s in enumerate(seeds)
-    ]
+    rendered = []
+    for index in range(count):
+        own_seed = seed_for(seed, "synthetic", modality, index)
+        rendered.append((f"synthetic-{modality}-{index:03d}", *render(modality, size, own_seed)))
+    return rendered
