@@ -72,19 +72,7 @@ def region_labels(
         S2LError: factor is no power of two or does not divide H and W, or nu_low > nu_high.
     """
     check_choice("region_rule", rule, ("scribble", "unanimous"))
-    if not nu_low <= nu_high:
-        raise S2LError(
-            f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. "
-            "Change one of them."
-        )
-    height, width = labels.shape[-2:]
-    power_of_two = factor >= 1 and factor & (factor - 1) == 0
-    if not power_of_two or height % factor or width % factor:
-        raise S2LError(
-            f"factor = {factor} for labels of {(height, width)} pixels: expected a power of two "
-            "that divides both sides. Choose another block, or crops whose sides are multiples "
-            "of 32."
-        )
+    _check_regions(labels, factor, nu_low, nu_high)
 
     # Eq. 5 on the shares of the two classes; background is asked first.
     if rule == "unanimous":
@@ -102,6 +90,24 @@ def region_labels(
         ignored = torch.where(drawn, drawn_background & drawn_foreground, ignored)
 
     return foreground.to(torch.uint8).masked_fill(ignored, IGNORE)
+
+
+def _check_regions(labels: Tensor, factor: int, nu_low: float, nu_high: float) -> None:
+    """Raises an S2LError unless regions of this size fit the labels, and both limits each other."""
+    if not nu_low <= nu_high:
+        raise S2LError(
+            f"nu_low = {nu_low} and nu_high = {nu_high}: expected nu_low <= nu_high. "
+            "Change one of them."
+        )
+
+    height, width = labels.shape[-2:]
+    power_of_two = factor >= 1 and factor & (factor - 1) == 0
+    if not power_of_two or height % factor or width % factor:
+        raise S2LError(
+            f"factor = {factor} for labels of {(height, width)} pixels: expected a power of two "
+            "that divides both sides. Choose another block, or crops whose sides are multiples "
+            "of 32."
+        )
 
 
 def _shares(labels: Tensor, label: int, factor: int) -> Tensor:
