@@ -4,10 +4,10 @@ ISBI 2022).
 The method, and nothing beside it: hand a `Trainer` images and scribbles, and let it `fit`. Names
 are loaded when they are first used, so that planning a batch of runs never waits for PyTorch.
 
-To read it from front to back: `config`, `images`, `losses`, `model`, `pseudo_labels`, `objective`,
-`augment`, `batches`, `inference`, `trainer`, `metrics`. What they stand on can wait: `profiles` is
-a table of settings, `weights` knows where pretrained encoders come from, `pair_sums` adds up Eq. 4
-in little memory. All other modules are old names, which `moved` leads to the new ones.
+To read the method from front to back: `config`, `images`, `losses`, `model`, `pseudo_labels`,
+`objective`, `augment`, `batches`, `inference`, `trainer`; then `metrics`, the scores. What these
+stand on can wait: `profiles` is a table of settings, `weights` knows where pretrained encoders come
+from, `pair_sums` adds up Eq. 4 in little memory. All other modules are old names of commands.
 """
 
 from importlib import import_module
