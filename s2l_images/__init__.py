@@ -1,4 +1,4 @@
 """A person's own images: strokes, annotations of other programs, checks, drawing, exports.
 
-Knows no paper.
+This package knows nothing of the paper.
 """

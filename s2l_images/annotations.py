@@ -64,8 +64,9 @@ def read_scribbles(
         found: What was left out is appended.
 
     Raises:
-        S2LError: damaged, beyond the limits, of a program that is not read, of several planes, of
-            which nothing is left, a class that cannot be told, or an item outside the image.
+        S2LError: the file is damaged, exceeds the limits, comes from a program that is not read,
+            holds items of several planes, or none that counts; the class of an item cannot be
+            told, or it lies outside the image.
     """
     path, found = Path(path), [] if found is None else found
     with reading(path):
@@ -114,8 +115,9 @@ def read_instances(
         found: What was left out, and nuclei that got no pixel, are appended.
 
     Raises:
-        S2LError: damaged, beyond the limits, of a program that is not read, of several planes, of
-            which nothing is left, a line or point, an item outside the image, or a wrong shape.
+        S2LError: the file is damaged, exceeds the limits, comes from a program that is not read,
+            holds items of several planes, or none that counts; an item is a line or point, lies
+            outside the image or has a wrong shape.
     """
     path, found = Path(path), [] if found is None else found
     with reading(path):
@@ -163,7 +165,7 @@ def _surrounding(
         found.append(left_out(path, f"{len(around)} areas around several nuclei ({names})"))
     if nested:
         names = listed([nuclei[k].name for k in nested], 3)
-        text = f"{len(nested)} areas around one other that is small beside them ({names})"
+        text = f"{len(nested)} areas around another one that is much smaller ({names})"
         found.append(Finding("areas-nested", path, text))
     return set(around)
 
@@ -186,7 +188,7 @@ def _note_hidden(
     numbers: Sequence[int],
     found: list[Finding],
 ) -> None:
-    """Nuclei without a pixel are gone, which is said."""
+    """Says which nuclei are lost because others cover each of their pixels."""
     seen = set(np.unique(instances).tolist())
     hidden = [item.name for item, number in zip(nuclei, numbers, strict=True) if number not in seen]
     if hidden:

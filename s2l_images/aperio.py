@@ -72,8 +72,8 @@ def read_aperio(data: bytes, path: object) -> list[Item]:
         with reading(f"region {number}"):
             if region.kind not in ("0", "1", "3", "4") or region.negative:
                 raise S2LError(
-                    f"type {region.kind!r:.20}, or negative; expected a freehand region, "
-                    "rectangle or line."
+                    f"a negative region, or of type {region.kind!r:.20}; expected a freehand "
+                    "region, rectangle or line. Delete it."
                 )
             area = region.kind in ("0", "1")
             found.append(

@@ -12,7 +12,7 @@ def path(text: str) -> Path:
 def pixels(text: str) -> int:
     """A number of pixels."""
     if not text.isdecimal():
-        raise ArgumentTypeError(f"{text!r} is no number of pixels, such as 64")
+        raise ArgumentTypeError(f"{text!r} is not a number of pixels, such as 64")
     return int(text)
 
 
@@ -38,7 +38,7 @@ def share(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < 1:
-        raise ArgumentTypeError(f"{text!r} is no probability between 0 and 1")
+        raise ArgumentTypeError(f"{text!r} is not a probability between 0 and 1")
     return number
 
 

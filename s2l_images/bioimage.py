@@ -88,7 +88,7 @@ def _check_asked(target: Path, licence: str | None, author: str | None, force: b
     if target.is_dir():
         raise S2LError(f"{target}: is a folder. Name a file that is not there yet.")
     if target.exists() and not force:
-        raise S2LError(f"{target}: is there already. Name another file, or replace it: --force.")
+        raise S2LError(f"{target}: exists already. Name another file, or replace it: --force.")
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence or "MIT"):
         raise S2LError(f"licence = {licence!r}: expected an SPDX name, such as CC-BY-4.0.")

@@ -38,7 +38,7 @@ def kept(
     as time passes.
 
     Args:
-        trainer: its `on_pause` is ours for the time being.
+        trainer: its `on_pause` is replaced inside, and restored afterwards.
         folder: where checkpoints go; None: a signal still stops the training, but nothing is
             written.
         stop: once it is set, that counts as SIGINT, which reaches the main thread only.
@@ -126,14 +126,16 @@ def restore(trainer: "Trainer", folder: Path) -> None:
         if saved != mine and not from_warmup:
             differ = ", ".join(_differences(saved, mine))
             raise S2LError(
-                f"{folder}: made with another configuration: {differ}. Delete it or change back."
+                f"{folder}: made with another configuration: {differ}. Delete it, or change the "
+                "configuration back."
             )
         trainer.load_state_dict(state)
     except S2LError:
         raise
     except Exception as error:  # whatever a file of somebody else's lacks
         raise S2LError(
-            f"{folder}: the checkpoint is not ours ({error!r:.200}). Delete it, run again."
+            f"{folder}: the checkpoint was not written here ({error!r:.200}). Delete it "
+            "and run again."
         ) from error
     print(f"{folder.name}: going on from step {trainer.step} of {mine.total_steps}", flush=True)
 
@@ -148,7 +150,8 @@ def _configuration(folder: Path, values: dict[str, Any]) -> RunConfig:
         return RunConfig.from_dict(values)
     except S2LError as error:
         raise S2LError(
-            f"{folder}: the checkpoint is of another version ({error}) Delete it, run again."
+            f"{folder}: the checkpoint was written by another version ({error}) Delete it and run "
+            "again."
         ) from error
 
 

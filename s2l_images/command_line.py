@@ -96,7 +96,7 @@ def main(
     Returns:
         The exit code: 1 after an error, 2 where the words were not understood.
     """
-    # What this terminal cannot show, such as a file name that is no UTF-8, appears escaped.
+    # What this terminal cannot show, such as a file name that is not UTF-8, appears escaped.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

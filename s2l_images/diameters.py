@@ -1,4 +1,4 @@
-"""How wide a usual nucleus is: by that touching ones are told apart, and specks from nuclei."""
+"""How wide a usual nucleus is: by this width touching nuclei are divided and specks dropped."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -103,10 +103,13 @@ def _export_drawn(given: Namespace) -> int:
         measured = raw_channels(listing.files["images"][name][0])
         write_nuclei(_made(nuclei) / name, cell.instances, measured, pixel_size=given.pixel_size)
 
-    print(f"{given.to}: strokes of {len(drawn)}, nuclei of {len(listing.masked)} images")
+    drawn_on, masked = len(drawn), len(listing.masked)
+    print(f"{given.to}: strokes of {drawn_on} and nuclei of {masked} images are written")
     other = len(listing.scribbled) - len(listing.strokes)
     if other:
-        print(f"Scribbles of {other} images are files of another program already: not copied.")
+        print(
+            f"Scribbles of {other} images are files of another program already and are not copied."
+        )
     return 0
 
 

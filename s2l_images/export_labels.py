@@ -28,9 +28,7 @@ def write_label_tiff(path: Path, instances: np.ndarray, pixel_size: float | None
     """
     highest = int(checked(path, instances).max(initial=0))
     if highest > LAST_LABEL:
-        raise S2LError(
-            f"{path}: label {highest}; {LAST_LABEL} is the last that fits. Renumber them."
-        )
+        raise S2LError(f"{path}: label {highest}; at most {LAST_LABEL} fits. Renumber the labels.")
 
     # The size of a pixel, and the kind of TIFF.
     options: dict = {}

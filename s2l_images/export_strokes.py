@@ -32,7 +32,9 @@ def export_strokes(folder: Path, to: Path, kind: str = "imagej") -> list[Path]:
         raise S2LError(f"kind {kind!r}; expected one of {', '.join(STROKES)}. Choose one.")
     file = own_strokes(folder)
     if not file.exists():
-        raise S2LError(f"{file}: there is none; expected strokes of notebook 08. Draw some first.")
+        raise S2LError(
+            f"{file}: no such file; expected the strokes of notebook 08. Draw some first."
+        )
     suffix, write = STROKES[kind]
     files = []
     for image, strokes in read_strokes(file).items():

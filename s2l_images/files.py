@@ -120,7 +120,9 @@ def alone(path: Path, *, across_machines: bool = True) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"{path.name}: another process is at work on it; waiting for its end", flush=True)
+            print(
+                f"{path.name}: another process is working on it; waiting until it ends", flush=True
+            )
             lock.acquire()
     except (OSError, NotImplementedError):
         pass

@@ -84,7 +84,7 @@ def around_others(areas: Sequence[np.ndarray], size: int) -> tuple[list[int], li
         size: pixels of the image.
 
     Returns:
-        Indices of regions, and of areas around one other that is small beside them; ascending.
+        Indices of regions, and of areas around another one that is much smaller; ascending.
     """
     sizes = np.array([(runs[:, 1] - runs[:, 0]).sum() for runs in areas], np.int64)
 

@@ -91,10 +91,11 @@ def mask_findings(file: Path, mask: np.ndarray) -> Iterator[Finding]:
 
     usual, most = np.median(areas), areas.argmax()
     if len(numbers) > 4 and areas[most] > 10 * usual:
-        found = f"label {numbers[most]} has {areas[most]} pixels, half of them {usual:.0f} or less"
+        found = f"label {numbers[most]} has {areas[most]} pixels, half of the labels"
+        found = f"{found} {usual:.0f} or fewer"
         yield Finding("mask-merged", file, found)
     if len(numbers) > 20 and usual < 10:
-        found = f"{len(numbers)} labels, half of them of {usual:.0f} pixels or less"
+        found = f"{len(numbers)} labels, half of them with {usual:.0f} pixels or fewer"
         yield Finding("mask-specks", file, found)
 
 
@@ -156,7 +157,7 @@ def compared(images: Path, found: Sequence[Seen]) -> Iterator[Finding]:
     usual = np.median([one.pixels for one in found]) if found else 0
     for one in found:
         if one.pixels > 16 * usual:
-            text = f"{one.pixels:,} pixels, half of the images {usual:,.0f} or less"
+            text = f"{one.pixels:,} pixels, half of the images {usual:,.0f} or fewer"
             yield Finding("image-much-larger", one.file, text)
 
     alike = defaultdict(list)

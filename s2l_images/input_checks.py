@@ -116,7 +116,7 @@ def _places(listing: Listing) -> Iterator[Finding]:
     for kind in SUBFOLDERS:
         for path in sorted((listing.root / kind).glob("*")):
             if path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini"):
-                yield Finding("hidden-file", path, "a file of the system")
+                yield Finding("hidden-file", path, "a file of the operating system")
             elif path.is_dir():
                 yield Finding("wrong-place", path, "a folder")
             elif path.suffix.lower() not in SUFFIXES[kind]:
@@ -148,7 +148,9 @@ def _names(listing: Listing) -> Iterator[Finding]:
 
     for i in sorted({*listing.strokes} - {*listing.ids}):
         yield Finding(
-            "strokes-astray", own_strokes(listing.root), f"strokes on {i!r}, which is no image here"
+            "strokes-astray",
+            own_strokes(listing.root),
+            f"strokes on {i!r}, which is not an image of this folder",
         )
 
 

@@ -69,7 +69,7 @@ def _wanted_plane(path: Path, plane: Plane, varying: list[str], shown: str) -> M
             example = f"plane = {{{', '.join(f'{axis} = 1' for axis in varying)}}}"
         raise Fault("several-planes", path, f"items on {shown}; such as `{example}`")
     if len(varying) > 1:
-        what = f"items on {shown}, of which plane = {plane} names no one"
+        what = f"items on {shown}, of which plane = {plane} does not choose one"
         raise Fault("several-planes", path, what)
     return dict.fromkeys(varying, plane)
 

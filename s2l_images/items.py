@@ -160,7 +160,7 @@ def plainly(error: Exception) -> str:
         case DefusedXmlException():
             return "its XML declares entities, which are not followed"
         case UnicodeError():
-            return "its text is no UTF-8"
+            return "its text is not UTF-8"
         case KeyError():
             return f"{error.args[0]!r:.80} is missing"
         case zipfile.BadZipFile():

@@ -65,7 +65,8 @@ def open_journal(file: Path) -> Iterator[tuple[dict[str, Predicted], Callable]]:
             done = dict(map(_noted, whole.splitlines()))
         except (ValueError, TypeError, RecursionError) as error:
             raise S2LError(
-                f"{file}: not what was noted here ({error!r:.100}). Delete it and begin anew."
+                f"{file}: not a journal that was written here ({error!r:.100}). Delete it and "
+                "begin anew."
             ) from error
         stream.truncate(len(whole.encode()))
 

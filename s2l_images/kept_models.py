@@ -146,7 +146,7 @@ def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
     """A model that a run or a round saved, and the configuration it was trained with.
 
     Raises:
-        S2LError: no such file, or not one of ours.
+        S2LError: no such file, or not a model that was saved here.
     """
     try:
         with safe_open(file, "pt") as stored:
@@ -160,6 +160,6 @@ def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
     except Exception as error:  # of the file, of what it says, of what does not fit
         reason = " ".join(str(error).split())[:200]
         raise S2LError(
-            f"{file}: no model that was saved here ({reason}). Choose another, or start anew."
+            f"{file}: not a model that was saved here ({reason}). Choose another, or start anew."
         ) from error
     return model, config

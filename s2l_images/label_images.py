@@ -77,7 +77,7 @@ def _whole(path: Path, values: np.ndarray) -> np.ndarray:
         return values
     bad = int((~((values >= 0) & (values % 1 == 0))).sum())
     if bad:
-        found = f"{bad} pixels of {values.dtype} are negative or no whole numbers"
+        found = f"{bad} pixels of {values.dtype} are negative or not whole numbers"
         raise Fault("label-values", path, found)
     if values.dtype.kind == "f":
         if float(values.max(initial=0)) > 2**53:
@@ -160,7 +160,7 @@ def _check_background(path: Path, values: np.ndarray) -> None:
     if empty == 0 or (empty < 0.05 and largest > 0.5):
         order = np.argsort(-counts)
         shares = [f"{numbers[k]} on {counts[k] / values.size:.0%}" for k in order]
-        nought = f"0 is on {empty:.0%} of the image alone" if empty else "no pixel is 0"
+        nought = f"only {empty:.0%} of the pixels are 0" if empty else "no pixel is 0"
         raise Fault("mask-background", path, f"{nought}, {listed(shares, 3)}")
 
 
@@ -186,7 +186,7 @@ def _from_numpy(path: Path, shape: tuple[int, int]) -> np.ndarray:
         program = "an array of Python objects, as Cellpose's _seg.npy is"
         raise Fault("other-program", path, f"{program} (save its masks as PNG or TIFF instead)")
     if tuple(found) != shape:
-        raise Fault("label-size", path, f"an array of shape {found}, its image {shape}")
+        raise Fault("label-size", path, f"an array of shape {found}, but its image is {shape}")
     values = np.load(io.BytesIO(data), allow_pickle=False)
     if values.dtype.kind not in "buif":
         raise Fault("label-values", path, f"numbers of {values.dtype}")
@@ -197,4 +197,4 @@ def fit(path: Path, labels: np.ndarray, shape: tuple[int, int]) -> None:
     """Raises a Fault unless labels have the shape of their image."""
     if labels.shape != tuple(shape):
         sizes = [" x ".join(map(str, size)) for size in (labels.shape, shape)]
-        raise Fault("label-size", path, f"{sizes[0]} pixels, its image {sizes[1]}")
+        raise Fault("label-size", path, f"{sizes[0]} pixels, but its image has {sizes[1]}")

@@ -116,7 +116,7 @@ def structure(listing: Listing) -> Iterator[Finding]:
 
     for path in labels:
         if plain(path.name) != path.name:
-            yield Finding("name-encoding", path, f"the name {plain(path.name)} is no UTF-8")
+            yield Finding("name-encoding", path, f"the name {plain(path.name)} is not UTF-8")
     if not listing.ids:
         yield _without_images(root)
 
@@ -127,7 +127,7 @@ def structure(listing: Listing) -> Iterator[Finding]:
             if kind == "scribbles" and i in listing.strokes:
                 twins.append(own_strokes(root).name)
             if len(twins) > 1:
-                yield Finding("same-stem", files[0], f"{', '.join(twins)} are of one image")
+                yield Finding("same-stem", files[0], f"{', '.join(twins)} belong to one image")
 
             if listing.ids and i not in listing.files["images"]:
                 near = difflib.get_close_matches(i, listing.ids, 3, 0.5) or listing.ids

@@ -51,7 +51,7 @@ def items(path: Path) -> list[Item]:
 def size_of(path: Path) -> int:
     """Bytes of a file; what has no end, as a pipe or a device, is none."""
     if path.exists() and not path.is_file():
-        raise S2LError("this is no file. Export it again.")
+        raise S2LError("this is not a file. Export it again.")
     return path.stat().st_size
 
 

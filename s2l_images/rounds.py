@@ -80,7 +80,9 @@ def train_round(
             `start` is no model of ours; steps are too few.
     """
     if steps < 2 * UPDATES:
-        raise S2LError(f"steps = {steps}: a round has {2 * UPDATES} at least. Raise steps.")
+        raise S2LError(
+            f"steps = {steps}: expected {2 * UPDATES} at least for a round. Raise steps."
+        )
     before = load_model(start) if start else None
     config = _config(folder, steps, before and before[1], guess is not None, settings)
 

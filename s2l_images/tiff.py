@@ -31,7 +31,7 @@ def from_tiff(path: Path, data: bytes) -> Pixels:
     with TiffFile(io.BytesIO(data)) as tiff:
         chain = list(islice(tiff.pages, MAX_PAGES))
         if len(chain) < MAX_PAGES and _next_page(tiff, chain[-1], data) > len(data):
-            found = f"it is cut short: a page after {len(chain)} lies behind its end"
+            found = f"it is cut short: the page after page {len(chain)} lies beyond its end"
             raise Fault("unreadable-file", path, found)
         about = described(tiff, chain[0])
         pages, remarks = _chosen(path, data, chain, about)
@@ -127,7 +127,7 @@ def _chosen(
         remarks.append(Finding("pages-left-out", path, found))
     promised = about.planes if about.program != "OME" else about.planes // first.samplesperpixel
     if promised > present:
-        found = f"its {about.program} description promises {promised} planes, {present} is there"
+        found = f"its {about.program} description promises {promised} planes, but holds {present}"
         remarks.append(Finding("planes-missing", path, found))
     return full, remarks
 
@@ -183,7 +183,7 @@ def _check_page(path: Path, page: TiffPage) -> None:
         kind = page.dtype or f"{page.bitspersample} bits of sample format {page.sampleformat}"
         raise Fault("image-coding", path, f"numbers of {kind}")
     if page.predictor not in (1, 2, 3) or (page.predictor > 1 and page.bitspersample % 8):
-        raise Fault("image-coding", path, f"predicted by rule {int(page.predictor)}")
+        raise Fault("image-coding", path, f"written with predictor {int(page.predictor)}")
     if coding != 1 and coding not in TIFF.DECOMPRESSORS:
         raise Fault("image-coding", path, f"compressed by {_CODINGS[coding]}")
 
@@ -202,7 +202,7 @@ def _check_segments(path: Path, data: bytes, page: TiffPage) -> None:
     expected = math.prod(page.chunked)
     missing += max(expected - len(page.dataoffsets), 0)
     if missing:
-        found = f"{missing} of {expected} strips or tiles lie behind its end or are missing"
+        found = f"{missing} of {expected} strips or tiles lie beyond its end or are missing"
         raise Fault("unreadable-file", path, found)
     if page.compression == _JPEG:
         for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):

@@ -56,7 +56,7 @@ def reading(path: Path) -> Iterator[None]:
     """
     try:
         if path.exists() and not path.is_file():  # a pipe or a device has no end
-            raise Fault("unreadable-file", path, "is no file")
+            raise Fault("unreadable-file", path, "is not a file")
         yield
     except Fault:
         raise

@@ -247,7 +247,8 @@ class Scribbler(anywidget.AnyWidget):
         for name, values in maps.items():
             if values is not None and values.shape != shape:
                 raise S2LError(
-                    f"{name} of {image} is {values.shape}, the image {shape}. Predict whole images."
+                    f"{name} of {image} is {values.shape}, but the image {shape}. "
+                    "Predict whole images."
                 )
             if values is not None:
                 layers[name] = PAINTS[name](values)

@@ -240,7 +240,7 @@ class SimulatedAnnotator:
         return None
 
     def _noticed(self, image: np.ndarray | None, view: _View, key: str) -> Iterator[Stroke]:
-        """Strokes through what could be mistaken for a nucleus, the first worth most.
+        """Strokes through what could be mistaken for a nucleus, those through most of it first.
 
         A blind annotator notices none.
         """
@@ -261,10 +261,13 @@ def _check_image(image: np.ndarray | None, instances: np.ndarray) -> None:
     expected = (*instances.shape, 3)
     if image is None:
         raise S2LError(
-            f"image: none given, but an attentive annotator looks at it. Pass uint8 {expected}."
+            "image: none is given, but an attentive annotator has to see it. "
+            f"Pass uint8 {expected}."
         )
     if image.shape != expected or image.dtype != np.uint8:
-        raise S2LError(f"image: {image.dtype} {image.shape}; expected uint8 {expected}.")
+        raise S2LError(
+            f"image: {image.dtype} {image.shape}; expected uint8 {expected}. Pass the whole image."
+        )
 
 
 def strokes_of(

@@ -67,8 +67,8 @@ class Source:
         self.names = [entry[0] for entry in self.entries]
 
     def _unpacked(self) -> Iterator[Path]:
-        """Pictures and outlines of a folder; the folder itself may be a link, but none in it may
-        lead out of it.
+        """Pictures and outlines of a folder. The folder itself may be a link, but no link inside
+        it may lead out of it.
         """
         for file in self.path.rglob("*"):
             known = file.suffix.lower() in (*_SUFFIXES, ".xml")
@@ -88,7 +88,9 @@ class Source:
                 return (self.path / name).read_bytes()
             with self._lock:  # ZipFile counts its open members without one
                 if (size := self._zip.getinfo(name).file_size) > MAX_MEMBER_BYTES:
-                    raise OSError(f"it unpacks to {size:,} bytes, of {MAX_MEMBER_BYTES:,} at most")
+                    raise OSError(
+                        f"it unpacks to {size:,} bytes; at most {MAX_MEMBER_BYTES:,} are read"
+                    )
                 return self._zip.read(name)
         except Exception as error:  # zipfile, zlib and the folder have errors of their own
             raise S2LError(
@@ -102,12 +104,13 @@ class Source:
             picture = Image.open(io.BytesIO(data), formats=("PNG", "TIFF", "JPEG"))
             if picture.width * picture.height > MAX_MEMBER_PIXELS:
                 raise ValueError(
-                    f"{picture.height} x {picture.width} pixels, of {MAX_MEMBER_PIXELS:,} at most"
+                    f"it has {picture.height} x {picture.width} pixels; "
+                    f"at most {MAX_MEMBER_PIXELS:,} are read"
                 )
             return picture.convert(mode)
         except Exception as error:  # no list of what decoders raise is complete
             raise S2LError(
-                f"{self.path}: {name} is no readable image ({error}). Get this file again."
+                f"{self.path}: {name} is not a readable image ({error}). Get this file again."
             ) from error
 
     def close(self) -> None:
@@ -132,16 +135,16 @@ def read_bbbc038(source: Source, name: str) -> Iterator[CellImage]:
             return None
         if not masks.get(i):
             raise S2LError(
-                f"{source.path}: image {i} has no mask: expected PNG files in {i}/masks/. Get them"
-                " again."
+                f"{source.path}: image {i} has no mask: expected PNG files in {i}/masks/. Get the"
+                " archive again."
             )
         instances = np.zeros(image.shape[:2], np.int32)
         for label, file in enumerate(masks[i], start=1):
             mask = source.picture(file, "L")
             if mask.size != instances.shape[::-1]:
                 raise S2LError(
-                    f"{source.path}: {file} measures {mask.size}, its image {instances.shape[::-1]}"
-                    " pixels."
+                    f"{source.path}: {file} measures {mask.size} pixels, but its image"
+                    f" {instances.shape[::-1]}. Get the archive again."
                 )
             _claim(instances, mask, label)
         return CellImage(i, image, instances)
@@ -184,19 +187,19 @@ def read_monuseg(source: Source, ids: Sequence[str]) -> Iterator[CellImage]:
     for i in ids:
         if i not in images:
             raise S2LError(
-                f"{source.path}: image {i}.tif is missing (found {len(images)} images). Get it"
-                " again."
+                f"{source.path}: image {i}.tif is missing (found {len(images)} images). Get the"
+                " archive again."
             )
         if i not in outlines:
             raise S2LError(
                 f"{source.path}: {i}.tif has no outlines: expected {i}.xml beside it or in"
-                " Annotations/."
+                " Annotations/. Get the archive again."
             )
         image, outline = np.asarray(source.picture(images[i], "RGB")), source.read(outlines[i])
         try:
             instances = rasterise(outline, image.shape[:2])
         except Exception as error:  # of the parser, of numbers, of the polygon
             raise S2LError(
-                f"{source.path}: {outlines[i]} is no Aperio XML ({error!r}). Get it again."
+                f"{source.path}: {outlines[i]} is not an Aperio XML file ({error!r}). Get it again."
             ) from error
         yield CellImage(i, image, instances)

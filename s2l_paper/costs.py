@@ -1,7 +1,7 @@
 """What a run will take, before it starts: seconds of each kind of work, times how much there is.
 
-In this package and not beside the Snakefile, since the benchmarks that measure the constants and
-the page about clusters import it as well, and workflow/ is no package.
+It is in this package and not beside the Snakefile, since the benchmarks that measure the constants
+and the page about clusters import it as well, and workflow/ is no package.
 """
 
 import json

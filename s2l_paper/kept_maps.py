@@ -23,8 +23,8 @@ def first_runs(profile: str, dataset: str, methods: Sequence[str]) -> dict[str, 
 
 
 def probability_map(file: Path) -> np.ndarray:
-    """A kept probability (H, W) in [0, 1]; S2LError where the picture is damaged,
-    or another than a run keeps.
+    """A kept probability (H, W) in [0, 1]; S2LError where the picture is damaged
+    or is not such a map.
     """
     try:
         values = read_values(file)
@@ -33,6 +33,6 @@ def probability_map(file: Path) -> np.ndarray:
     except Fault as fault:
         again = "Restore it, or delete the run's folder and run it anew"
         raise S2LError(
-            f"{file}: no probability of 8 bits ({fault.finding.found}). {again}."
+            f"{file}: not an 8-bit probability map ({fault.finding.found}). {again}."
         ) from fault
     return values.astype(np.float32) / 255

@@ -156,7 +156,7 @@ def _plain_progress() -> Iterator[None]:
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """An error of a user's in a cell, which papermill reports with a traceback, is raised as such.
+    """Raises a user's error in a cell as itself; papermill would report it with a traceback.
 
     Raises:
         S2LError: with the words that the cell ended with.

@@ -38,8 +38,8 @@ def configuration(choice: Option, seed: int, *, profile: str, dataset: str) -> R
 
 
 class TruthfulLabels(PseudoLabels):
-    """Averages whose pseudo-labels are right: what is covered stays, what it says comes from the
-    masks.
+    """Averages whose pseudo-labels are right: the same pixels are covered, but the masks say of
+    which class they are.
     """
 
     def __init__(self, like: PseudoLabels, truth: dict[str, Any], confidence: float):

@@ -210,8 +210,8 @@ def finished(profile: str) -> list[RunConfig]:
         if config.profile != profile:
             home = paths.run_folder(config.profile, file.parent.name)
             raise S2LError(
-                f"{file.parent}: a run of profile {config.profile} among those of {profile}; two "
-                f"recipes are never averaged. Move it to {home}."
+                f"{file.parent}: a run of profile {config.profile} lies among those of {profile}, "
+                f"and runs of two recipes are never averaged. Move it to {home}."
             )
         if is_done(config) and run_id(config) == file.parent.name:
             found.append(config)
@@ -221,7 +221,7 @@ def finished(profile: str) -> list[RunConfig]:
 def recorded(folder: Path) -> tuple[dict, RunConfig]:
     """What a run wrote into `config.json`, and its configuration.
 
-    Fields that were added since have the value that they stand for when they are left out.
+    Fields that were added later get the value that they have where they are left out.
 
     Raises:
         S2LError: it is damaged, or names something that this version does not know.

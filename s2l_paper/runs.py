@@ -103,8 +103,7 @@ def _run_network(
             rows, shown = score_test(config, _predictors(trainer))
             if results.run_id(config) != folder.name:
                 raise S2LError(
-                    f"{config.dataset}: its files changed while they were learned from. Run it"
-                    " again."
+                    f"{config.dataset}: its files changed during the training. Run it again."
                 )
             results.write_run(config, rows, trainer.history, shown, **trainer.seconds())
     except (KeyboardInterrupt, SystemExit):

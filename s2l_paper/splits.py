@@ -101,8 +101,8 @@ def splits(
 
 
 def split_of(config: RunConfig) -> Split:
-    """Split of a run. In a folder of one's own every image with scribbles or masks trains, but for
-    `splits.json`.
+    """Split of a run. In a folder of one's own every image with scribbles or a mask is trained on,
+    unless `splits.json` says otherwise.
 
     Raises:
         S2LError: as `splits`; a folder without labels, or with a `splits.json` that cannot be
@@ -124,13 +124,13 @@ def split_of(config: RunConfig) -> Split:
 
     # In a folder of one's own nobody sees the split otherwise.
     train, validation, test = (len(ids) for ids in dataclasses.asdict(split).values())
-    selected = f"{validation} validate"
+    selected = f"{validation} for validation"
     if not validation:
-        selected = "none validates, so the weights of the last step are taken"
-    scored = f"{test} are scored" if test else "none is scored, so per_image.csv stays empty"
+        selected = "none for validation, so the weights of the last step are taken"
+    scored = f"{test} for the test" if test else "none for a test, so per_image.csv stays empty"
     say(
-        f"{config.dataset}: {train} images train, {selected}; {scored}. splits.json in this folder"
-        " decides."
+        f"{config.dataset}: {train} images are used for training, {selected}; {scored}. "
+        "A file splits.json in this folder can say otherwise."
     )
     return split
 

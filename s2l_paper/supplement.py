@@ -146,8 +146,8 @@ def _choose(runs: dict[str, _Run], dataset: str) -> dict[str, str]:
     counts = pd.Series([image for run in runs.values() for image in run.kept]).value_counts()
     common = set(counts[counts > len(runs) / 2].index)
     if not common:
-        again = "Delete their folders and run them anew: they keep these pictures"
-        raise S2LError(f"{dataset}: its runs kept no picture of the same image. {again}.")
+        again = "Delete their folders and run them anew: new runs keep such pictures"
+        raise S2LError(f"{dataset}: its runs kept no probability map of a common image. {again}.")
     return results.extremes({image: _mean_iou(runs)[image] for image in common})
 
 

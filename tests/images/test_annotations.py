@@ -541,7 +541,7 @@ def test_label_images(tmp_path, name):
         (
             "a.png",
             image_bytes(np.zeros((5, 5), np.uint8), "PNG"),
-            "5 x 5 pixels, its image 20 x 24",
+            "5 x 5 pixels, but its image has 20 x 24",
         ),
         (
             "a.tif",
@@ -798,7 +798,7 @@ BILLION = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><Annotations
         ("a.xml", aperio(region([("nan", 1)])), "region 1: its coordinates"),
         ("a.xml", aperio(region([])), "region 1: coordinates of shape"),
         ("a.xml", aperio(region([(1, 1), (5, 5)], Type="2")), "type '2'"),
-        ("a.xml", aperio(region([(1, 1), (5, 5), (1, 5)], NegativeROA="1")), "or negative"),
+        ("a.xml", aperio(region([(1, 1), (5, 5), (1, 5)], NegativeROA="1")), "a negative region"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "content",
 )

@@ -147,7 +147,7 @@ def test_a_package_that_is_there_is_replaced_with_force_only(tmp_path, capsys):
     folder, target = with_model(tmp_path / "own"), tmp_path / "model.zip"
     target.write_bytes(b"precious")
     assert s2l("export", folder, "--bioimageio", target) == 1
-    assert "is there already. Name another file, or replace it: --force." in capsys.readouterr().err
+    assert "exists already. Name another file, or replace it: --force." in capsys.readouterr().err
     assert target.read_bytes() == b"precious"
     assert s2l("export", folder, "--bioimageio", target, "--force") == 0
     assert zipfile.is_zipfile(target)

@@ -498,7 +498,7 @@ def test_all_train_unless_splits_say_otherwise(tmp_path, capsys):
     folder = own(tmp_path / "own", 4, masks=(2, 3))
     config = RunConfig(str(folder), "s2l", profile="smoke")
     assert split_of(config) == Split(["0", "1", "2", "3"], [], [])
-    assert "the last step are taken; none is scored" in capsys.readouterr().out
+    assert "the last step are taken; none for a test" in capsys.readouterr().out
     folder_of(folder, {"splits.json": {"validation": ["2"], "test": ["3"]}})
     assert split_of(config) == Split(["0", "1"], ["2"], ["3"])
     folder_of(folder, {"splits.json": {"train": ["1"], "validation": ["2"]}})
@@ -545,8 +545,8 @@ def test_scribbles_alone_train_to_the_last_step(home, capsys):
     assert "validation_iou" not in result.steps and len(result.steps) == 8
     assert (result.folder / "model.safetensors").exists() and results.is_done(result.config)
     said = capsys.readouterr().out
-    assert "3 images train, none validates, so the weights of the last step are taken" in said
-    assert "none is scored, so per_image.csv stays empty" in said
+    assert "3 images are used for training, none for validation, so the weights of the" in said
+    assert "none for a test, so per_image.csv stays empty" in said
     train(home / "own")
     assert "finished before" in capsys.readouterr().out
 
@@ -595,7 +595,7 @@ def test_a_run_is_of_the_files_it_saw(home, monkeypatch):
         )
 
     monkeypatch.setattr(trainer.Trainer, "advance", draw)
-    with pytest.raises(S2LError, match="its files changed while they were learned from"):
+    with pytest.raises(S2LError, match="its files changed during the training"):
         train(folder, "s2l")
 
 

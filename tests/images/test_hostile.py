@@ -206,11 +206,11 @@ def test_what_has_no_end_is_no_file(tmp_path, kind):
     (folder / "images" / "a.png").write_bytes(files._pillow(np.full((40, 40), 9, np.uint8), "PNG"))
     (folder / "images" / "b.png").write_bytes(files._pillow(np.full((40, 40), 7, np.uint8), "PNG"))
     os.mkfifo(folder / kind / ("c.png" if kind == "images" else "a.png"))
-    assert "is no file" in str([finding.found for finding in check_folder(folder)])
-    with pytest.raises(Fault, match="is no file"):
+    assert "is not a file" in str([finding.found for finding in check_folder(folder)])
+    with pytest.raises(Fault, match="is not a file"):
         load_dataset(str(folder))
     os.mkfifo(tmp_path / "a.roi")
-    with pytest.raises(S2LError, match="this is no file"):
+    with pytest.raises(S2LError, match="this is not a file"):
         annotations.read_scribbles(tmp_path / "a.roi", (20, 24))
 
 
@@ -342,7 +342,9 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path, harm):
             )
     else:
         torch.save({"config": files.SmallTrainer().config.to_dict(), "step": 3, "epoch": 3}, path)
-    with pytest.raises(S2LError, match="no readable checkpoint|the checkpoint is not ours"):
+    with pytest.raises(
+        S2LError, match="no readable checkpoint|the checkpoint was not written here"
+    ):
         checkpoints.restore(files.SmallTrainer(), tmp_path)
 
 
@@ -390,7 +392,7 @@ def test_a_picture_that_is_no_probability_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(
             S2LError,
-            match=f"a.png: no probability of 8 bits .{said}.*Restore it, or delete the run",
+            match=f"a.png: not an 8-bit probability map .{said}.*Restore it, or delete the run",
         ):
             kept_maps.probability_map(path)
 
@@ -401,7 +403,7 @@ def test_a_picture_that_is_no_probability_is_refused(tmp_path):
 def test_a_journal_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path, content):
     (path := tmp_path / "predicted.jsonl").write_bytes(content)
     with (
-        pytest.raises(S2LError, match="predicted.jsonl: not what was noted here"),
+        pytest.raises(S2LError, match="predicted.jsonl: not a journal that was written here"),
         open_journal(path),
     ):
         pass

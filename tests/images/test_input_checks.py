@@ -141,15 +141,15 @@ CASES = {
     "images-in-root": [([{"a.png": RGB, "b.tif": RGB, "notes.txt": b"x"}], "holds a.png, b.tif; expected them in")],
     "no-images": [([{"images/a.czi": b"x"}], "images: holds a.czi; expected PNG"), ([{"images/.x": b"x"}], "nothing")],
     "same-stem": [
-        ({"images/a.tif": tiff(GREY)}, "a.png, a.tif are of one image"),
-        ({"scribbles/strokes.json": strokes(a=LINE)}, "a.png, strokes.json are of one image"),
+        ({"images/a.tif": tiff(GREY)}, "a.png, a.tif belong to one image"),
+        ({"scribbles/strokes.json": strokes(a=LINE)}, "a.png, strokes.json belong to one image"),
     ],
     "no-image-for-it": [
         ({"masks/a_mask.png": LABELS}, "masks/a_mask.png: no image is called 'a_mask'; images/ has a"),
         ({"scribbles/z.png": OURS}, "scribbles/z.png: no image is called 'z'; images/ has a, b"),
     ],
     "name-encoding": [
-        ({"images/x.png": not_utf8}, r"the name Pr\xe4parat.png is no UTF-8; expected"),
+        ({"images/x.png": not_utf8}, r"the name Pr\xe4parat.png is not UTF-8; expected"),
     ],
     "link-outside": [
         ({"images/c.png": link}, "images/c.png: a link to "),
@@ -257,12 +257,12 @@ CASES = {
         ({"masks/a.png": png(BINARY, format="JPEG")}, "masks/a.png: a JPEG"),
     ],
     "label-size": [
-        ({"scribbles/a.png": OURS.T}, "scribbles/a.png: 48 x 40 pixels, its image 40 x 48"),
+        ({"scribbles/a.png": OURS.T}, "scribbles/a.png: 48 x 40 pixels, but its image has 40 x 48"),
         ({"masks/a.png": LABELS[::2, ::2]}, "masks/a.png: 20 x 24 pixels"),
     ],
     "label-values": [
         ({"masks/a.tif": tiff(np.where(INSTANCES, np.nan, 0).astype(np.float32))}, "236 pixels of float32"),
-        ({"masks/a.tif": tiff(np.where(INSTANCES, 0.7, 0))}, "236 pixels of float64 are negative or no whole numbers"),
+        ({"masks/a.tif": tiff(np.where(INSTANCES, 0.7, 0))}, "236 pixels of float64 are negative or not whole numbers"),
         ({"masks/a.tif": tiff((INSTANCES - 1).astype(np.int16))}, "1684 pixels of int16"),
         ({"scribbles/a.png": None, "scribbles/a.tif": tiff(OURS.astype(np.int64) << 40)}, "numbers up to 2803"),
         ({"masks/a.tif": tiff(np.dstack([LABELS] * 2), photometric="minisblack", planarconfig="contig")}, "2 channels"),
@@ -273,7 +273,7 @@ CASES = {
     ],
     "scribble-ambiguous": [
         ({"scribbles/a.png": scribbled(0, 2, 1), "scribbles/b.png": None},
-         "0 (1,840 px), 1 (40 px), 2 (40 px); numbers so small look black in most viewers; expected to be told"),
+         "0 (1,840 px), 1 (40 px), 2 (40 px); numbers so small look black in most viewers; expected a file"),
         ({"scribbles/a.png": scribbled(0, 127, 255), "scribbles/b.png": None}, 'scribbles.json of this folder: {"fore'),
     ],
     "scribble-values": [({"scribbles/a.png": GREY}, "(8 px) and 243 more; expected three values")],
@@ -291,7 +291,7 @@ CASES = {
     "mask-smooth": [({"masks/a.png": SMOOTH}, "0, 255 and 9 values between")],
     "mask-background": [
         ({"masks/a.tif": tiff(np.uint8(1 + (INSTANCES > 0)))}, "no pixel is 0, 1 on 88%, 2 on 12%; expected 0"),
-        ({"masks/a.tif": tiff(np.where(RAMP < 9, 0, 1 + INSTANCES).astype(np.uint16))}, "0 is on 0% of the image alone"),
+        ({"masks/a.tif": tiff(np.where(RAMP < 9, 0, 1 + INSTANCES).astype(np.uint16))}, "only 0% of the pixels are 0"),
     ],
     "wrong-folder-name": [({"Mask/a.png": LABELS}, "Mask: a folder Mask/"), ({"labels/a.png": LABELS}, "labels/")],
     "wrong-place": [({"images/old/c.png": RGB}, "images/old: a folder"), ({"c.png": RGB}, "an image beside images/")],
@@ -309,10 +309,10 @@ CASES = {
     ],
     "planes-missing": [
         ({"images/a.png": None, "images/a.tif": tiff(GREY, description="ImageJ=1.54f\nimages=5\nslices=5\n",
-                                                     metadata=None)}, "ImageJ description promises 5 planes, 1 is"),
+                                                     metadata=None)}, "ImageJ description promises 5 planes, but"),
     ],
     "image-turned": [({"images/c.jpg": turned()}, "orientation 3; expected")],
-    "image-tiny": [({"images/c.png": RGB[:16]}, "images/c.png: 16 x 48 pixels; expected 32")],
+    "image-tiny": [({"images/c.png": RGB[:16]}, "images/c.png: 16 x 48 pixels; expected at")],
     "image-constant": [({"images/c.png": RGB * 0 + 90}, "every pixel is 90")],
     "image-dark": [({"images/c.png": RGB // 12}, "99.9 % of the values are at most 20")],
     "image-much-larger": [({"images/c.png": np.tile(RGB, (5, 5, 1))}, "48,000 pixels, half of the images 1,920")],
@@ -328,7 +328,7 @@ CASES = {
         ({"masks/a.png": LABELS * 0 + (OURS == 0)}, "100% of background strokes lie on nuclei and 100% of foreground"),
     ],
     "strokes-astray": [
-        ({"scribbles/strokes.json": strokes(gone=LINE)}, "strokes on 'gone', which is no image here"),
+        ({"scribbles/strokes.json": strokes(gone=LINE)}, "strokes on 'gone', which is not an image of this folder"),
         ({"images/c.png": RGB // 2, "scribbles/strokes.json": strokes(
             c=[Stroke(0, 9.0, ((9, 2), (9, 40))), Stroke(1, 9.0, ((9, 9), (30, 9))), Stroke(1, 3.0, ((99, 5), (99, 9)))]
         )}, "c: 1 of 3 strokes outside the image"),
@@ -342,7 +342,7 @@ CASES = {
     "cells-whole": [({"masks/a.geojson": geojson(("cell", None, 2, 2, 9, {}))}, "1 cells of QuPath without their nuc")],
     "areas-nested": [
         ({"masks/a.geojson": geojson(("annotation", "Nucleus", 4, 4, 9, {}), ("annotation", "Nucleus", 2, 2, 20, {}))},
-         "1 areas around one other that is small beside them (feature 2)"),
+         "1 areas around another one that is much smaller (feature 2)"),
     ],
     "nuclei-hidden": [
         ({"masks/a.geojson": geojson(("annotation", "Nucleus", 2, 2, 9, {}), ("annotation", "Nucleus", 4, 4, 5, {}))},
@@ -357,11 +357,11 @@ CASES = {
                      "1 of 2 labels lie in pieces (1)")],
     "mask-merged": [
         ({"masks/a.png": np.where(RAMP < 480, (RAMP % 8 < 2) * (40 + RAMP % 48 // 8), 99 * (RAMP > 900))
-          .astype(np.uint16)}, "label 99 has 1019 pixels, half of them 20 or less"),
+          .astype(np.uint16)}, "label 99 has 1019 pixels, half of the labels 20 or fewer"),
     ],
     "mask-specks": [({"images/c.png": np.resize(RGB, (100, 100, 3)), "masks/c.png": SMALL[:100, :100] * (SMALL < 90)},
-                     "labels, half of them of")],
-    "hidden-file": [({"images/._a.png": b"x", "masks/Thumbs.db": b"x"}, "images/._a.png: a file of the system")],
+                     "labels, half of them with")],
+    "hidden-file": [({"images/._a.png": b"x", "masks/Thumbs.db": b"x"}, "images/._a.png: a file of the operating system")],
     "image-deep": [({**OLD, "images/b.png": None, "images/b.tif": tiff(RAMP.astype(np.uint16))}, "1.919 to 1917.08")],
     "image-transparent": [({"images/a.png": np.dstack([RGB, np.uint8(255 * (RAMP % 4 > 0))])}, "25% of the pixels")],
     "pages-left-out": [
@@ -528,14 +528,17 @@ def test_the_report_is_short_and_says_what_to_do(tmp_path):
     folder = tmp_path / "own"
     found = [Finding("image-dark", folder / f"images/{k}.png", f"dark {k}") for k in range(9)]
     text = report(
-        folder, [*found, Finding("hidden-file", folder / "images/.x", "a file of the system")]
+        folder,
+        [*found, Finding("hidden-file", folder / "images/.x", "a file of the operating system")],
     )
     assert (
         "warning: image-dark\n  images/0.png: dark 0\n" in text
         and "... and 6 more" in text
         and "dark 3" not in text
     )
-    assert "note: hidden-file\n  images/.x: a file of the system\n  It is skipped." in text
+    assert (
+        "note: hidden-file\n  images/.x: a file of the operating system\n  It is skipped." in text
+    )
     assert text.endswith("0 errors, 9 warnings, 1 note. Each is explained in docs/bad_inputs.md.")
 
 

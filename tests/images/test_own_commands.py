@@ -52,11 +52,11 @@ def test_each_command_explains_itself(capsys):
         (["predict", "m", "f", "--pixelsize=2"], "there is no option '--pixelsize'. Did you mean"),
         (["predict", "m", "f", "--min", "2"], "there is no option '--min'. Did you mean '--min-"),
         (["predict", "m", "f", "--min-size"], "argument --min-size: expected one argument"),
-        (["predict", "m", "f", "--min-size", "-3"], "'-3' is no number of pixels, such as 64"),
+        (["predict", "m", "f", "--min-size", "-3"], "'-3' is not a number of pixels, such as 64"),
         (["predict", "m", "f", "--pixel-size", "wide"], "'wide' is no length in micrometres"),
         (["predict", "m", "f", "--pixel-size", "0"], "'0' is no length in micrometres, such as"),
         (["predict", "m", "f", "--split", "big"], "'big' is neither a width in pixels nor auto"),
-        (["predict", "m", "f", "--threshold", "1"], "'1' is no probability between 0 and 1"),
+        (["predict", "m", "f", "--threshold", "1"], "'1' is not a probability between 0 and 1"),
         (["export", "f"], "the following arguments are required: --to"),
     ],
 )
@@ -244,7 +244,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(small, capsys):
     shown = capsys.readouterr()
     assert "1 of 5 images were left out" in shown.err and "4 images, " in shown.out
     assert s2l("predict", folder / "no.safetensors", folder) == 1
-    assert "no model that was saved here" in capsys.readouterr().err
+    assert "not a model that was saved here" in capsys.readouterr().err
 
 
 def test_notes_of_an_older_version_are_made_anew(small):
@@ -279,7 +279,7 @@ def test_export_writes_strokes_and_nuclei(tmp_path, capsys):
     for program, kind in (("imagej", ".zip"), ("qupath", ".geojson")):
         assert s2l("export", folder, "--to", target, "--program", program) == 0
         assert (target / "strokes" / f"a{kind}").stat().st_size > 100
-    assert "strokes of 1, nuclei of 1 images" in capsys.readouterr().out
+    assert "strokes of 1 and nuclei of 1 images are written" in capsys.readouterr().out
     assert {file.name for file in (target / "nuclei").iterdir()} == {
         "b.tif", "b.zip", "b.geojson", "b.csv",
     }  # fmt: skip

@@ -393,7 +393,7 @@ def test_a_model_from_elsewhere_is_kept_before_a_round_takes_its_place(folder, c
     model_in_use(folder).write_bytes(b"harmed")
     train_round(folder, steps=STEPS, **QUICK)
     assert round_file(folder, 1).read_bytes() == b"harmed"
-    assert "no model that was saved here" in capsys.readouterr().out
+    assert "not a model that was saved here" in capsys.readouterr().out
     load_model(model_in_use(folder))
 
 
@@ -501,7 +501,7 @@ def test_what_is_no_model_is_refused(tmp_path, content):
     file = tmp_path / "model.safetensors"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(S2LError, match="no model that was saved here"):
+    with pytest.raises(S2LError, match="not a model that was saved here"):
         load_model(file)
 
 
@@ -514,5 +514,5 @@ def test_a_model_of_another_shape_is_refused(learned):
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}
         config = json.loads(stored.metadata()["config"])
     save_file(tensors, file, {"config": json.dumps(config | {"encoder": "resnet34"})})
-    with pytest.raises(S2LError, match="no model that was saved here"):
+    with pytest.raises(S2LError, match="not a model that was saved here"):
         load_model(file)

@@ -213,7 +213,7 @@ def test_a_name_that_is_no_utf8_can_be_printed(own, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     text = report(folder, check_folder(folder))
     print(text)
-    assert r"Pr\xe4parat.tif is no UTF-8" in text and r"\u753b\u50cf" in text
+    assert r"Pr\xe4parat.tif is not UTF-8" in text and r"\u753b\u50cf" in text
     with pytest.raises(Fault) as caught:
         read_folder(folder)
     assert str(caught.value).encode() and json.dumps(str(caught.value))

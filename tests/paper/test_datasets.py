@@ -471,7 +471,7 @@ def test_damaged_member(bbbc038):
 @pytest.mark.parametrize("file", ["bright1/images/bright1.png", "bright1/masks/a.png"])
 def test_file_that_is_no_image(raw, data, file):
     write(bbbc038_files() | {file: data}, raw / "bbbc038/stage1_train.zip")
-    fails("dsb-bf", f"{file} is no readable image")
+    fails("dsb-bf", f"{file} is not a readable image")
 
 
 def test_image_without_mask(raw):
@@ -487,7 +487,7 @@ def test_mask_of_another_size(raw):
         bbbc038_files() | {"dark1/masks/b.png": png(box(1, 1, 5, 5, (20, 25)))},
         raw / "bbbc038/stage1_train.zip",
     )
-    fails("dsb-fluo", "dark1/masks/b.png measures (25, 20)", "(24, 20)")
+    fails("dsb-fluo", "dark1/masks/b.png measures (25, 20) pixels", "(24, 20)")
 
 
 def test_wrong_count(raw):
@@ -501,11 +501,11 @@ def test_wrong_count(raw):
     [
         ({"Annotations/TCGA-A.xml": None}, "TCGA-A.tif has no outlines"),
         ({"Tissue Images/TCGA-B.tif": None}, "TCGA-B.tif is missing"),
-        ({"Annotations/TCGA-A.xml": b"<Annotations><Region>"}, "TCGA-A.xml is no Aperio XML"),
-        ({"Annotations/TCGA-A.xml": aperio([("one", 2)])}, "TCGA-A.xml is no Aperio XML"),
+        ({"Annotations/TCGA-A.xml": b"<Annotations><Region>"}, "TCGA-A.xml is not an Aperio XML"),
+        ({"Annotations/TCGA-A.xml": aperio([("one", 2)])}, "TCGA-A.xml is not an Aperio XML"),
         (
             {"Annotations/TCGA-A.xml": b"<Region><Vertices><Vertex X='1'/></Vertices></Region>"},
-            "is no Aperio XML",
+            "is not an Aperio XML",
         ),
         (
             {"Annotations/TCGA-A.xml": b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'},
