@@ -38,19 +38,21 @@ VERDICTS = (REPRODUCED, CONTRADICTED, NO_DIFFERENCE, CANNOT_TELL, NOT_RUN)
 WIDEST = 0.05  # half of the widest interval that can be said to reproduce a number
 BESIDE = ("scribble-only", "random-forest")  # what scribbles give without pseudo-labels, or a net
 RULES = {
-    "an order": f"reproduced or contradicted where p < {ALPHA:g} after Holm's correction. Signs "
-    "are exchanged by group of alike images, and the run noise of all methods is added, so that a "
-    "difference has to stand out from images and trainings together. Up to "
-    f"{EXACT_GROUPS} groups all exchanges are made, else {DRAWS:,} are drawn, and p counts with "
-    "twice its error. All comparisons of a sentence have to hold",
-    "families": "on each data set three are corrected apart: Table 1's methods against S2L in "
-    "mDice and IoU, its other pairs, and what else sentences ask, such as errors and AJI",
-    NO_DIFFERENCE: f"two one-sided tests find the difference within ± {SMALLEST_EFFECT:g}, "
-    f"p < {ALPHA:g} after Holm's correction; so can two methods be shown to be similar. For scores "
-    "that are shares only",
-    CANNOT_TELL: f"neither; or fewer than {MIN_GROUPS} groups of test images or {MIN_REPETITIONS} "
-    "trainings, then with the runs that are missing. Else beside it stands the smallest difference "
-    f"that these runs would have found with probability {POWER:g}",
+    "an order": f"reproduced or contradicted where p < {ALPHA:g} after Holm's correction. The test "
+    "exchanges signs by group of alike images and adds the run noise of all methods, so that a "
+    "difference has to exceed what other images and other trainings change together. With up to "
+    f"{EXACT_GROUPS} groups it makes all exchanges; with more it draws {DRAWS:,} of them, and p "
+    "counts with twice its error. All comparisons of a sentence have to hold",
+    "families": "on each data set three families of tests are corrected separately: Table 1's "
+    "methods against S2L in mDice and IoU, its other pairs, and what else sentences ask, such as "
+    "errors and AJI",
+    NO_DIFFERENCE: f"two one-sided tests find the difference within ± {SMALLEST_EFFECT:g}, with "
+    f"p < {ALPHA:g} after Holm's correction. The same tests show that two methods are similar. "
+    "Only scores that are shares get this verdict",
+    CANNOT_TELL: "no other verdict follows, or there are fewer than "
+    f"{MIN_GROUPS} groups of test images or {MIN_REPETITIONS} trainings. The table of sentences "
+    "then gives the smallest difference that these runs could have detected (with probability "
+    f"{POWER:g}), or says which runs are missing",
     "a number": "reproduced where the paper's number lies in our 95 % interval, if that is no "
     f"wider than ± {WIDEST:g}; contradicted where it lies outside: this recipe, these scribbles "
     "and these runs give another number",
@@ -60,8 +62,8 @@ RULES = {
 def measured(runs: pd.DataFrame) -> pd.DataFrame:
     """The rows that Table 1 shows, with the rates that sentences speak of.
 
-    Rates are per image, and nan in an image without nuclei. Scores that runs of before do not have
-    are nan as well.
+    Rates are per image, and nan in an image without nuclei. Scores that earlier runs did not
+    record are nan as well.
     """
     keys, nuclei = ["run_id", "image"], runs.n_nuclei.where(runs.n_nuclei > 0)
     runs = runs.assign(missed_share=runs.missed / nuclei, merged_share=runs.merged / nuclei)
@@ -115,8 +117,8 @@ def ledger(
     Returns:
         A row for each claim: its `kind`, `source`, text and `data` set; the figures of the `paper`
         and `ours`; for a number, whether it lies `inside` our interval; the `verdict`; where that
-        is "cannot tell", the smallest difference that the runs `could_see`; which runs are
-        `missing`; what lies `beside`; `run_ids`.
+        is "cannot tell", the smallest difference that the runs could have detected (`detectable`);
+        which runs are `missing`; what lies `beside`; `run_ids`.
     """
     labels = _labels(runs)
     claims = sentences() + table1_differences()
@@ -139,7 +141,7 @@ def ledger(
     for row, dataset, method in _numbers(runs, labels):
         rows.append(row | {"missing": missing(dataset, (method,))})
     columns = ["kind", "source", "claim", "data", "paper", "ours", "inside", "verdict"]
-    columns += ["could_see", "missing", "beside", "run_ids"]
+    columns += ["detectable", "missing", "beside", "run_ids"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -216,7 +218,7 @@ def differences(runs: pd.DataFrame, tests: dict[tuple, pd.Series]) -> pd.DataFra
 def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
     """A row of the ledger for a claim that compares methods."""
     parts = [part for part in claim.parts if part[3] != "false_area" or _has_area(claim, tests)]
-    paper, ours, verdicts, seen, ids = [], [], [], [], set()
+    paper, ours, verdicts, smallest, ids = [], [], [], [], set()
     for method, sign, other, score in parts:
         name = f"{SCORE_TITLES[score]}, {_short(method)} against {_short(other)}: "
         gap = paper_value(method, claim.dataset, score) - paper_value(other, claim.dataset, score)
@@ -227,10 +229,10 @@ def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
         verdicts.append(judge(test, sign))
         if test is not None:
             ids |= set(test.run_ids.split())
-            seen += [test.seen] if verdicts[-1] == CANNOT_TELL else []
+            smallest += [test.detectable] if verdicts[-1] == CANNOT_TELL else []
 
     verdict = judge_all(verdicts)
-    largest = max((value for value in seen if value == value), default=None)
+    largest = max((value for value in smallest if value == value), default=None)
     return {
         "kind": claim.kind,
         "source": claim.source,
@@ -238,7 +240,7 @@ def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
         "paper": "; ".join(paper) or "no number",
         "ours": "; ".join(ours),
         "verdict": verdict,
-        "could_see": round(largest, 4) if largest and verdict == CANNOT_TELL else None,
+        "detectable": round(largest, 4) if largest and verdict == CANNOT_TELL else None,
         "beside": _beside(claim, rates),
         "run_ids": " ".join(sorted(ids)),
     }
@@ -314,7 +316,7 @@ def _numbers(runs: pd.DataFrame, labels: dict[str, str]) -> list[tuple[dict, str
 
 
 def _placed(own: pd.Series, paper: float) -> dict:
-    """Where the paper's number lies, seen from our interval."""
+    """Whether the paper's number lies in our interval."""
     inside = own.low <= paper <= own.high
     verdict = REPRODUCED if inside else CONTRADICTED
     if inside and own.high - own.low > 2 * WIDEST:

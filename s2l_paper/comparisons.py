@@ -231,19 +231,21 @@ def corrected(table: pd.DataFrame, family: str) -> pd.DataFrame:
 
     Returns:
         The table with `family` and its number of `tests`; `p_holm` and `p_equal_holm`, Holm's
-        corrections; and `seen`, the smallest difference that such a test finds four times in five.
+        corrections; and `detectable`, the smallest difference that such a test finds four times
+        in five.
         Where exchanges were drawn, p counts with twice its error, so that no verdict hangs on the
         draws.
     """
-    table = table.assign(family=family, tests=0, p_holm=np.nan, p_equal_holm=np.nan, seen=np.nan)
+    table = table.assign(family=family, tests=0, p_holm=np.nan, p_equal_holm=np.nan)
+    table["detectable"] = np.nan
     for dataset, part in table.groupby(level="dataset", sort=False):
         rows = table.index.get_level_values("dataset") == dataset
         tests = max(int(part.p.count()), 1)
         table.loc[rows, "tests"] = int(part.p.count())
         table.loc[rows, "p_holm"] = holm(part.p + 2 * part.p_error)
         table.loc[rows, "p_equal_holm"] = holm(part.p_equal + 2 * part.p_equal_error)
-        seen = [detectable(error, df, tests) for error, df in zip(part.error, part.df, strict=True)]
-        table.loc[rows, "seen"] = seen
+        pairs = zip(part.error, part.df, strict=True)
+        table.loc[rows, "detectable"] = [detectable(error, df, tests) for error, df in pairs]
     return table
 
 
@@ -320,12 +322,12 @@ def refuse_mixed(runs: pd.DataFrame) -> None:
             if len(found) > 1:
                 raise S2LError(
                     f"{dataset}: runs of {len(found)} recipes ({'; '.join(found)!r:.200}) cannot "
-                    "be averaged. Take those of one: results.load_runs without variants."
+                    "be averaged. Pass the runs of one recipe: results.load_runs without variants."
                 )
     twice = runs.duplicated(["dataset", "method", *REPETITION, "image"])
     if twice.any():
         row = runs[twice].iloc[0]
         raise S2LError(
-            f"{row.run_id}, image {row.image}: two rows of one repetition. Pass the rows of one "
-            "checkpoint, and delete one of two runs that are the same."
+            f"{row.run_id}, image {row.image}: two rows of one repetition; expected one. Pass the "
+            "rows of one checkpoint, and delete one of two runs that are the same."
         )

@@ -89,7 +89,9 @@ def picture(profile: str) -> Figure:
     shown = _beside_s2l(_with_weights(profile))
     if not shown:
         again = f"make reproduce PROFILE={profile} METHODS=s2l"
-        raise S2LError(f"{paths.results(profile)}: no S2L with its weights. Make one: {again}")
+        raise S2LError(
+            f"{paths.results(profile)}: the weights of no S2L run are here. Make one: {again}"
+        )
     figure = plotting.Picture(figsize=(8.2, 1.95 * len(shown) + 0.5), layout="constrained")
     figure.run_ids = tuple(shown)
     grid = figure.subplots(len(shown), len(LAYERS), squeeze=False)
@@ -103,9 +105,12 @@ def picture(profile: str) -> Figure:
                 _draw_components(ax, *_sample(*vectors[layer], cell.id))
             else:
                 plotting.write(ax, 0.5, 0.5, "no head", color=GREY)
-        row[0].set_ylabel(METHODS[config.method].label, fontsize=8)
+        label = METHODS[config.method].label
+        row[0].set_ylabel(f"{label}\nsecond component", fontsize=8)
     for ax, layer in zip(grid[0], LAYERS, strict=True):
         ax.set_title(f"{layer}\n{ax.get_title()}")
+    for ax in grid[-1]:
+        ax.set_xlabel("first principal component", fontsize=8)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, markerscale=3)
     return figure
@@ -120,7 +125,9 @@ def _with_weights(profile: str) -> dict[str, RunConfig]:
             found[run_id] = config
     if not found:
         again = f"make reproduce PROFILE={profile}"
-        raise S2LError(f"{paths.results(profile)}: no run with its weights. Make one: {again}")
+        raise S2LError(
+            f"{paths.results(profile)}: the weights of no run are here. Make one: {again}"
+        )
     return found
 
 

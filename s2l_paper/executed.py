@@ -72,7 +72,7 @@ def _notebook_06(runs: pd.DataFrame, every: pd.DataFrame) -> list[Shown]:
     counts = runs.groupby(["data", "method"]).agg(**{name: (name, "nunique") for name in counted})
     moves = comparisons.spreads(runs, table1.TABLE1_SCORES).astype(object).fillna("")
 
-    columns = ["difference", "low", "high", "p_holm", "p_equal_holm", "seen"]
+    columns = ["difference", "low", "high", "p_holm", "p_equal_holm", "detectable"]
     against = table1.against_s2l(runs)
     noted = ["noise", "df", "groups", "repetitions", "kinds_above", "kinds"]
     effects = comparisons.factorial(runs[runs.shown], list(table1.TABLE1_SCORES))

@@ -13,14 +13,21 @@ from s2l_core.config import METHODS, RunConfig, S2LError, check_choice
 from s2l_core.metrics import iou
 from s2l_core.profiles import DATASETS
 from s2l_paper import paths, plotting, results, table1
-from s2l_paper.figure2_windows import FEWEST_NUCLEI, RIM, WINDOW, best_view, marks
+from s2l_paper.figure2_windows import (
+    FEWEST_NUCLEI,
+    FIGURE2_METHODS,
+    RIM,
+    WINDOW,
+    best_view,
+    count_searched,
+    marks,
+)
 from s2l_paper.kept_maps import first_runs
 from s2l_paper.plotting import GREY, MARK, MONUSEG_NOTE, styled
 
-FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 FIGURE2_RULE = f"""\
-Runs keep maps of the first test images and of their best, median and worst; those that all runs \
-kept were searched (counted beside the input).
+A run keeps the maps of some test images: the first ones, and its best, median and worst.
+Test images that all runs kept, and that were searched for a window: {{searched}}.
 Shown: the window \
 (at most {WINDOW} pixels wide, with {FEWEST_NUCLEI} nuclei or more) \
 with the most pairs of methods of which one is right and one wrong, \
@@ -54,19 +61,23 @@ def figure2(profile: str, datasets: Sequence[str] | None = None) -> Figure:
     # A data set that was asked for has a row even where nothing has run.
     rows = [name for name in runs if datasets or runs[name]]
     monuseg = "monuseg" in rows
-    bottom = 0.8 if monuseg else 0.58
+    bottom = 0.91 if monuseg else 0.69
     figure, axes = plotting.panels(len(rows), 7, 1.45, below=0.3, left=0.46, bottom=bottom)
     shown = [config for found in runs.values() for config in found.values()]
     figure.run_ids = tuple(map(results.run_id, shown))
     figure.scores = {}  # what is printed, by run and image
+    counts = []
     for row, name in zip(axes, rows, strict=True):
-        _figure2_row(row, runs[name], RunConfig(name, "s2l", profile=profile))
+        config = RunConfig(name, "s2l", profile=profile)
+        counts.append(f"{count_searched(runs[name], config)} on {results.data_label(config)}")
+        _figure2_row(row, runs[name], config)
 
     titles = ["input", "truth, per nucleus", *(METHODS[name].label for name in FIGURE2_METHODS)]
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=9)
-    plotting.legend(figure, 0.72 if monuseg else 0.5)
-    plotting.foot(figure, FIGURE2_RULE + (f"\n{MONUSEG_NOTE}" if monuseg else ""))
+    plotting.legend(figure, 0.83 if monuseg else 0.61)
+    rule = FIGURE2_RULE.format(searched=", ".join(counts))
+    plotting.foot(figure, rule + (f"\n{MONUSEG_NOTE}" if monuseg else ""))
     return figure
 
 
@@ -84,7 +95,8 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
     side = window[0].stop - window[0].start
 
     # Beside the row: the data set, and in small print where in which image the window lies.
-    corner = f"{view.cell.id[:18]} at {window[0].start}, {window[1].start}\n{view.searched}"
+    among = f"chosen among {count_searched(configs, config)} test images"
+    corner = f"{view.cell.id[:18]} at {window[0].start}, {window[1].start}\n{among}"
     for x, text, size in ((-0.2, results.data_label(config), 9), (-0.08, corner, 5.5)):
         plotting.write(axes[0], x, 0.5, text, fontsize=size, rotation=90)
 

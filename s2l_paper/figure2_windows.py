@@ -2,7 +2,7 @@
 apart most, and the places of arrows and circles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ from scipy import ndimage
 
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.images import CellImage
+from s2l_paper import paths, results
 from s2l_paper.datasets import images_of, split_of
 from s2l_paper.kept_maps import probability_map
 
+FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
 FEWEST_NUCLEI = 15  # nuclei that a window holds, where an image has a window with so many
 RIM = 5  # narrower disagreement, as along every outline, neither chooses a window nor gets a mark
@@ -30,7 +32,6 @@ class View:
         total: sum of `strength` in the window.
         window: its rows and columns.
         nuclei: how many have their centre in the window.
-        searched: among how many of all test images it was chosen, in words.
     """
 
     cell: CellImage
@@ -39,7 +40,32 @@ class View:
     total: int
     window: tuple[slice, slice]
     nuclei: int
-    searched: str
+
+
+def searched(folders: Iterable[Path], config: RunConfig) -> tuple[list[str], int]:
+    """The test images among which Fig. 2 chooses, and how many test images there are.
+
+    Args:
+        folders: of the runs, which keep the probability of some test images; without a run the
+            first test image is shown.
+        config: any run of the data set.
+    """
+    tested = split_of(config).test
+    kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders]
+    common = set.intersection(*kept) if kept else set(tested[:1])
+    return sorted(common), len(tested)
+
+
+def count_searched(configs: dict[str, RunConfig], config: RunConfig) -> str:
+    """Among how many of all test images a row of Fig. 2 was chosen, such as "5 of 109".
+
+    Args:
+        configs: method -> finished run.
+        config: any run of the data set.
+    """
+    folders = [paths.run_folder(c.profile, results.run_id(c)) for c in configs.values()]
+    images, tested = searched(folders, config)
+    return f"{len(images)} of {tested}"
 
 
 def best_view(folders: dict[str, Path], config: RunConfig) -> View:
@@ -52,14 +78,11 @@ def best_view(folders: dict[str, Path], config: RunConfig) -> View:
     Raises:
         S2LError: no image whose probability all runs kept, or images that are not at hand.
     """
-    tested = split_of(config).test
-    kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders.values()]
-    common = set.intersection(*kept) if kept else set(tested[:1])
-    searched = f"{len(common)} of {len(tested)} searched"
+    common, _ = searched(folders.values(), config)
 
     # The window of every such image.
     views = []
-    for cell in images_of(config, sorted(common)):
+    for cell in images_of(config, common):
         maps = {
             name: probability_map(folder / "probability" / f"{cell.id}.png")
             for name, folder in folders.items()
@@ -70,10 +93,12 @@ def best_view(folders: dict[str, Path], config: RunConfig) -> View:
         centres = nucleus_centres(cell.instances)
         total, window = best_window(strength.sum(0), centres=centres)
         nuclei = int(centres[window].sum())
-        views.append(View(cell, maps, strength, total, window, nuclei, searched))
+        views.append(View(cell, maps, strength, total, window, nuclei))
     if not views:
-        again = "Delete their folders and run them anew: they keep these pictures"
-        raise S2LError(f"{config.dataset}: its runs kept no picture of the same image. {again}.")
+        again = "Delete their folders and run them anew: new runs keep such pictures"
+        raise S2LError(
+            f"{config.dataset}: its runs kept no probability map of a common image. {again}."
+        )
 
     # Where methods differ most may be an empty blur: windows with enough nuclei come first.
     crowded = [view for view in views if view.nuclei >= FEWEST_NUCLEI]

@@ -6,6 +6,8 @@ from s2l_paper.claims import CANNOT_TELL, KINDS, NOT_RUN, RULES, VERDICTS
 from s2l_paper.paper_claims import SENTENCE
 from s2l_paper.table1 import markdown
 
+DETECTABLE = "smallest difference that these runs could have detected"
+
 
 def counted(table: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each kind have each verdict."""
@@ -40,18 +42,19 @@ def claims_markdown(table: pd.DataFrame, compared: pd.DataFrame) -> str:
 
 
 def _shown_sentences(sentences: pd.DataFrame) -> pd.DataFrame:
-    """Sentences with their verdicts, and what a verdict lacks."""
+    """Sentences with their verdicts; of open ones what could have been detected, or is missing."""
     rows = []
     for row in sentences.itertuples():
-        verdict = f"**{row.verdict}**"
-        if row.could_see == row.could_see and row.could_see is not None:
-            verdict += f" (could have seen {row.could_see:.3f})"
+        lacks = ""
+        if row.detectable == row.detectable and row.detectable is not None:
+            lacks = f"{row.detectable:.3f}"
         elif row.verdict in (CANNOT_TELL, NOT_RUN) and row.missing:
-            verdict += f" (missing: {row.missing.partition(':')[0]})"
+            lacks = f"missing: {row.missing.partition(':')[0]}"
         claim = f"{row.claim} ({row.source})"
         if row.beside:
             claim += f"<br>beside: {row.beside}"
-        rows.append({"claim": claim, "data": row.data, "verdict": verdict})
+        line = {"claim": claim, "data": row.data, "verdict": f"**{row.verdict}**"}
+        rows.append(line | {DETECTABLE: lacks})
     return pd.DataFrame(rows)
 
 

@@ -43,7 +43,8 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
         return figure
     if not files:
         raise S2LError(
-            f"{result.folder}/probability: no picture. Delete the run's folder and run it anew."
+            f"{result.folder}/probability: no picture of a test image. "
+            "Delete the run's folder and run it anew."
         )
 
     (cell,) = images_of(result.config, [files[0].stem])

@@ -8,7 +8,9 @@ import pandas as pd
 from s2l_core.config import FULL, METHODS, RunConfig
 from s2l_core.profiles import DATASETS, REAL
 from s2l_paper import costs, paths, results
+from s2l_paper.figure2_windows import FIGURE2_METHODS, count_searched
 from s2l_paper.findings import listed, share
+from s2l_paper.kept_maps import first_runs
 from s2l_paper.sensitivity import DEFAULT
 
 FIRST_AVERAGES = "dsb-fluo"  # the data set whose learning curves are told
@@ -32,6 +34,7 @@ def texts(profile: str) -> dict[str, str]:
     found["first-labels"] = _first_labels(profile)
     found["first-averages"] = _first_averages(profile)
     found["fold-minutes"] = _fold_minutes(profile)
+    found["searched"] = _searched(profile)
 
     file = paths.results("pretrained") / "recipe.csv"
     if file.exists():
@@ -42,6 +45,17 @@ def texts(profile: str) -> dict[str, str]:
     if paths.round_trials().exists():
         found["longer-rounds"] = _longer(pd.read_csv(paths.round_trials()))
     return {name: text for name, text in found.items() if text}
+
+
+def _searched(profile: str) -> str:
+    """Among how many test images Fig. 2 could choose, by data set."""
+    counts = []
+    for dataset in REAL:
+        configs = first_runs(profile, dataset, FIGURE2_METHODS)
+        if configs:
+            config = RunConfig(dataset, "s2l", profile=profile)
+            counts.append(f"{count_searched(configs, config)} on {results.data_label(config)}")
+    return listed(counts) if counts else ""
 
 
 def _output_bias(trials: pd.DataFrame) -> str:

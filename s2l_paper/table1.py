@@ -155,14 +155,16 @@ MARKS = {  # rank -> Markdown before and after, CSS
 
 TRUE_MASK = "True mask"
 LEGEND = (
-    "Mean over the n test images, each averaged over its runs, ± standard deviation of runs on the "
-    "same images [95 % interval over groups of alike images and trainings]. † differs from S2L: "
-    "signs exchanged by group, with the run noise of all methods, "
-    f"p < {ALPHA:g} after Holm's correction. Fewer than {MIN_GROUPS} groups: neither interval nor "
-    "test. Best and second best scribble method are marked. Weights were chosen by IoU on fully "
-    "labelled validation images. mDice is that of the released code: an object that covers no "
-    "nucleus costs nothing, and one object may serve several nuclei. True mask: what the scores "
-    "give a perfect mask, which does not tell touching nuclei apart."
+    "Each number is the mean over the test images, and each image is first averaged over the runs "
+    "that tested it. The 95 % interval covers the choice of images, of which alike ones count as "
+    "one group, and what a training changes by chance; with fewer than "
+    f"{MIN_GROUPS} groups there is neither an interval nor a test. † marks a difference from S2L "
+    f"with p < {ALPHA:g} after Holm's correction: signs are exchanged by group, and the run noise "
+    "of all methods is added. The best scribble method is bold, the second best underlined. "
+    "Weights were chosen by IoU on fully labelled validation images. mDice is that of the released "
+    "code: an object that covers no nucleus costs nothing, and one object may serve several "
+    "nuclei. The last row is what the scores give a perfect mask, which does not tell touching "
+    "nuclei apart."
 )
 
 
@@ -177,29 +179,34 @@ def _columns(table: pd.DataFrame) -> pd.Series:
     return table.data + " " + table.score + " (n = " + images + ")"
 
 
-def _cell(row: pd.Series, *, marked: bool) -> str:
-    """One number of ours as text, with all that is known about it."""
-    text = f"{row.ours:.3f}"
-    if marked and row["rank"] in MARKS:
-        before, after, _ = MARKS[row["rank"]]
-        text = f"{before}{text}{after}"
-    if row.p_holm < ALPHA:
-        text += "†"
+def _figure(row: pd.Series) -> str:
+    """One number of ours as Markdown: marked by its rank, with a dagger where it differs."""
+    before, after = MARKS[row["rank"]][:2] if row["rank"] in MARKS else ("", "")
+    return f"{before}{row.ours:.3f}{after}{_dagger(row)}"
+
+
+def _dagger(row: pd.Series) -> str:
+    return "†" if row.p_holm < ALPHA else ""
+
+
+def _cell(row: pd.Series) -> str:
+    """One number of ours as HTML, marked by its rank, with all that is known about it."""
+    ours = f"{row.ours:.3f}"
+    if row["rank"] in MARKS:
+        ours = f'<span style="{MARKS[row["rank"]][2]}">{ours}</span>'
+    lines = [f"{ours}{_dagger(row)}"]
     if pd.notna(row.spread):
-        text += f" ± {row.spread:.3f}"
+        lines[0] += f" ± {row.spread:.3f}"
     if pd.notna(row.low):
-        text += f" [{row.low:.3f}, {row.high:.3f}]"
+        lines.append(f"[{row.low:.3f}, {row.high:.3f}]")
     if pd.notna(row.paper):
-        text += f" (paper {row.paper:.3f}, {row.difference:+.3f})"
-    return text
+        lines.append(f"paper {row.paper:.3f}, {row.difference:+.3f}")
+    return "<br>".join(lines)
 
 
-def _cells(table: pd.DataFrame, *, marked: bool) -> pd.DataFrame:
-    """Table 1 as text: a row for each method, a column for each data set and score.
-
-    `marked` is for Markdown.
-    """
-    labelled = table.assign(text=table.apply(_cell, axis=1, marked=marked), column=_columns(table))
+def _cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 as HTML: a row for each method, a column for each data set and score."""
+    labelled = table.assign(text=table.apply(_cell, axis=1), column=_columns(table))
     order = list(dict.fromkeys(labelled.column))
     cells = labelled.pivot(index="method", columns="column", values="text")
     cells = cells.reindex(index=[m for m in METHODS if m in cells.index], columns=order)
@@ -213,24 +220,56 @@ def _cells(table: pd.DataFrame, *, marked: bool) -> pd.DataFrame:
 
 
 def table1_markdown(table: pd.DataFrame) -> str:
-    """Table 1 as a Markdown table: best in bold, second best underlined; the legend below it."""
-    cells = _cells(table, marked=True).rename_axis("Method").reset_index()
-    return f"{markdown(cells)}\n{LEGEND}\n"
+    """Table 1 as a Markdown table for each data set, the legend below them.
+
+    A row gives each score of ours, its interval, and the paper's value beside it; the best is bold,
+    the second best underlined. Spreads and differences are in the HTML and in `table1.csv`.
+    """
+    parts = []
+    for data, rows in table.groupby("data", sort=False):
+        images = f"{rows.images.max():.0f} test images"
+        least, most = rows.runs.min(), rows.runs.max()
+        runs = f"{least} runs" if least == most else f"{least} to {most} runs"
+        runs = "1 run" if most == 1 else runs
+        few = "" if rows.low.notna().any() else "; too few images for intervals"
+        parts.append(f"**{data}**: {images}, {runs} of each method{few}\n\n{_of_data(rows)}")
+    return "\n".join(parts) + f"\n{LEGEND}\n"
+
+
+def _of_data(rows: pd.DataFrame) -> str:
+    """Table 1 of one data set."""
+    header, lines = ["Method"], []
+    known = rows.low.notna().any()
+    for score in rows.score.unique():
+        header += [score, "95 % interval", "paper"] if known else [score, "paper"]
+    for method in (name for name in METHODS if name in set(rows.method)):
+        line = [METHODS[method].label]
+        for _, row in rows[rows.method == method].iterrows():
+            line.append(_figure(row))
+            if known:
+                line.append(f"{row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else "")
+            line.append(f"{row.paper:.3f}" if pd.notna(row.paper) else "")
+        lines.append(line)
+
+    # The last row says how far a mask gets in mDice that has every pixel right.
+    perfect = rows.groupby("score", sort=False).true_mask.first()
+    if perfect.notna().any():
+        line = [TRUE_MASK]
+        for value in perfect:
+            line += ["" if pd.isna(value) else f"{value:.3f}"] + [""] * (1 + known)
+        lines.append(line)
+    return markdown(pd.DataFrame(lines, columns=header))
 
 
 def table1_html(table: pd.DataFrame) -> str:
     """Table 1 as HTML: best red and bold, second best blue and underlined, as in the paper."""
-    caption = f"mDice and IoU: ours, the paper's, and the difference. {LEGEND}"
-    cells = _cells(table, marked=False)
-
-    # A style for each cell, by its rank.
-    labelled = table.assign(column=_columns(table))
-    ranks = labelled.pivot(index="method", columns="column", values="rank")
-    ranks = ranks.rename(index=lambda method: METHODS[method].label)
-    ranks = ranks.reindex(index=cells.index, columns=cells.columns)
-    styles = ranks.map(lambda rank: MARKS[rank][2] if rank in MARKS else "")
-    styler = cells.rename_axis(index=None, columns=None).style.apply(lambda _: styles, axis=None)
-    return styler.set_uuid("table1").set_caption(html.escape(caption)).to_html()
+    told = (
+        "mDice and IoU. In each cell: ours, ± the standard deviation of runs on the same images, "
+        "where there are several; its 95 % interval; the paper's value, and ours minus the paper's."
+    )
+    styler = _cells(table).rename_axis(index=None, columns=None).style
+    styler = styler.set_table_styles([{"selector": "td", "props": "white-space: nowrap"}])
+    return styler.set_uuid("table1").set_caption(html.escape(f"{told} {LEGEND}")).to_html()
 
 
 def image_scores(row: pd.Series) -> str:
@@ -253,13 +292,12 @@ def told(profile: str) -> str:
     lacking = _lacking(runs, profile)
     lines = [
         f"\n{table1_markdown(table1(runs))}",
-        "best **bold**, second best <u>underlined</u>",
         f"tables    {folder}/table1.*, claims.*, scores.csv",
         f"figure    {figure}",
         f"notebooks {paths.executed(profile)}/",
     ]
     if not figure.exists():
-        lines[3] = "figure    not made: Fig. 2 needs runs of seed 0 and the profile's annotator"
+        lines[2] = "figure    not made: Fig. 2 needs runs of seed 0 and the profile's annotator"
     return "\n".join(lines + lacking)
 
 

@@ -157,7 +157,7 @@ def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
     first = runs[runs.method.isin(TABLE1_METHODS) & usual]
     first = first[first.fold == first.groupby("dataset").fold.transform("min")]
     if file.name == "figure2.png" and (set(ids) != set(first.run_id) or "Scores" not in info):
-        said = f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or no scores"
+        said = f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or lacks scores"
         faults.append(f"{said}. {again}")
     return faults
 

@@ -168,13 +168,13 @@ def test_no_difference_is_a_verdict_of_its_own():
     assert found.verdict == NO_DIFFERENCE == "no difference larger than .01"
 
 
-def test_what_cannot_be_told_says_what_could_have_been_seen():
+def test_what_cannot_be_told_says_what_could_have_been_detected():
     for method, iou in (("s2l", 0.5), ("s2l-r1-r4", 0.51)):
         repeated(method, iou, noise=0.05)
     found = row(ledger(), THESIS, "DSB-Fluo")
-    assert found.verdict == CANNOT_TELL and found.could_see > 0.02
-    text = as_text(ledger())
-    assert f"**cannot tell** (could have seen {found.could_see:.3f})" in text
+    assert found.verdict == CANNOT_TELL and found.detectable > 0.02
+    (line,) = [part for part in as_text(ledger()).splitlines() if THESIS in part and "Fluo" in part]
+    assert line.split("|")[-3:-1] == [" **cannot tell** ", f" {found.detectable:.3f} "]
 
 
 def test_what_is_missing_is_named_with_its_minutes():

@@ -288,7 +288,7 @@ def test_an_interval_hardly_depends_on_its_draws():
     assert statistics.interval(alone)[1] == pytest.approx(0.3 * stats.t.isf(0.025, 1), rel=1e-3)
 
 
-def test_the_difference_that_could_be_seen_is_seen():
+def test_the_difference_that_could_be_detected_is_detected():
     values = {"group_sd": 0.02, "noise": 0.01, "df": 60, "count": 300}
     error = math.hypot(0.02 / math.sqrt(13), 0.01)
     seen = statistics.detectable(error, 40)
@@ -344,7 +344,7 @@ def test_each_data_set_has_a_family_of_its_own():
     for name in "de":
         part = found.loc[name]
         assert part.p_holm.tolist() == statistics.holm(part.p).tolist()
-        assert (part.p_holm >= part.p).all() and (part.seen > 0).all()
+        assert (part.p_holm >= part.p).all() and (part.detectable > 0).all()
 
 
 def test_a_drawn_p_counts_with_twice_its_error():
