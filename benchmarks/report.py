@@ -62,6 +62,28 @@ REASONS = {  # why a topic's bar is missed where it is, in short
     ),
     "imports": "pandas, and SciPy's image functions, come on top of the libraries.",
 }
+TITLES = {  # the heading of a topic, to which pages link
+    "loss": "The contrastive loss",
+    "crowd": "The contrastive loss beside other work",
+    "steps": "One step of training",
+    "feeding": "Feeding a step",
+    "averages": "Averaged predictions",
+    "prediction": "Predicting large images",
+    "scores": "Scores",
+    "scribbles": "Drawing scribbles",
+    "rendering": "Rendering synthetic images",
+    "reading": "Reading data sets",
+    "imports": "Starting",
+    "cost": "What a run costs",
+    "folds": "A fold of five methods",
+    "options": "What PyTorch offers",
+    "first_mask": "Notebook 08 to its first mask",
+    "rounds": "Short rounds on own images",
+    "features": "Deep features for the forest",
+    "own_images": "Own images: which answer, and how many nuclei",
+    "next_stroke": "Own images: where to draw next",
+    "reach": "Core-minutes until nuclei are found",
+}
 RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.S)
 
 
@@ -110,7 +132,8 @@ def write(rows: pd.DataFrame, out: Path) -> None:
         command = "make bench-full" if scale == "full" else "make bench"
         first = group.iloc[0]
         took = f", {first.seconds:.0f} seconds" if first.seconds == first.seconds else ""
-        parts += [f"**{topic}**, {command}{took}: {first.machine}", ""]
+        parts += [f"### {_title(topic, scale)}\n"]
+        parts += [f"Topic `{topic}`, `{command}`{took}: {first.machine}", ""]
         if first.others == first.others:  # else it was not recorded
             parts += [f"Other processes took {first.others:.0%} of the machine.\n"]
         parts += [HEAD]
@@ -122,6 +145,12 @@ def write(rows: pd.DataFrame, out: Path) -> None:
         parts += [f"\n![{topic}]({picture})\n"]
     text = (FOLDER / "README.md").read_text()
     (out / "README.md").write_text(RESULTS.sub(lambda match: "\n" + "\n".join(parts), text))
+
+
+def _title(topic: str, scale: str) -> str:
+    """The heading of a topic; those that both commands measure are told apart."""
+    longer = scale == "full" and topic in TOPICS["bench"]
+    return TITLES[topic] + (", the long rows" if longer else "")
 
 
 def _line(row) -> str:
