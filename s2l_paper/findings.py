@@ -13,7 +13,7 @@ from s2l_core.config import FULL, METHODS, TABLE1_METHODS
 from s2l_paper import paths, separation
 from s2l_paper.claims import CANNOT_TELL, NUMBER
 from s2l_paper.paper_claims import DIFFERENCE, SENTENCE
-from s2l_paper.table1 import TABLE1_SCORES, markdown
+from s2l_paper.table1 import TABLE1_SCORES, TO, markdown
 
 NOT_YET = "This has not been run."
 RIVALS = ("scribble-only", "random-forest", "otsu")
@@ -131,13 +131,13 @@ def _thesis(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
         for score in ("mDice", "IoU"):
             row = pairs.loc[(claim.data, score)]
             line = {"data": claim.data, "score": score, "paper": share(row.paper, signed=True)}
-            line |= {"ours": "not run", "95 % interval": "", INSIDE: ""}
+            line |= {"ours": "not\u00a0run", "95 % interval": "", INSIDE: ""}
             line["images"] = ""
             if row.ours == row.ours:
                 line |= {"ours": share(row.ours, signed=True), "images": f"{row.images:.0f}"}
             if row.low == row.low:
                 low, high = share(row.low, signed=True), share(row.high, signed=True)
-                line["95 % interval"] = f"{low} to {high}"
+                line["95 % interval"] = f"{low}{TO}{high}"
                 line[INSIDE] = "yes" if row.low <= row.paper <= row.high else "no"
             lines.append(line | {"verdict": claim.verdict})
     text = markdown(pd.DataFrame(lines))

@@ -4,7 +4,7 @@ import pandas as pd
 
 from s2l_paper.claims import CANNOT_TELL, KINDS, NOT_RUN, RULES, VERDICTS
 from s2l_paper.paper_claims import SENTENCE
-from s2l_paper.table1 import markdown
+from s2l_paper.table1 import TO, markdown
 
 DETECTABLE = "smallest difference that these runs could have detected"
 
@@ -66,7 +66,7 @@ def _shown_differences(rows: pd.DataFrame) -> pd.DataFrame:
         line = {"score": row.score, "difference": pair, "paper": _signed(row.paper)}
         line |= {"ours": _signed(row.ours) or "not measured", "95 % interval": "", "p": ""}
         if row.low == row.low:
-            line["95 % interval"] = f"{_signed(row.low)} to {_signed(row.high)}"
+            line["95 % interval"] = f"{_signed(row.low)}{TO}{_signed(row.high)}"
             line["p"] = f"{row.p:.3f}"
         elif row.ours == row.ours:
             line["95 % interval"] = f"none: {row.images} images, {row.runs} runs"

@@ -154,6 +154,7 @@ MARKS = {  # rank -> Markdown before and after, CSS
 
 
 TRUE_MASK = "True mask"
+TO = "\u00a0to\u00a0"  # keeps an interval on one line
 LEGEND = (
     "Each number is the mean over the test images, and each image is first averaged over the runs "
     "that tested it. The 95 % interval covers the choice of images, of which alike ones count as "
@@ -200,7 +201,7 @@ def _cell(row: pd.Series) -> str:
     if pd.notna(row.low):
         lines.append(f"[{row.low:.3f}, {row.high:.3f}]")
     if pd.notna(row.paper):
-        lines.append(f"paper {row.paper:.3f}, {row.difference:+.3f}")
+        lines.append(f"paper {row.paper:.3f}")
     return "<br>".join(lines)
 
 
@@ -223,7 +224,7 @@ def table1_markdown(table: pd.DataFrame) -> str:
     """Table 1 as a Markdown table for each data set, the legend below them.
 
     A row gives each score of ours, its interval, and the paper's value beside it; the best is bold,
-    the second best underlined. Spreads and differences are in the HTML and in `table1.csv`.
+    the second best underlined. Spreads are in the HTML, and with the differences in `table1.csv`.
     """
     parts = []
     for data, rows in table.groupby("data", sort=False):
@@ -247,7 +248,7 @@ def _of_data(rows: pd.DataFrame) -> str:
         for _, row in rows[rows.method == method].iterrows():
             line.append(_figure(row))
             if known:
-                line.append(f"{row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else "")
+                line.append(f"{row.low:.3f}{TO}{row.high:.3f}" if pd.notna(row.low) else "")
             line.append(f"{row.paper:.3f}" if pd.notna(row.paper) else "")
         lines.append(line)
 
@@ -265,10 +266,11 @@ def table1_html(table: pd.DataFrame) -> str:
     """Table 1 as HTML: best red and bold, second best blue and underlined, as in the paper."""
     told = (
         "mDice and IoU. In each cell: ours, ± the standard deviation of runs on the same images, "
-        "where there are several; its 95 % interval; the paper's value, and ours minus the paper's."
+        "where there are several; its 95 % interval; the paper's value."
     )
     styler = _cells(table).rename_axis(index=None, columns=None).style
-    styler = styler.set_table_styles([{"selector": "td", "props": "white-space: nowrap"}])
+    look = [{"selector": "td", "props": "white-space: nowrap; font-size: 92%"}]
+    styler = styler.set_table_styles(look)
     return styler.set_uuid("table1").set_caption(html.escape(f"{told} {LEGEND}")).to_html()
 
 
