@@ -77,10 +77,7 @@ def fit_random_forest(
     colour = any(chroma(image) >= COLOURED for image in images)
     features, classes = [], []  # of (N, F) and (N,) each
     for k, (image, labels) in enumerate(zip(images, scribbles, strict=True)):
-        drawn = np.flatnonzero(labels != IGNORE)
-        if drawn.size > max_samples:
-            rng = np.random.default_rng(seed_for(seed, "random-forest", "pixels", k))
-            drawn = np.sort(rng.choice(drawn, max_samples, replace=False))
+        drawn = _drawn(labels, max_samples, seed_for(seed, "random-forest", "pixels", k))
         if drawn.size:
             image = evened(image) if square_roots else image
             maps = pretrained.maps(image) if pretrained else None
@@ -89,12 +86,9 @@ def fit_random_forest(
             classes.append(labels.ravel()[drawn])
 
     classes = np.concatenate(classes or [np.empty(0, np.uint8)])
-    for label, name in enumerate(("background", "foreground")):
-        if not (classes == label).any():
-            raise S2LError(
-                f"no {name} scribble in any of {len(images)} images: expected both classes. Draw "
-                "some."
-            )
+    _check_both_classes(classes, len(images))
+
+    # With few strokes a forest on the filters alone has half of the say.
     learned = np.concatenate(features)  # (N, F)
     options = {"trees": trees, "balanced": balanced, "seed": seed}
     forest = _fitted(learned, classes, **options)
@@ -105,6 +99,23 @@ def fit_random_forest(
     pixels = digest(learned.tobytes() + classes.tobytes(), 64)
     key = digest([pixels, seed, trees, balanced, filters_alone is not None, square_roots], 16)
     return RandomForest(forest, colour, pretrained, filters_alone, square_roots, key)
+
+
+def _check_both_classes(classes: np.ndarray, images: int) -> None:
+    """Raises an S2LError unless both classes (N,) are there."""
+    for label, name in enumerate(CLASSES):
+        if not (classes == label).any():
+            raise S2LError(
+                f"no {name} scribble in any of {images} images: expected both classes. Draw some."
+            )
+
+
+def _drawn(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Places of pixels that are drawn on in labels (H, W), flattened: at most so many of them."""
+    drawn = np.flatnonzero(labels != IGNORE)
+    if drawn.size <= most:
+        return drawn
+    return np.sort(np.random.default_rng(seed).choice(drawn, most, replace=False))
 
 
 def fit_own_forest(

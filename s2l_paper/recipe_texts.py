@@ -12,7 +12,7 @@ from s2l_paper.table1 import markdown
 
 DATASET = "dsb-bf"  # whose validation images judge the recipe
 LONG = "coarse term"  # has too many choices for the table
-COLUMNS = ["question", "choice", "against", "seeds", "difference in IoU", "95 % interval"]
+EFFECT_COLUMNS = ["question", "choice", "against", "seeds", "difference in IoU", "95 % interval"]
 
 
 def texts(kept: pd.DataFrame) -> dict[str, str]:
@@ -44,7 +44,7 @@ def _compared(told: dict[str, pd.DataFrame]) -> str:
             table.append(
                 [question, *names, row["runs"], share(row["difference"], signed=True), interval]
             )
-    return markdown(pd.DataFrame(table, columns=COLUMNS)) if table else ""
+    return markdown(pd.DataFrame(table, columns=EFFECT_COLUMNS)) if table else ""
 
 
 def _readable(choice: str) -> str:
