@@ -50,10 +50,6 @@ REASONS = {  # why a topic's bar is missed where it is, in short
         " data, network and optimiser anew; with half as many steps it was 10 seconds as well, so"
         " that longer runs lose a smaller share."
     ),
-    "features": (
-        "on fluorescence filters suffice, and features that stand for 16 or 32 pixels a side blur"
-        " outlines a little."
-    ),
     "own_images": (
         "the network's answer is exported only where it is ahead by more than one held-out"
         " stroke; on fluorescence it is better by .003 in the median, which no stroke can tell."
