@@ -1,5 +1,5 @@
 """Eq. 4 in tiles beside the matrix of all pairs,
-and beside the matrix products that no way around it can avoid.
+and beside its bare matrix products.
 """
 
 from functools import partial

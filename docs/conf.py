@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from docutils.nodes import SkipNode
+from docutils.nodes import SkipNode, entry, table
 from latex2mathml.converter import convert
 
 HERE = Path(__file__).resolve().parent
@@ -63,6 +63,7 @@ exclude_patterns = [
 TITLES = {"ledger.md": "# The ledger of the paper's claims\n\n"}  # of pages made of tables alone
 FOLDED = ("00_", "07_", "08_")  # notebooks for those who look: their code opens on a click
 BOARD = "docs/screenshots/08_first_answer.png"
+WORDS = 40  # characters of a cell from which a table is one of words
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -154,13 +155,21 @@ def adjust(match: re.Match, folder: Path, above: str) -> str:
 
 
 def setup(app) -> None:
-    """Formulas as MathML, which browsers draw themselves:
-    MathJax would have to come from the network.
+    """Tables by what they hold, and formulas as MathML, which browsers draw themselves: MathJax
+    would have to come from the network.
     """
     ways = {kind: (partial(formula, display=kind), None) for kind in ("inline", "block")}
+    app.connect("doctree-read", mark_tables)
     app.add_html_math_renderer(
         "mathml", inline_renderers=ways["inline"], block_renderers=ways["block"]
     )
+
+
+def mark_tables(app, doctree) -> None:
+    """Tells tables of words, which need room to be read, from tables of numbers."""
+    for found in doctree.findall(table):
+        if max((len(cell.astext()) for cell in found.findall(entry)), default=0) > WORDS:
+            found["classes"].append("words")
 
 
 def formula(writer, node, display: str) -> None:

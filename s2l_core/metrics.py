@@ -173,9 +173,9 @@ def score(
         n_nuclei, iou, mdice, mdice_official, aji, f1, false_positives, missed, merged, false_area:
         the columns of `per_image.csv`. Both mDice are nan in an image without nuclei: tables leave
         it out and count it. A nucleus (20 px or more) is `missed` where no component covers more
-        than half of it, `merged` where the one that does covers others so too. `false_positives`
-        are components on no nucleus, `false_area` is the share of the image that is foreground on
-        no nucleus.
+        than half of it, `merged` where the one that does also covers most of another.
+        `false_positives` are components on no nucleus, `false_area` is the share of the image that
+        is foreground on no nucleus.
     """
     mask = np.asarray(prediction) > threshold
     table = overlaps(truth_instances, _components(mask, MIN_COMPONENT))

@@ -70,7 +70,7 @@ def train_round(
             random forest; to be comparable it has learned from `hold_out(scribbles).kept`.
         start: a `model.safetensors` to go on from; None: an encoder with ImageNet's weights.
         watch: called now and then with the network as it is, for `predict`.
-        report: told how far it is, instead of a line or a bar; what came of it is not printed.
+        report: told how far it is, instead of a line or a bar; the result is not printed.
         stop: ends the round when it is set, as an interrupt does; for one that learns in a thread.
         largest: share of an image that one object may cover; more is absurd.
         settings: other fields of `RunConfig`, such as the `seed` of weights and crops.

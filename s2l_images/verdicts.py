@@ -49,7 +49,7 @@ def judged(
     stopped: bool,
     largest: float,
 ) -> Round:
-    """Compares the network with what was there before, keeps it, and says what came of it.
+    """Compares the network with what was there before, keeps it, and says which of them is used.
 
     Args:
         trainer: with the network, and the images that were learned from.

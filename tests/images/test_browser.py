@@ -142,7 +142,7 @@ def test_a_person_segments_images_of_their_own(page, lab, tmp_path):  # noqa: PL
     expect(panel.locator("img")).to_be_visible()
     panel.evaluate("e => e.scrollIntoView({block: 'center'})")
     shoot(page, "08_training")
-    diary.note("The network learns, and what it makes of one image fills in", "08_training")
+    diary.note("The network learns, and its present answer for one image is shown", "08_training")
     expect(status).to_contain_text("Round 1: ", timeout=PATIENCE)
     expect(panel).to_contain_text("Round 1: ")
     board.ready()
