@@ -2,8 +2,9 @@
 
 Six choices of three training images, cut to 512 x 512 pixels in their middle, on which a simulated
 annotator strokes at most twelve nuclei each, and as often the background. One forest looks at its
-filters alone, as that of Table 1; notebook 08's at the deep features of EfficientNet-Lite0 too, and
-there both classes count alike. IoU is the mean over the three images.
+filters alone, as that of Table 1; notebook 08's at the deep features of EfficientNet-Lite0 too, at
+fluorescence by square roots, and there both classes count alike. IoU is the mean over the three
+images.
 """
 
 import time
