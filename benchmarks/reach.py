@@ -1,6 +1,6 @@
 """How much of a processor's time a network takes until it finds nuclei well: validation IoU .70.
 
-Three networks on DSB-BF, fold 0, each supervised and by the full method on a blind annotator's
+Three networks on DSB-BF, fold 0, each supervised and by the full method on an attentive annotator's
 strokes: EfficientNet-Lite0 that knows ImageNet (profile `pretrained`), the same from scratch, and
 ResNet-34 from scratch, with the rates of profile `scratch`. One thread, one training each: a lead.
 
