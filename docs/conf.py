@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from docutils.nodes import SkipNode, entry, table
+from docutils.nodes import SkipNode, colspec, entry, table
 from latex2mathml.converter import convert
 
 HERE = Path(__file__).resolve().parent
@@ -168,7 +168,8 @@ def setup(app) -> None:
 def mark_tables(app, doctree) -> None:
     """Tells tables of words, which need room to be read, from tables of numbers."""
     for found in doctree.findall(table):
-        if max((len(cell.astext()) for cell in found.findall(entry)), default=0) > WORDS:
+        longest = max((len(cell.astext()) for cell in found.findall(entry)), default=0)
+        if longest > WORDS and len(list(found.findall(colspec))) > 2:
             found["classes"].append("words")
 
 

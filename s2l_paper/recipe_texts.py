@@ -8,7 +8,7 @@ import pandas as pd
 from s2l_core.config import METHODS
 from s2l_paper.findings import share
 from s2l_paper.recipe_plan import experiments, summary
-from s2l_paper.table1 import markdown
+from s2l_paper.table1 import TO, markdown
 
 DATASET = "dsb-bf"  # whose validation images judge the recipe
 LONG = "coarse term"  # has too many choices for the table
@@ -40,7 +40,7 @@ def _compared(told: dict[str, pd.DataFrame]) -> str:
     for question, rows in told.items():
         for row in rows.dropna(subset="difference").to_dict("records"):
             names = [_readable(row["choice"]), _readable(row["against"])]
-            interval = f"{share(row['from'], signed=True)} to {share(row['to'], signed=True)}"
+            interval = f"{share(row['from'], signed=True)}{TO}{share(row['to'], signed=True)}"
             table.append(
                 [question, *names, row["runs"], share(row["difference"], signed=True), interval]
             )

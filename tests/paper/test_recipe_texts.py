@@ -25,7 +25,7 @@ def test_a_difference_is_told_with_its_interval_and_the_methods_name():
     told = recipe_texts.texts(kept)
     assert set(told) == {"recipe-answers"}
     assert (
-        "| pretrained: S2L | from scratch: S2L | 3 | +.100 | +.100 to +.100 |"
+        "| pretrained: S2L | from scratch: S2L | 3 | +.100 | +.100\u00a0to\u00a0+.100 |"
         in (told["recipe-answers"])
     )
 
