@@ -247,7 +247,7 @@ class Scribbler(anywidget.AnyWidget):
         for name, values in maps.items():
             if values is not None and values.shape != shape:
                 raise S2LError(
-                    f"{name} of {image} is {values.shape}, but the image {shape}. "
+                    f"{name} of {image} is {values.shape}, but the image is {shape}. "
                     "Predict whole images."
                 )
             if values is not None:

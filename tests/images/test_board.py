@@ -369,7 +369,7 @@ def test_layers_are_pushed_and_kept_for_later(board, browser):
 
 
 def test_a_layer_of_another_size_is_refused(board):
-    with pytest.raises(S2LError, match=r"prediction of a is \(4, 4\), the image \(48, 64\)"):
+    with pytest.raises(S2LError, match=r"prediction of a is \(4, 4\), but the image is \(48, 64\)"):
         board.show("a", prediction=np.zeros((4, 4)))
 
 

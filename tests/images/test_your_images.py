@@ -99,7 +99,7 @@ def test_a_broken_tiff_is_refused(folder):
     file = folder / "images" / "broken.tif"
     tifffile.imwrite(file, np.zeros((64, 64), np.uint8))
     file.write_bytes(file.read_bytes()[:-1000])
-    refused(folder, "draw", "broken.tif", "lie behind its end", "save it again")
+    refused(folder, "draw", "broken.tif", "lie beyond its end", "save it again")
 
 
 def test_a_huge_image_is_refused(folder):

@@ -130,7 +130,7 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path, capsys):
         threading.Timer(0.5, process.kill).start()
         with files.alone(folder):
             assert time.monotonic() - began >= 0.5, "it did not wait"
-    assert "run: another process is at work on it; waiting for its end" in capsys.readouterr().out
+    assert "run: another process is working on it; waiting until it ends" in capsys.readouterr().out
 
 
 def test_no_locks_and_no_folder_are_no_obstacle(tmp_path, monkeypatch):

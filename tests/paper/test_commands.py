@@ -121,7 +121,7 @@ def test_tables_without_a_method_of_table_1_say_what_is_missing(capsys):
 
 MOVED = {
     "checks none": ("s2l check", 1, "not-a-folder"),
-    "rounds none none": ("s2l predict", 1, "no model that was saved here"),
+    "rounds none none": ("s2l predict", 1, "not a model that was saved here"),
     "tables scratchx": ("s2l tables", 1, "profile = 'scratchx' is not known"),
     "verify --writ": ("s2l verify", 2, "no option '--writ'"),
     "sources none": ("s2l data", 1, "neither known nor a folder"),
