@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,11 +312,17 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
 def suggestion(value: Any, choices: Iterable[Any]) -> str:
     """The choices, after the one that was probably meant."""
     names = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(value), names, n=1)
-    if FORMER_NAMES.get(str(value)) in names:
-        near = [FORMER_NAMES[str(value)]]
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{meant} Choose one of: {', '.join(names)}."
+    meant = nearest(str(value), names)
+    asked = f" Did you mean {meant!r}?" if meant else ""
+    return f"{asked} Choose one of: {', '.join(names)}."
+
+
+def nearest(word: str, names: Sequence[str]) -> str | None:
+    """The name that was probably meant: by an older name, nearly so, or by how it begins."""
+    if FORMER_NAMES.get(word) in names:
+        return FORMER_NAMES[word]
+    begun = [name for name in names if word and name.startswith(word)]
+    return next(iter(difflib.get_close_matches(word, names, n=1) or begun), None)
 
 
 def seed_for(*purpose: Any) -> int:

@@ -8,11 +8,12 @@ import re
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from s2l_core.config import S2LError, check_choice, suggestion
+from s2l_core.config import S2LError, check_choice, nearest
 
 
 class UsageError(S2LError):
@@ -25,13 +26,28 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options):
         """As in argparse, but no option may be shortened."""
         self.options: list[str] = []
+        # How arguments without dashes are written, by the option that a person takes them for.
+        self.undashed: dict[str, str] = {}
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, formatter_class=layout, **options)
 
     def add_argument(self, *names, **options):
-        """As in argparse; names of options are remembered for `parse`."""
-        self.options += [name for name in names if name.startswith("-")]
-        return super().add_argument(*names, **options)
+        """As in argparse; names are remembered for `parse`."""
+        argument = super().add_argument(*names, **options)
+        self.options += argument.option_strings
+        if not argument.option_strings:
+            self.undashed[f"--{argument.dest}"] = str(argument.metavar)
+        return argument
+
+    def add_settings(self, names: Iterable[str], **options) -> None:
+        """The argument `values`: words name=value.
+
+        Args:
+            names: of what can be set.
+            options: as `add_argument` takes them.
+        """
+        super().add_argument("values", metavar="name=value", **options)
+        self.undashed |= {f"--{name}": f"{name}=..." for name in names}
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Reads the words after the command's name.
@@ -46,7 +62,7 @@ class Parser(argparse.ArgumentParser):
                 continue
             if Path(word).exists():
                 self.error(f"{word} looks like an option. Write ./{word}")
-            self.error(f"there is no option {name!r}.{suggestion(name, self.options)}")
+            self._refuse_option(name)
 
         given, unknown = self.parse_known_args(words)
         if unknown:
@@ -55,7 +71,16 @@ class Parser(argparse.ArgumentParser):
             )
         return given
 
-    def error(self, message: str) -> None:
+    def _refuse_option(self, name: str) -> NoReturn:
+        """Says that there is no such option, and what was probably meant."""
+        choices = ", ".join(self.options)
+        meant = nearest(f"--{name.lstrip('-')}", [*self.options, *self.undashed])
+        asked = f" Did you mean {meant!r}?" if meant else ""
+        if meant in self.undashed:
+            asked = f" Did you mean {self.undashed[meant]}, which is written without dashes?"
+        self.error(f"there is no option {name!r}.{asked} Choose one of: {choices}")
+
+    def error(self, message: str) -> NoReturn:
         """Raises what argparse would print."""
         message = message.removesuffix(".")
         raise UsageError(f"{message}. `{self.prog} --help` explains the command.")
@@ -129,7 +154,7 @@ def main(
 def _check_command(name: str, word: str, commands: Mapping[str, Command]) -> None:
     """Raises a UsageError unless `word` is one of the commands."""
     try:
-        check_choice("command", word, commands)
+        check_choice("command", word, [*commands, "--help", "--version"])
     except S2LError as error:
         raise UsageError(f"{error} `{name} --help` lists them.") from None
 

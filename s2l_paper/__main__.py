@@ -1,6 +1,7 @@
 """`s2l`: the commands about one's own images, and those that reproduce the paper."""
 
 import ast
+import dataclasses
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -51,10 +52,9 @@ def _data(given: Namespace) -> int:
 
 
 def _train_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "values",
+    parser.add_settings(
+        [field.name for field in dataclasses.fields(RunConfig)],
         nargs="+",
-        metavar="name=value",
         help="dataset (a name, or your own folder), method, profile, fold, seed; any other field "
         "of RunConfig",
     )
@@ -70,15 +70,19 @@ def _train_arguments(parser: Parser) -> None:
 
 def _train(given: Namespace) -> int:
     """One run of the paper: trained, scored on its test images, and written."""
-    values = {"method": "s2l-r1-r4"} | settings(given.values)
-    if "dataset" not in values:
+    values = {"dataset": "", "method": "s2l-r1-r4"} | settings(given.values)
+    config = RunConfig.from_dict(values)
+    if not config.dataset:
         raise S2LError("dataset is missing. Name one, such as dataset=synthetic-fluo.")
 
     # Notebooks work in another folder, so a folder of one's own is named from the root.
-    own = Path(str(values["dataset"])).expanduser()
-    if values["dataset"] not in DATASETS and own.is_dir():
-        values["dataset"] = str(own.absolute())
-    config = RunConfig.from_dict(values)
+    if config.dataset not in DATASETS:
+        own = Path(str(config.dataset)).expanduser()
+        if not own.is_dir():
+            from s2l_paper.sources import unknown
+
+            raise unknown(config.dataset, list(DATASETS))
+        config = dataclasses.replace(config, dataset=str(own.absolute()))
     if given.warm_up:
         return _warm_up(config, given.threads)
 
@@ -110,9 +114,8 @@ def _warm_up(config: RunConfig, threads: int) -> int:
 def _notebook_arguments(parser: Parser) -> None:
     parser.add_argument("notebook", metavar="NOTEBOOK", help="its name, such as 06_table1")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="the executed copy, .ipynb")
-    parser.add_argument(
-        "values", nargs="*", metavar="name=value", help="values for its first code cell"
-    )
+    # Each notebook has values of its own, and nearly all have a profile.
+    parser.add_settings(["profile"], nargs="*", help="values for its first code cell")
 
 
 def _notebook(given: Namespace) -> int:

@@ -9,6 +9,7 @@ from made_up import write_run
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
+from s2l_images.command_line import Parser
 from s2l_images.commands import COMMANDS
 from s2l_paper import notebooks
 from s2l_paper.__main__ import PAPER_COMMANDS, main, settings
@@ -61,6 +62,50 @@ def test_help_loads_no_library_that_takes_its_time():
 def test_a_wrong_word_is_named_with_the_nearest_right_one(capsys, words, said):
     assert main(words) in (1, 2)
     assert said in capsys.readouterr().err
+
+
+def parser_of(name):
+    """What reads the words of a command."""
+    parser = Parser(prog=f"s2l {name}")
+    {**COMMANDS, **PAPER_COMMANDS}[name].arguments(parser)
+    return parser
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *PAPER_COMMANDS])
+def test_a_wrong_option_of_any_command_is_answered_with_the_nearest(name, capsys):
+    parser = parser_of(name)
+    meant = {option: f"Did you mean {option!r}?" for option in parser.options if option[:2] == "--"}
+    meant |= {option: f"Did you mean {said}, which" for option, said in parser.undashed.items()}
+    assert "--help" in meant
+    for option, said in meant.items():
+        # A letter is missing, two stand for each other, and another program's underscore.
+        misspelled = {option[:4] + option[5:], option[:-2] + option[:-3:-1], option + "_"}
+        for wrong in misspelled - {*parser.options}:
+            for words in ([name, wrong, "x"], [name, "a", "b", f"{wrong}=x"]):
+                assert main(words) == 2
+                assert f"no option {wrong!r}. {said}" in capsys.readouterr().err
+
+    # What resembles nothing is answered with all that there is.
+    assert main([name, "--qqqqq"]) == 2
+    said = capsys.readouterr().err
+    assert "Did you mean" not in said and f"Choose one of: {', '.join(parser.options)}." in said
+
+
+def test_options_of_s2l_itself_are_named(capsys):
+    for wrong, right in (("--verson", "--version"), ("--hepl", "--help")):
+        assert main([wrong]) == 2
+        assert f"Did you mean {right!r}?" in capsys.readouterr().err
+
+
+def test_a_wrong_word_stops_a_training_before_it_begins(monkeypatch, capsys, home):
+    monkeypatch.setattr(notebooks, "run_training", None)
+    for word, meant in {
+        "datset=dsb-bf": "'dataset'",
+        "dataset=dsb-fb": "'dsb-bf'",
+        "dataset=dsb-bf profile=pre": "'pretrained'",
+    }.items():
+        assert main(["train", *word.split()]) == 1
+        assert f"Did you mean {meant}?" in capsys.readouterr().err
 
 
 def test_settings_are_literals_or_words():
