@@ -9,6 +9,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -146,20 +147,52 @@ def load_model(file: Path) -> tuple[ScribbleUNet, RunConfig]:
     """A model that a run or a round saved, and the configuration it was trained with.
 
     Raises:
-        S2LError: no such file, or not a model that was saved here.
+        S2LError: no such file, not a model that was saved here, or one of another version, with
+            what differs.
     """
     try:
         with safe_open(file, "pt") as stored:
-            config = RunConfig.from_dict(json.loads(stored.metadata()["config"]))
+            values = dict(json.loads(stored.metadata()["config"]))
             weights = {name: stored.get_tensor(name) for name in stored.keys()}
-        if not re.fullmatch(r"[\w.-]+", config.encoder):  # timm would take an address for a name
-            raise ValueError(f"encoder = {config.encoder!r:.50}")
-        scales = config.scales if any(name.startswith("heads") for name in weights) else ()
-        model = ScribbleUNet(config.encoder, scales, intensity=config.intensity)
-        model.load_state_dict(weights)
-    except Exception as error:  # of the file, of what it says, of what does not fit
+        encoder = values.get("encoder", "")
+        if not re.fullmatch(r"[\w.-]*", encoder):  # timm would take an address for a name
+            raise ValueError(f"encoder = {encoder!r:.50}")
+    except Exception as error:  # of the file, and of what it says
         reason = " ".join(str(error).split())[:200]
         raise S2LError(
             f"{file}: not a model that was saved here ({reason}). Choose another, or start anew."
         ) from error
+
+    other = f"{file}: a model of another version"
+    again = "Load it with the version that saved it, choose another, or start anew."
+    try:
+        config = RunConfig.from_dict(values)
+        scales = config.scales if any(name.startswith("heads") for name in weights) else ()
+        model = ScribbleUNet(config.encoder, scales, intensity=config.intensity)
+    except Exception as error:  # a field or a value that is not known, or an encoder
+        reason = " ".join(str(error).split())[:200]
+        raise S2LError(f"{other} ({reason}). {again}") from error
+
+    differs = _differences(weights, model.state_dict())
+    if differs:
+        raise S2LError(f"{other}: {differs}. {again}")
+    model.load_state_dict(weights)
     return model, config
+
+
+def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """How weights of a file differ from those of a network, as half a sentence; else nothing."""
+    unknown = sorted(found.keys() - expected.keys())
+    missing = sorted(expected.keys() - found.keys())
+    both = sorted(found.keys() & expected.keys())
+    other = [name for name in both if found[name].shape != expected[name].shape]
+
+    parts = []
+    if unknown:
+        parts.append(f"it has {len(unknown)} weights that are not known, such as {unknown[0]}")
+    if missing:
+        parts.append(f"it lacks {len(missing)} weights, such as {missing[0]}")
+    if other:
+        shapes = f"{tuple(found[other[0]].shape)} and not {tuple(expected[other[0]].shape)}"
+        parts.append(f"{len(other)} weights have another shape, such as {other[0]}: {shapes}")
+    return "; ".join(parts)

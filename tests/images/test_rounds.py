@@ -14,6 +14,8 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny import ENCODER
 
 from s2l_core.config import S2LError
@@ -494,6 +496,13 @@ def test_too_few_steps_are_refused(folder):
         train_round(folder, steps=3)
 
 
+def stored_in(file):
+    """The tensors of a model and its configuration."""
+    with safe_open(file, "pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        return tensors, json.loads(stored.metadata()["config"])
+
+
 @pytest.mark.parametrize(
     "content", [None, b"", b"no model", (8).to_bytes(8, "little") + b"{}      "]
 )
@@ -505,14 +514,27 @@ def test_what_is_no_model_is_refused(tmp_path, content):
         load_model(file)
 
 
-def test_a_model_of_another_shape_is_refused(learned):
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"encoder": "resnet34"}, "it has .* weights that are not known, such as .*it lacks"),
+        ({"pair_goal": "and"}, "configuration field = 'pair_goal' is not known"),
+        ({"encoder": "resnet99"}, "resnet99"),
+    ],
+)
+def test_a_model_of_another_version_says_what_differs(learned, changed, said):
     file = own_results(learned) / "model.safetensors"
-    with safe_open(file, "pt") as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-        config = json.loads(stored.metadata()["config"])
-    save_file(tensors, file, {"config": json.dumps(config | {"encoder": "resnet34"})})
-    with pytest.raises(S2LError, match="not a model that was saved here"):
+    tensors, config = stored_in(file)
+    save_file(tensors, file, {"config": json.dumps(config | changed)})
+    with pytest.raises(S2LError, match=f"a model of another version.*{said}"):
+        load_model(file)
+
+
+def test_a_weight_of_another_shape_is_named(learned):
+    file = own_results(learned) / "model.safetensors"
+    tensors, config = stored_in(file)
+    name = max(name for name in tensors if name.endswith("segmentation_head.0.bias"))
+    tensors[name] = tensors[name][:1].repeat(7)
+    save_file(tensors, file, {"config": json.dumps(config)})
+    with pytest.raises(S2LError, match=r"1 weights have another shape, .*\(7,\) and not"):
         load_model(file)
