@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.harness import Row, Scale, absolute, ratio
 from benchmarks.next_stroke import chosen, score
 from benchmarks.own_images import strokes_on
-from s2l_images.forest import fit_own_forest, fit_random_forest, predict_random_forest
-from s2l_images.pretrained_features import shared_features
+from s2l_images.learning.forest import fit_own_forest, fit_random_forest, predict_random_forest
+from s2l_images.learning.pretrained_features import shared_features
 from s2l_images.strokes import render
 
 # With the same strokes: on bright field as much better as a network was hoped to be after two

@@ -29,9 +29,9 @@ from benchmarks.harness import Row, Scale, absolute
 from s2l_core.images import CellImage
 from s2l_core.inference import predict
 from s2l_core.metrics import iou
-from s2l_images.kept_models import kept_rounds, load_model, round_file
+from s2l_images.learning.kept_models import kept_rounds, load_model, round_file
+from s2l_images.learning.rounds import train_round
 from s2l_images.places import own_results, own_strokes
-from s2l_images.rounds import train_round
 from s2l_images.strokes import write_strokes
 from s2l_paper import paths
 from s2l_paper.annotators import SimulatedAnnotator

@@ -22,10 +22,10 @@ from benchmarks.harness import Row, Scale, absolute, keep
 from s2l_core.config import S2LError, seed_for
 from s2l_core.images import CellImage
 from s2l_core.metrics import EIGHT, instances, iou
-from s2l_images.forest import fit_own_forest, predict_random_forest
-from s2l_images.pretrained_features import shared_features
-from s2l_images.proposals import spread, where_to_draw
-from s2l_images.split import diameter_at_strokes
+from s2l_images.learning.forest import fit_own_forest, predict_random_forest
+from s2l_images.learning.pretrained_features import shared_features
+from s2l_images.nuclei.proposals import spread, where_to_draw
+from s2l_images.nuclei.split import diameter_at_strokes
 from s2l_images.strokes import Stroke, render
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.brush import fit, long_axis, on_grid

@@ -31,10 +31,10 @@ from PIL import Image
 from benchmarks.harness import Row, Scale, absolute, keep
 from s2l_core.images import CellImage
 from s2l_core.metrics import iou
+from s2l_images.nuclei.sizes import nuclei
+from s2l_images.nuclei.split import divided
 from s2l_images.places import own_strokes
 from s2l_images.session import Session
-from s2l_images.sizes import nuclei
-from s2l_images.split import divided
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset, splits

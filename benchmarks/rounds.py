@@ -19,9 +19,9 @@ from benchmarks.first_mask import write_folder
 from benchmarks.harness import Row, Scale, absolute
 from s2l_core.inference import predict
 from s2l_core.metrics import iou
-from s2l_images.forest import fit_random_forest, predict_random_forest
-from s2l_images.kept_models import load_model, round_file
-from s2l_images.rounds import train_round
+from s2l_images.learning.forest import fit_random_forest, predict_random_forest
+from s2l_images.learning.kept_models import load_model, round_file
+from s2l_images.learning.rounds import train_round
 from s2l_paper.datasets import load_dataset, splits
 
 ROUND_STEPS = 72  # of notebook 08

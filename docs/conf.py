@@ -129,8 +129,9 @@ def shown(name: str, notebook: dict) -> dict:
 
 def reference(package: str) -> str:
     """The section of a package: what each of its files says of itself."""
-    files = sorted((ROOT / package).glob("[!_]*.py"))
-    rooms = [ROOM.format(package=package, name=file.stem) for file in files]
+    files = sorted((ROOT / package).rglob("[!_]*.py"))
+    names = [".".join(file.relative_to(ROOT / package).with_suffix("").parts) for file in files]
+    rooms = [ROOM.format(package=package, name=name) for name in names]
     return "\n".join([f"## {package}\n\n{PACKAGES[package]}\n", *rooms])
 
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
-from s2l_images.answers import Choice, absurd, choose
-from s2l_images.diameters import Usual, measured_nuclei
-from s2l_images.kept_answers import KeptAnswers
-from s2l_images.sizes import chosen_min_size, nuclei, smallest_kept
-from s2l_images.split import divided
+from s2l_images.learning.answers import Choice, absurd, choose
+from s2l_images.learning.kept_answers import KeptAnswers
+from s2l_images.nuclei.diameters import Usual, measured_nuclei
+from s2l_images.nuclei.sizes import chosen_min_size, nuclei, smallest_kept
+from s2l_images.nuclei.split import divided
 
 
 class Outgoing:

@@ -16,26 +16,26 @@ from s2l_core.images import CellImage
 from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import threshold
-from s2l_images.answers import LARGEST_SHARE, Choice
-from s2l_images.folder import read_folder
-from s2l_images.forest import RandomForest
-from s2l_images.journal import predictions
-from s2l_images.kept_answers import KeptAnswers
-from s2l_images.lesson import Lesson
-from s2l_images.listing import sound
-from s2l_images.measured import micrometres
+from s2l_images.board.still import shown, still
+from s2l_images.board.widget import Scribbler
+from s2l_images.folders.folder import read_folder
+from s2l_images.folders.listing import sound
+from s2l_images.learning.answers import LARGEST_SHARE, Choice
+from s2l_images.learning.forest import RandomForest
+from s2l_images.learning.kept_answers import KeptAnswers
+from s2l_images.learning.lesson import Lesson
+from s2l_images.learning.rounds import train_round
+from s2l_images.learning.verdicts import Round
+from s2l_images.nuclei.journal import predictions
+from s2l_images.nuclei.prediction import predict_folder
+from s2l_images.nuclei.proposals import spread, uncertainty, where_to_draw
+from s2l_images.nuclei.sizes import nuclei
 from s2l_images.outgoing import Outgoing
-from s2l_images.pictures import raw_channels
 from s2l_images.places import own_strokes
-from s2l_images.prediction import predict_folder
 from s2l_images.progress import watched
-from s2l_images.proposals import spread, uncertainty, where_to_draw
-from s2l_images.rounds import train_round
-from s2l_images.sizes import nuclei
-from s2l_images.still import shown, still
+from s2l_images.reading.measured import micrometres
+from s2l_images.reading.pictures import raw_channels
 from s2l_images.taken_home import TakenHome, export_folder
-from s2l_images.verdicts import Round
-from s2l_images.widget import Scribbler
 
 PLACES_OF_AN_IMAGE, MOST_PLACES = 6, 12  # where to draw next: in an image, and in all of them
 

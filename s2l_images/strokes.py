@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from s2l_core.config import IGNORE, S2LError
+from s2l_images.annotation_files.items import plainly
 from s2l_images.files import write_text
-from s2l_images.items import plainly
 
 WORK_AT_ONCE = 500_000  # pixels looked at in one go
 MAX_STROKE_WORK = 10**8  # and by the strokes of an image

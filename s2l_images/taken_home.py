@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s2l_core.config import S2LError
 from s2l_images.files import write_text
-from s2l_images.listing import SUBFOLDERS
+from s2l_images.folders.listing import SUBFOLDERS
 from s2l_images.places import own_results
 
 COUNTS_FILE = "counts_per_image.csv"

@@ -9,9 +9,8 @@ from typing import Any
 
 from s2l_core.config import RunConfig, S2LError, check_choice
 from s2l_core.profiles import DATASETS, PROFILES
-from s2l_images import command_line
-from s2l_images.command_line import Command, Parser
-from s2l_images.commands import COMMANDS
+from s2l_images.commands import COMMANDS, command_line
+from s2l_images.commands.command_line import Command, Parser
 
 TITLE = "Cell nuclei from scribbles: train on your own images, or reproduce Oh et al. 2022."
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
-from s2l_images.aperio import rasterise
+from s2l_images.annotation_files.aperio import rasterise
 
 # Eight times and more what a file of the official archives holds.
 MAX_MEMBER_BYTES, MAX_MEMBER_PIXELS = 2**25, 2**24

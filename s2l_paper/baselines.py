@@ -6,7 +6,7 @@ import numpy as np
 from skimage.filters import threshold_otsu
 
 from s2l_core.config import RunConfig
-from s2l_images.forest import (
+from s2l_images.learning.forest import (
     COLOURED,
     check_image,
     chroma,

@@ -8,7 +8,7 @@ import numpy as np
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.images import CellImage
 from s2l_core.profiles import SYNTHETIC
-from s2l_images.folder import read_folder
+from s2l_images.folders.folder import read_folder
 from s2l_paper import paths
 from s2l_paper.prepared import prepared
 from s2l_paper.sources import PARTS, fetch, unknown

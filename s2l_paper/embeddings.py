@@ -23,7 +23,7 @@ from s2l_core.inference import MULTIPLE
 from s2l_core.losses import region_labels
 from s2l_core.model import ScribbleUNet
 from s2l_images.files import write_text
-from s2l_images.kept_models import load_model
+from s2l_images.learning.kept_models import load_model
 from s2l_paper import paths, plotting, results
 from s2l_paper.datasets import images_of, split_of
 from s2l_paper.plotting import BACKGROUND, FOREGROUND, GREY, styled

@@ -3,8 +3,8 @@
 from functools import partial
 
 from s2l_core.images import CellImage
-from s2l_images.folder_box import ask_for_folder
-from s2l_images.own_folder import find_folder, write_example
+from s2l_images.board.folder_box import ask_for_folder
+from s2l_images.board.own_folder import find_folder, write_example
 from s2l_images.progress import watched
 from s2l_images.session import Session, open_session
 from s2l_images.strokes import Stroke

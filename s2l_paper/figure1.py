@@ -10,7 +10,7 @@ from s2l_core.config import IGNORE, RunConfig, ScaleTerm
 from s2l_core.losses import region_labels
 from s2l_core.model import DECODER_CHANNELS
 from s2l_core.pseudo_labels import threshold
-from s2l_images.forest import fit_random_forest, predict_random_forest
+from s2l_images.learning.forest import fit_random_forest, predict_random_forest
 from s2l_paper import plotting
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.plotting import BLUE, GREEN, GREY, PINK, RED, UNKNOWN, Picture, styled

@@ -8,7 +8,7 @@ import numpy as np
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import DATASETS
 from s2l_images.faults import Fault
-from s2l_images.label_images import read_values
+from s2l_images.reading.label_images import read_values
 from s2l_paper import results
 
 

@@ -17,7 +17,7 @@ from skimage.segmentation import expand_labels, find_boundaries
 
 from s2l_core.config import S2LError, digest
 from s2l_core.images import intensity_range
-from s2l_images import layers
+from s2l_images.board import layers
 from s2l_images.files import write_atomically
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (

@@ -12,7 +12,7 @@ from PIL import Image
 from s2l_core.config import METHODS, TABLE1_METHODS, RunConfig, S2LError, digest
 from s2l_core.profiles import DATASETS
 from s2l_images.files import write_atomically, write_csv, write_json
-from s2l_images.listing import fingerprint
+from s2l_images.folders.listing import fingerprint
 from s2l_paper import paths
 from s2l_paper.environment import environment
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import DATASETS, SYNTHETIC
-from s2l_images.folder import say
-from s2l_images.roles import split_folder
+from s2l_images.folders.folder import say
+from s2l_images.folders.roles import split_folder
 from s2l_paper import paths
 from s2l_paper.sources import unknown
 

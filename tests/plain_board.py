@@ -8,7 +8,7 @@ import base64
 from contextlib import contextmanager
 
 from hands import Board, open_page
-from s2l_images.widget import Scribbler
+from s2l_images.board.widget import Scribbler
 
 ADDRESS = "http://board.test/"  # answered by the test itself: nothing leaves the machine
 PAGE = """<!doctype html>

@@ -26,21 +26,21 @@ from scipy import ndimage
 
 from conftest import ROOT
 from s2l_core.config import IGNORE, S2LError, seed_for
-from s2l_images import items as limits
 from s2l_images import strokes as strokes_room
-from s2l_images.annotations import WIDTH, read_instances, read_scribbles
-from s2l_images.aperio import rasterise
-from s2l_images.export_cells import write_cells
-from s2l_images.export_imagej import write_rois
-from s2l_images.export_labels import write_label_tiff
-from s2l_images.export_qupath import write_geojson
-from s2l_images.export_strokes import STROKES
-from s2l_images.filling import inside
-from s2l_images.folder import read_mask
-from s2l_images.item_classes import class_of
-from s2l_images.measured import Measured
+from s2l_images.annotation_files import items as limits
+from s2l_images.annotation_files.annotations import WIDTH, read_instances, read_scribbles
+from s2l_images.annotation_files.aperio import rasterise
+from s2l_images.annotation_files.filling import inside
+from s2l_images.annotation_files.item_classes import class_of
+from s2l_images.annotation_files.parsers import items
+from s2l_images.exporting.export_cells import write_cells
+from s2l_images.exporting.export_imagej import write_rois
+from s2l_images.exporting.export_labels import write_label_tiff
+from s2l_images.exporting.export_qupath import write_geojson
+from s2l_images.exporting.export_strokes import STROKES
+from s2l_images.folders.folder import read_mask
 from s2l_images.outlines import outlines
-from s2l_images.parsers import items
+from s2l_images.reading.measured import Measured
 from s2l_images.strokes import Stroke, render
 from s2l_paper.archives import Source
 
@@ -841,7 +841,7 @@ def test_heavy_files_come_to_an_end_within_a_gigabyte(tmp_path):
     code = """
 import resource, sys, time
 from s2l_core.config import S2LError
-from s2l_images.annotations import read_instances, read_scribbles
+from s2l_images.annotation_files.annotations import read_instances, read_scribbles
 for path in sys.argv[1:]:
     started = time.process_time()
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from s2l_core.config import IGNORE, S2LError
-from s2l_images.answers import (
+from s2l_images.learning.answers import (
     absurd,
     agreement,
     best_threshold,

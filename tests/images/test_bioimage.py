@@ -16,11 +16,11 @@ from s2l_core.config import RunConfig
 from s2l_core.images import intensity_range
 from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
-from s2l_images import bioimage, bioimage_texts
-from s2l_images.bioimage_example import Example
-from s2l_images.command_line import main
 from s2l_images.commands import COMMANDS
-from s2l_images.kept_models import keep_model, load_model, model_in_use
+from s2l_images.commands.command_line import main
+from s2l_images.exporting import bioimage, bioimage_texts
+from s2l_images.exporting.bioimage_example import Example
+from s2l_images.learning.kept_models import keep_model, load_model, model_in_use
 
 SHAPES = [(150, 203), (20, 45), (192, 224)]  # two that are padded, one of them by more than it has
 

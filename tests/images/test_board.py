@@ -17,10 +17,11 @@ from skimage.color import rgb2lab
 from conftest import ROOT
 from s2l_core.config import IGNORE, S2LError
 from s2l_core.images import CellImage
-from s2l_images import layers, saving, strokes, widget
-from s2l_images.still import shown
+from s2l_images import strokes
+from s2l_images.board import layers, saving, widget
+from s2l_images.board.still import shown
+from s2l_images.board.widget import Scribbler
 from s2l_images.strokes import Stroke, encode, read_strokes, render, write_strokes
-from s2l_images.widget import Scribbler
 from s2l_paper import plotting
 
 DRAWN = [

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from conftest import ROOT
 from hands import CHROMIUM, PATIENCE, REASON, Board, Notebook, board_notebook, open_page, shoot
-from s2l_images.own_folder import write_example
+from s2l_images.board.own_folder import write_example
 from s2l_images.places import own_strokes
 from s2l_images.strokes import read_strokes
 from s2l_paper.examples import example_of_four

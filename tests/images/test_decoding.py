@@ -9,10 +9,10 @@ import tifffile
 from PIL import Image
 
 from conftest import of_kind
-from s2l_images.decoding import read_pixels
 from s2l_images.faults import Fault
-from s2l_images.label_images import read_label_mask, read_values
-from s2l_images.pictures import raw_channels, read_image
+from s2l_images.reading.decoding import read_pixels
+from s2l_images.reading.label_images import read_label_mask, read_values
+from s2l_images.reading.pictures import raw_channels, read_image
 
 SHAPE = (23, 31)
 RAMP = np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE)

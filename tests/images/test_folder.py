@@ -19,14 +19,14 @@ from roifile import ROI_TYPE, ImagejRoi
 from conftest import of_kind
 from s2l_core import trainer
 from s2l_core.config import IGNORE, RunConfig, S2LError
-from s2l_images import folder, roles
 from s2l_images.faults import Fault
-from s2l_images.folder import read_folder, read_mask
-from s2l_images.label_images import read_values
-from s2l_images.listing import fingerprint
-from s2l_images.pictures import read_image
+from s2l_images.folders import folder, roles
+from s2l_images.folders.folder import read_folder, read_mask
+from s2l_images.folders.listing import fingerprint
+from s2l_images.folders.roles import split_folder
 from s2l_images.places import own_strokes
-from s2l_images.roles import split_folder
+from s2l_images.reading.label_images import read_values
+from s2l_images.reading.pictures import read_image
 from s2l_images.strokes import Stroke, render, write_strokes
 from s2l_paper import results, runs
 from s2l_paper.datasets import Split, load_dataset, split_of

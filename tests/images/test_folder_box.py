@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s2l_images.folder_box import ask_for_folder
-from s2l_images.own_folder import find_folder
+from s2l_images.board.folder_box import ask_for_folder
+from s2l_images.board.own_folder import find_folder
 from s2l_images.session import open_session, opened
 
 

@@ -24,11 +24,14 @@ from torture import files
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
-from s2l_images import annotations, aperio, checkpoints, pictures, rounds
+from s2l_images import checkpoints
+from s2l_images.annotation_files import annotations, aperio
 from s2l_images.faults import Fault
-from s2l_images.input_checks import check_folder
-from s2l_images.journal import open_journal
-from s2l_images.listing import sound
+from s2l_images.folders.input_checks import check_folder
+from s2l_images.folders.listing import sound
+from s2l_images.learning import rounds
+from s2l_images.nuclei.journal import open_journal
+from s2l_images.reading import pictures
 from s2l_paper import archives, kept_maps, notebooks, paths, provenance, results, sources
 from s2l_paper.datasets import load_dataset, split_of
 
@@ -129,7 +132,9 @@ def test_bombs_are_refused_unread_within_limits_that_can_be_set(tmp_path):
     path.write_bytes(picture)
     with pytest.raises(Fault, match="6000 x 6000 pixels, of 33,554,432 at most.*S2L_LIMITS=4"):
         pictures.read_image(path)
-    code = "import sys; from pathlib import Path; from s2l_images.pictures import read_image; "
+    code = (
+        "import sys; from pathlib import Path; from s2l_images.reading.pictures import read_image; "
+    )
     code += "print(read_image(Path(sys.argv[1]))[0].shape)"
     for limits, said in (
         ("2", "(6000, 6000, 3)"),

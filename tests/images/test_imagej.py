@@ -14,10 +14,10 @@ import tifffile
 from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 
 from s2l_core.config import IGNORE, seed_for
-from s2l_images.annotations import read_instances, read_scribbles
-from s2l_images.export_cells import write_cells
-from s2l_images.export_imagej import write_rois
-from s2l_images.export_labels import write_label_tiff
+from s2l_images.annotation_files.annotations import read_instances, read_scribbles
+from s2l_images.exporting.export_cells import write_cells
+from s2l_images.exporting.export_imagej import write_rois
+from s2l_images.exporting.export_labels import write_label_tiff
 
 pytestmark = pytest.mark.skipif(not imagej.found(), reason=imagej.MISSING)
 SHAPE = (50, 60)

@@ -35,9 +35,9 @@ from test_folder import (
 from conftest import ROOT
 from s2l_core.batches import TrainingSet
 from s2l_core.config import IGNORE, RunConfig, S2LError, seed_for
-from s2l_images import input_checks
 from s2l_images.faults import FAULT_KINDS, LEVELS, Finding
-from s2l_images.input_checks import check_folder, report
+from s2l_images.folders import input_checks
+from s2l_images.folders.input_checks import check_folder, report
 from s2l_images.places import own_splits
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_paper.annotators import scribbles_of

@@ -13,10 +13,10 @@ from PIL import Image
 from torture import load
 
 from conftest import ROOT
-from s2l_images import prediction
-from s2l_images.command_line import main
 from s2l_images.commands import COMMANDS
-from s2l_images.journal import JOURNAL, predictions
+from s2l_images.commands.command_line import main
+from s2l_images.nuclei import prediction
+from s2l_images.nuclei.journal import JOURNAL, predictions
 from s2l_images.strokes import Stroke, write_strokes
 
 

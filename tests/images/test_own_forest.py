@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from s2l_core.config import IGNORE
-from s2l_images.forest import evened, fit_own_forest, fit_random_forest, predict_random_forest
+from s2l_images.learning.forest import (
+    evened,
+    fit_own_forest,
+    fit_random_forest,
+    predict_random_forest,
+)
 
 LEVELS = (2, 20, 160)  # photons of the background, of a dim nucleus and of a bright one
 

@@ -13,8 +13,8 @@ from playwright.sync_api import expect
 from conftest import ROOT
 from hands import CHROMIUM, REASON
 from s2l_core.images import CellImage
+from s2l_images.board.widget import Scribbler
 from s2l_images.strokes import read_strokes
-from s2l_images.widget import Scribbler
 from s2l_paper.datasets import load_dataset
 
 pytest_plugins = ["browsing"]  # its fixtures

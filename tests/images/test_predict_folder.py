@@ -8,9 +8,9 @@ import torch
 from torture import load
 
 from s2l_core.config import RunConfig, S2LError
-from s2l_images import prediction
-from s2l_images.journal import open_journal
-from s2l_images.kept_models import load_model
+from s2l_images.learning.kept_models import load_model
+from s2l_images.nuclei import prediction
+from s2l_images.nuclei.journal import open_journal
 
 
 def test_a_folder_is_predicted_once_though_it_is_killed(tmp_path):

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from s2l_core.config import IGNORE, S2LError
-from s2l_images import pretrained_features
-from s2l_images.forest import _fitted, _votes, fit_random_forest, predict_random_forest
-from s2l_images.pretrained_features import PretrainedFeatures, at_pixels
+from s2l_images.learning import pretrained_features
+from s2l_images.learning.forest import _fitted, _votes, fit_random_forest, predict_random_forest
+from s2l_images.learning.pretrained_features import PretrainedFeatures, at_pixels
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from s2l_core.config import IGNORE
-from s2l_images.proposals import spread, uncertainty, where_to_draw
+from s2l_images.nuclei.proposals import spread, uncertainty, where_to_draw
 
 
 def blob(shape, row, column, width):

@@ -23,14 +23,21 @@ from s2l_core.inference import predict
 from s2l_core.metrics import instances, iou
 from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
-from s2l_images import prediction, rounds, verdicts
-from s2l_images.answers import hold_out
-from s2l_images.diameters import usual_nucleus
-from s2l_images.forest import fit_random_forest, predict_random_forest
-from s2l_images.kept_models import kept_rounds, load_model, model_in_use, round_file, rounds_folder
+from s2l_images.learning import rounds, verdicts
+from s2l_images.learning.answers import hold_out
+from s2l_images.learning.forest import fit_random_forest, predict_random_forest
+from s2l_images.learning.kept_models import (
+    kept_rounds,
+    load_model,
+    model_in_use,
+    round_file,
+    rounds_folder,
+)
+from s2l_images.learning.rounds import UNFINISHED, UPDATES, train_round
+from s2l_images.nuclei import prediction
+from s2l_images.nuclei.diameters import usual_nucleus
+from s2l_images.nuclei.prediction import predict_folder
 from s2l_images.places import own_results, own_strokes
-from s2l_images.prediction import predict_folder
-from s2l_images.rounds import UNFINISHED, UPDATES, train_round
 from s2l_images.strokes import Stroke, write_strokes
 from s2l_paper.annotators import SimulatedAnnotator
 from s2l_paper.datasets import load_dataset

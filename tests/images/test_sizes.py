@@ -6,8 +6,8 @@ from skimage.io import imsave
 
 from s2l_core.config import IGNORE
 from s2l_core.images import CellImage
-from s2l_images.diameters import Usual, measured_nuclei
-from s2l_images.sizes import nuclei, smallest_kept, strips_at_border
+from s2l_images.nuclei.diameters import Usual, measured_nuclei
+from s2l_images.nuclei.sizes import nuclei, smallest_kept, strips_at_border
 
 ROWS, COLUMNS = np.mgrid[:120, :160]
 MIN_SIZE = 60  # a third of the smallest nucleus: its diameter is 15 pixels

@@ -5,7 +5,7 @@ import pytest
 
 from s2l_core.config import S2LError
 from s2l_core.metrics import instances
-from s2l_images.split import (
+from s2l_images.nuclei.split import (
     MOST_PIECES,
     Split,
     diameter_at_strokes,

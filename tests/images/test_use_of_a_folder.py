@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from s2l_images import folder as folder_room
-from s2l_images import prediction
-from s2l_images.export_qupath import write_geojson
+from s2l_images.exporting.export_qupath import write_geojson
 from s2l_images.faults import Fault, plain, printable
-from s2l_images.folder import read_folder
-from s2l_images.input_checks import check_folder, report
-from s2l_images.listing import fingerprint
-from s2l_images.settings import Settings, read_settings
+from s2l_images.folders import folder as folder_room
+from s2l_images.folders.folder import read_folder
+from s2l_images.folders.input_checks import check_folder, report
+from s2l_images.folders.listing import fingerprint
+from s2l_images.folders.settings import Settings, read_settings
+from s2l_images.nuclei import prediction
 
 SHAPE = (48, 64)
 NUCLEI = np.zeros(SHAPE, np.uint16)

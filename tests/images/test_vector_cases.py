@@ -13,17 +13,18 @@ import tifffile
 from roifile import ROI_TYPE, ImagejRoi
 
 from s2l_core.config import IGNORE, S2LError, seed_for
-from s2l_images import export_labels, exports, items
-from s2l_images.annotations import count_classes, read_instances, read_scribbles
-from s2l_images.export_cells import write_cells
-from s2l_images.export_imagej import write_rois
-from s2l_images.export_qupath import write_geojson
-from s2l_images.export_strokes import export_strokes
-from s2l_images.folder import read_folder
-from s2l_images.input_checks import check_folder
-from s2l_images.item_classes import understood
-from s2l_images.measured import Measured
-from s2l_images.sizes import chosen_min_size, nuclei, suggested_min_size
+from s2l_images.annotation_files import items
+from s2l_images.annotation_files.annotations import count_classes, read_instances, read_scribbles
+from s2l_images.annotation_files.item_classes import understood
+from s2l_images.exporting import export_labels, exports
+from s2l_images.exporting.export_cells import write_cells
+from s2l_images.exporting.export_imagej import write_rois
+from s2l_images.exporting.export_qupath import write_geojson
+from s2l_images.exporting.export_strokes import export_strokes
+from s2l_images.folders.folder import read_folder
+from s2l_images.folders.input_checks import check_folder
+from s2l_images.nuclei.sizes import chosen_min_size, nuclei, suggested_min_size
+from s2l_images.reading.measured import Measured
 from s2l_images.strokes import Stroke, write_strokes
 
 SHAPE = (60, 70)

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from conftest import ROOT
 from hands import CHROMIUM, REASON, Board, Notebook, board_notebook, open_page
-from s2l_images.saving import from_page
+from s2l_images.board.saving import from_page
 from s2l_images.strokes import Stroke, covered, encode, read_strokes
 
 pytest_plugins = ["browsing"]  # its fixtures
@@ -20,8 +20,8 @@ import signal
 import time
 from pathlib import Path
 from s2l_paper.datasets import load_dataset
-from s2l_images.saving import SAVING
-from s2l_images.widget import Scribbler
+from s2l_images.board.saving import SAVING
+from s2l_images.board.widget import Scribbler
 file = Path({file!r})
 go = file.with_name("go")
 

@@ -9,8 +9,8 @@ from made_up import write_run
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
-from s2l_images.command_line import Parser
 from s2l_images.commands import COMMANDS
+from s2l_images.commands.command_line import Parser
 from s2l_paper import notebooks
 from s2l_paper.__main__ import PAPER_COMMANDS, main, settings
 

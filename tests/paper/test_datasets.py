@@ -20,7 +20,7 @@ from PIL import Image
 from conftest import script
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import DATASETS
-from s2l_images.aperio import rasterise
+from s2l_images.annotation_files.aperio import rasterise
 from s2l_paper import archives, datasets, paths, prepared, sources
 from s2l_paper.__main__ import main
 from s2l_paper.datasets import Split, load_dataset, splits, synthetic_ids

@@ -186,9 +186,9 @@ class Installed(PathFinder):
 
 
 sys.meta_path = [Installed if finder is PathFinder else finder for finder in sys.meta_path]
-for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-    importlib.import_module(f"{package}.{module.name}")
-    print(module.name)
+for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+    importlib.import_module(module.name)
+    print(module.name.rpartition(".")[2])
 """
 
 
@@ -214,7 +214,7 @@ def test_a_package_imports_no_more_than_its_extra_brings(package, requirements):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in (ROOT / package).rglob("*.py")} - {"__init__"}
     assert set(done.stdout.split()) >= modules
 
 

@@ -29,7 +29,7 @@ def test_the_map_of_the_packages_names_every_module():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\w+", text.split("```\ns2l_core")[1].split("```")[0]))
     folders = [ROOT / name for name in ("s2l_core", "s2l_images", "s2l_paper")]
-    there = {file.stem for folder in folders for file in folder.glob("*.py")} - {"__init__"}
+    there = {file.stem for folder in folders for file in folder.rglob("*.py")} - {"__init__"}
     assert not there - named
 
 

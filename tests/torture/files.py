@@ -49,10 +49,10 @@ from s2l_images import (
     roles,
 )
 from s2l_images.checkpoints import save_model
-from s2l_images.folder import read_mask
-from s2l_images.input_checks import check_folder
-from s2l_images.journal import open_journal
-from s2l_images.kept_models import load_model
+from s2l_images.folders.folder import read_mask
+from s2l_images.folders.input_checks import check_folder
+from s2l_images.learning.kept_models import load_model
+from s2l_images.nuclei.journal import open_journal
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_paper import archives, datasets, kept_maps, paths, provenance, results, sources, verify
 
@@ -599,7 +599,7 @@ def tried(chosen: str, numbers: range, say=print) -> Counter:
     """
     verdicts, number = Counter(), numbers.start
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["s2l_paper.runs", "s2l_images.prediction"])
+    server.set_forkserver_preload(["s2l_paper.runs", "s2l_images.nuclei.prediction"])
     while number < numbers.stop:
         ours, theirs = server.Pipe()
         with tempfile.TemporaryDirectory(prefix="files-") as top:

@@ -22,9 +22,9 @@ from PIL import Image
 
 from s2l_core.config import RunConfig, seed_for
 from s2l_core.model import ScribbleUNet
-from s2l_images import prediction
 from s2l_images.checkpoints import save_model
-from s2l_images.one_image import EXPORTED_SUFFIXES
+from s2l_images.nuclei import prediction
+from s2l_images.nuclei.one_image import EXPORTED_SUFFIXES
 from s2l_paper.synthetic import generate
 
 IMAGES, SIDE, KILLS = 10_000, 64, 2
@@ -77,7 +77,7 @@ def predicted(folder: Path, target: Path, every: int, kills: list[int]) -> list[
     lines.
     """
     server, codes = multiprocessing.get_context("forkserver"), []
-    server.set_forkserver_preload(["s2l_images.prediction", "segmentation_models_pytorch"])
+    server.set_forkserver_preload(["s2l_images.nuclei.prediction", "segmentation_models_pytorch"])
     for lines in [*kills, None]:
         child = server.Process(target=_work, args=(str(folder), str(target), every))
         child.start()

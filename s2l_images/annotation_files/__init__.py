@@ -1,0 +1,1 @@
+"""What was drawn in other programs: their files, as pixels of the classes."""

@@ -1,0 +1,1 @@
+"""The drawing board in the notebook."""

@@ -1,0 +1,104 @@
+"""`s2l predict`: the nuclei of a folder, and the images that deserve a look first."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from s2l_images.commands.argument_kinds import add_pixel_size, path, pixels, share, width
+from s2l_images.commands.command_line import Command, Parser
+
+UNSURE_LISTED = 10  # images that the summary of a prediction names
+
+
+def _predict_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", type=path, help="a model.safetensors that training has saved"
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=path, help="holds images/")
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        type=path,
+        help="where the results go (default: s2l/export in the folder of the images)",
+    )
+    parser.add_argument(
+        "--min-size",
+        metavar="N",
+        type=pixels,
+        help="leave out objects of fewer pixels (default: a third of the smallest nucleus drawn,"
+        " and with strokes alone a fifth of a usual nucleus)",
+    )
+    add_pixel_size(parser)
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        type=share,
+        default=0.5,
+        help="call nucleus what is more probable than this (default: 0.5)",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="PIXELS",
+        type=width,
+        help="tell touching nuclei apart by the width of a usual one, or auto to have it measured "
+        "(default: they stay together)",
+    )
+
+
+def _predict(given: Namespace) -> int:
+    """Predicts a folder, and says what was found in it."""
+    from s2l_images.nuclei import prediction
+    from s2l_images.places import own_results
+
+    target = given.to or own_results(given.folder) / "export"
+    choices = {
+        "min_size": given.min_size,
+        "pixel_size": given.pixel_size,
+        "threshold": given.threshold,
+        "split": given.split,
+    }
+    try:
+        prediction.predict_folder(given.model, given.folder, given.to, **choices)
+    except prediction.ImagesLeftOut:
+        print(_summary(target, given.folder))
+        raise
+    print(_summary(target, given.folder))
+    return 0
+
+
+def _summary(target: Path, folder: Path) -> str:
+    """What a prediction came to, and the images that deserve a look first."""
+    from s2l_images.folders.listing import survey
+    from s2l_images.nuclei.journal import predictions
+
+    # The notes may name images that were taken out of the folder since.
+    there = survey(folder).files["images"]
+    found = {name: one for name, one in predictions(target).items() if name in there and one.key}
+    nuclei = sum(one.nuclei for one in found.values())
+    lines = [f"{len(found):,} images, {nuclei:,} nuclei"]
+
+    unsure = [(name, one) for name, one in found.items() if one.unsure > 0]
+    if unsure:
+        lines.append("Look at the least sure ones first, and draw where they are wrong:")
+        for name, one in unsure[:UNSURE_LISTED]:
+            lines.append(f"  {one.unsure:6.1%} of the pixels unsure, {one.nuclei} nuclei: {name}")
+        if len(unsure) > UNSURE_LISTED:
+            lines.append(f"  ... and {len(unsure) - UNSURE_LISTED} that are surer")
+    lines.append(f"{target}: label images (.tif), ImageJ (.zip), QuPath (.geojson), tables (.csv)")
+    return "\n".join(lines)
+
+
+PREDICT = Command(
+    summary="find the nuclei in all images of a folder, with a model that was trained before",
+    about="""\
+Predicts every image in images/ of a folder. Each leaves four files: a label image (.tif), outlines
+for ImageJ (.zip) and for QuPath (.geojson), and a table with a row for each nucleus (.csv). Stopped
+or killed, the same command goes on where it was. At the end it names the images that the model is
+least sure of.""",
+    examples=(
+        "s2l predict my-cells/s2l/model.safetensors more-cells",
+        "s2l predict model.safetensors /media/microscope --to results --pixel-size 0.25",
+    ),
+    arguments=_predict_arguments,
+    run=_predict,
+    extra="images",
+)

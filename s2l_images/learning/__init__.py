@@ -1,0 +1,1 @@
+"""Forest and network on one's own strokes, and which of the two is exported."""

@@ -1,0 +1,1 @@
+"""Files of images and of label images, as arrays."""
