@@ -13,8 +13,8 @@ from pathlib import Path
 from s2l_core.config import METHODS, TABLE1_METHODS, RunConfig
 from s2l_core.model import ScribbleUNet
 from s2l_core.profiles import DATASETS, REAL
-from s2l_paper import costs
-from s2l_paper.datasets import split_of
+from s2l_paper.data.datasets import split_of
+from s2l_paper.running import costs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
 PLAN = re.compile(r"(?<=<!-- computed -->\n).*(?=<!-- end of what is computed -->)", re.S)

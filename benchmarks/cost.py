@@ -1,4 +1,4 @@
-"""The constants of `s2l_paper.costs`, what profile `paper` costs by them,
+"""The constants of `s2l_paper.running.costs`, what profile `paper` costs by them,
 and where the time of a step goes.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.options import with_threads
 from s2l_core.config import TABLE1_METHODS, RunConfig
 from s2l_core.losses import contrastive_loss
 from s2l_core.profiles import DATASETS, PROFILES
-from s2l_paper.costs import COSTS, Cost, estimate_seconds
+from s2l_paper.running.costs import COSTS, Cost, estimate_seconds
 
 LINES = 25  # of a profile
 
@@ -30,7 +30,7 @@ def measure(scale: Scale) -> list[Row]:
         ratio(
             f"constant `{name}`, one core",
             [value],
-            "in s2l_paper.costs",
+            "in s2l_paper.running.costs",
             [getattr(COSTS["cpu"], name)],
         )
         for name, value in asdict(found).items()

@@ -34,8 +34,8 @@ from s2l_images.learning.rounds import train_round
 from s2l_images.places import own_results, own_strokes
 from s2l_images.strokes import write_strokes
 from s2l_paper import paths
-from s2l_paper.annotators import SimulatedAnnotator
-from s2l_paper.datasets import load_dataset, splits
+from s2l_paper.data.datasets import load_dataset, splits
+from s2l_paper.scribbles.annotators import SimulatedAnnotator
 
 BEFORE = 450  # steps of the model that was trained before, as many as a run of `scratch` has
 

@@ -10,8 +10,9 @@ from unittest.mock import patch
 
 from benchmarks.harness import Row, Scale, ratio, seconds
 from s2l_core.config import METHODS, TABLE1_METHODS, RunConfig
-from s2l_paper import paths, results
-from s2l_paper.runs import train, warm_up
+from s2l_paper import paths
+from s2l_paper.running import results
+from s2l_paper.running.runs import train, warm_up
 
 
 def measure(scale: Scale) -> list[Row]:

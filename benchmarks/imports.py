@@ -22,14 +22,20 @@ def measure(scale: Scale) -> list[Row]:
     programs = {
         "libraries": LIBRARIES,
         "package": "import s2l_core",
-        "trainer": "import s2l_paper.runs",
+        "trainer": "import s2l_paper.running.runs",
     }
     programs["tables"] = imports(code("06_table1"))
     times = scale.turns({name: partial(python, program) for name, program in programs.items()})
     loaded = loads_torch("06_table1")
     return [
         ratio("import s2l_core", times["package"], LIBRARIES, times["libraries"], "<= 1.2"),
-        ratio("import s2l_paper.runs", times["trainer"], LIBRARIES, times["libraries"], "<= 1.2"),
+        ratio(
+            "import s2l_paper.running.runs",
+            times["trainer"],
+            LIBRARIES,
+            times["libraries"],
+            "<= 1.2",
+        ),
         ratio("imports of notebook 06", times["tables"], LIBRARIES, times["libraries"]),
         absolute("all cells of notebook 06: load PyTorch", [float(loaded)], "<= 0", "times"),
     ]

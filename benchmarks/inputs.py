@@ -12,8 +12,8 @@ from s2l_core.config import IGNORE, RunConfig, seed_for
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_paper import paths
-from s2l_paper.runs import new_trainer
-from s2l_paper.sources import locate
+from s2l_paper.data.sources import locate
+from s2l_paper.running.runs import new_trainer
 
 
 def nuclei(side: int, count: int, radius: tuple[float, float], seed: int = 0) -> np.ndarray:

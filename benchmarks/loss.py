@@ -14,7 +14,7 @@ from benchmarks.harness import Case, Row, Scale, absolute, in_fresh_process, rat
 from s2l_core.config import seed_for
 from s2l_core.losses import contrastive_loss
 from s2l_core.pair_sums import TILE
-from s2l_paper.plotting import BLUE, GREY, Picture, styled
+from s2l_paper.figures.plotting import BLUE, GREY, Picture, styled
 
 CHANNELS, TEMPERATURE = 32, 0.1
 

@@ -27,9 +27,9 @@ from s2l_images.learning.pretrained_features import shared_features
 from s2l_images.nuclei.proposals import spread, where_to_draw
 from s2l_images.nuclei.split import diameter_at_strokes
 from s2l_images.strokes import Stroke, render
-from s2l_paper.annotators import SimulatedAnnotator
-from s2l_paper.brush import fit, long_axis, on_grid
-from s2l_paper.datasets import load_dataset, splits
+from s2l_paper.data.datasets import load_dataset, splits
+from s2l_paper.scribbles.annotators import SimulatedAnnotator
+from s2l_paper.scribbles.brush import fit, long_axis, on_grid
 
 SIDE = 512  # pixels of an image that are kept
 BEFORE, AFTER, AT_ONCE = 4, 10, 5  # strokes of an image at first; added in all; before a new look

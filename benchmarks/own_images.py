@@ -36,8 +36,8 @@ from s2l_images.nuclei.split import divided
 from s2l_images.places import own_strokes
 from s2l_images.session import Session
 from s2l_images.strokes import Stroke, write_strokes
-from s2l_paper.annotators import SimulatedAnnotator
-from s2l_paper.datasets import load_dataset, splits
+from s2l_paper.data.datasets import load_dataset, splits
+from s2l_paper.scribbles.annotators import SimulatedAnnotator
 
 STEPS = 72  # of a round: notebook 08's, about a minute on two idle cores
 NUCLEI = 12  # most nuclei of an image that are drawn on; as many strokes lie in the background

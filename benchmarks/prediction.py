@@ -11,7 +11,7 @@ from benchmarks import inputs
 from benchmarks.harness import Case, Row, Scale, absolute, in_fresh_process, ratio, seconds
 from s2l_core.inference import predict
 from s2l_core.model import ScribbleUNet
-from s2l_paper.synthetic import render
+from s2l_paper.data.synthetic import render
 
 
 def measure(scale: Scale) -> list[Row]:

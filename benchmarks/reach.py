@@ -20,8 +20,8 @@ from s2l_core.config import METHODS, RunConfig
 from s2l_core.metrics import iou
 from s2l_core.profiles import PROFILES
 from s2l_core.trainer import Trainer
-from s2l_paper.plotting import BLUE, GREY, RED, Picture, styled
-from s2l_paper.runs import new_trainer
+from s2l_paper.figures.plotting import BLUE, GREY, RED, Picture, styled
+from s2l_paper.running.runs import new_trainer
 
 GOAL = 0.70  # validation IoU
 EVERY = 50  # steps between two looks at the validation images

@@ -15,9 +15,9 @@ from benchmarks import inputs
 from benchmarks.harness import Row, Scale, absolute, ratio, seconds
 from s2l_core.images import CellImage
 from s2l_paper import paths
-from s2l_paper.archives import Source, read_bbbc038
-from s2l_paper.datasets import load_dataset
-from s2l_paper.sources import locate
+from s2l_paper.data.archives import Source, read_bbbc038
+from s2l_paper.data.datasets import load_dataset
+from s2l_paper.data.sources import locate
 
 ARCHIVED = ("dsb-bf", "dsb-fluo")
 

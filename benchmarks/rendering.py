@@ -3,7 +3,7 @@
 from functools import partial
 
 from benchmarks.harness import Row, Scale, absolute
-from s2l_paper.synthetic import MODALITIES, generate
+from s2l_paper.data.synthetic import MODALITIES, generate
 
 
 def measure(scale: Scale) -> list[Row]:

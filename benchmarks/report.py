@@ -17,7 +17,7 @@ import torch
 from matplotlib.lines import Line2D
 
 from benchmarks.harness import FOLDER, TOPICS, Row, Scale
-from s2l_paper.plotting import BLUE, GREY, RED, Picture, styled
+from s2l_paper.figures.plotting import BLUE, GREY, RED, Picture, styled
 
 MEASURED = (
     "scale topic case unit ours against theirs value low high rounds bar met others seconds machine"

@@ -22,7 +22,7 @@ from s2l_core.metrics import iou
 from s2l_images.learning.forest import fit_random_forest, predict_random_forest
 from s2l_images.learning.kept_models import load_model, round_file
 from s2l_images.learning.rounds import train_round
-from s2l_paper.datasets import load_dataset, splits
+from s2l_paper.data.datasets import load_dataset, splits
 
 ROUND_STEPS = 72  # of notebook 08
 

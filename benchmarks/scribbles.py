@@ -12,9 +12,9 @@ from benchmarks import inputs
 from benchmarks.harness import Case, Row, Scale, absolute, ratio, seconds
 from s2l_core.config import IGNORE, seed_for
 from s2l_core.metrics import EIGHT
-from s2l_paper.annotators import SimulatedAnnotator
-from s2l_paper.datasets import load_dataset
-from s2l_paper.skeletons import skeleton_scribbles
+from s2l_paper.data.datasets import load_dataset
+from s2l_paper.scribbles.annotators import SimulatedAnnotator
+from s2l_paper.scribbles.skeletons import skeleton_scribbles
 
 BUDGET = 0.3
 

@@ -1,6 +1,7 @@
 """Writes data/groups anew: `python data/make_groups.py` (needs the real data, S2L_DATA).
 
-Test images that are alike do not count as independent (`s2l_paper.statistics`). Each file has
+Test images that are alike do not count as independent (`s2l_paper.comparing.statistics`). Each
+file has
 
 * `groups`: fields of one microscope image. Two fields belong together if they touch, which shows
   where the last line of one goes on in the first of the other.
@@ -28,7 +29,7 @@ from sklearn.cluster import AgglomerativeClustering
 from s2l_core.batches import CellImage
 from s2l_core.profiles import REAL
 from s2l_paper import paths
-from s2l_paper.datasets import load_dataset
+from s2l_paper.data.datasets import load_dataset
 
 CONTINUES = 0.95  # correlation of two lines that touch; lines that do not are hardly ever above .9
 STEP = 2.0  # a step across the edge, in steps between neighbouring lines of the same image

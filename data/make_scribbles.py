@@ -5,9 +5,9 @@ differ; without `--check` it writes them (each takes ten minutes). What is on di
 is left as it is, for a run's hash covers the bytes.
 
 For every image that is in no test set: three simulated annotators, blind and attentive, and S2L's
-skeleton rule. The files are described in `s2l_paper/shipped.py`. `hashes.json` pins the strokes of
-all budgets: for each data set, annotator and budget a hash of what is drawn on the first images
-(`make test` draws these again) and on all of them.
+skeleton rule. The files are described in `s2l_paper/scribbles/shipped.py`. `hashes.json`
+pins the strokes of all budgets: for each data set, annotator and budget a hash of what is drawn on
+the first images (`make test` draws these again) and on all of them.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from s2l_core.config import digest
 from s2l_core.profiles import REAL
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_paper import paths
-from s2l_paper.annotators import strokes_of
-from s2l_paper.datasets import load_dataset
-from s2l_paper.shipped import blind_of, read_table, shipped_strokes, within, write_table
+from s2l_paper.data.datasets import load_dataset
+from s2l_paper.scribbles.annotators import strokes_of
+from s2l_paper.scribbles.shipped import blind_of, read_table, shipped_strokes, within, write_table
 
 BUDGET = 0.3
 BUDGETS = (0.1, 0.3, 0.5, 1.0)

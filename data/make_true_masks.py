@@ -14,8 +14,8 @@ from s2l_core.batches import CellImage
 from s2l_core.profiles import REAL
 from s2l_images.files import write_csv
 from s2l_paper import paths
-from s2l_paper.datasets import load_dataset
-from s2l_paper.table1 import TABLE1_SCORES
+from s2l_paper.data.datasets import load_dataset
+from s2l_paper.tables.table1 import TABLE1_SCORES
 
 
 def scores(name: str, cells: Iterable[CellImage]) -> pd.DataFrame:

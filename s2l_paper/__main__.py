@@ -41,7 +41,7 @@ def _data_arguments(parser: Parser) -> None:
 
 def _data(given: Namespace) -> int:
     """Fetches the named data sets, or all, and says where they are."""
-    from s2l_paper.sources import fetch
+    from s2l_paper.data.sources import fetch
 
     # One archive holds both parts of BBBC038.
     for name in given.names or ["dsb-bf", "monuseg"]:
@@ -78,14 +78,15 @@ def _train(given: Namespace) -> int:
     if config.dataset not in DATASETS:
         own = Path(str(config.dataset)).expanduser()
         if not own.is_dir():
-            from s2l_paper.sources import unknown
+            from s2l_paper.data.sources import unknown
 
             raise unknown(config.dataset, list(DATASETS))
         config = dataclasses.replace(config, dataset=str(own.absolute()))
     if given.warm_up:
         return _warm_up(config, given.threads)
 
-    from s2l_paper import notebooks, paths, results
+    from s2l_paper import paths
+    from s2l_paper.running import notebooks, results
 
     with notebooks.sentences():
         notebooks.run_training(config, threads=given.threads)
@@ -102,7 +103,7 @@ def _warm_up(config: RunConfig, threads: int) -> int:
     import os
 
     from s2l_images.progress import PLAIN
-    from s2l_paper.runs import set_threads, warm_up
+    from s2l_paper.running.runs import set_threads, warm_up
 
     os.environ[PLAIN] = "1"
     set_threads(threads)
@@ -119,7 +120,7 @@ def _notebook_arguments(parser: Parser) -> None:
 
 def _notebook(given: Namespace) -> int:
     """Executes a notebook by papermill, with parameters that are checked."""
-    from s2l_paper import notebooks
+    from s2l_paper.running import notebooks
 
     with notebooks.sentences():
         notebooks.run(Path(given.notebook).stem, given.output, settings(given.values))
@@ -135,7 +136,7 @@ def _tables_arguments(parser: Parser) -> None:
 
 def _tables(given: Namespace) -> int:
     """Prints Table 1 of a profile and where its files are."""
-    from s2l_paper import table1
+    from s2l_paper.tables import table1
 
     check_choice("profile", given.profile, PROFILES)
     print(table1.told(given.profile))
@@ -150,14 +151,14 @@ def _verify_arguments(parser: Parser) -> None:
 
 def _verify(given: Namespace) -> int:
     """Compares every committed number with what the runs give; 1 where one differs."""
-    from s2l_paper import verify
+    from s2l_paper.texts import verify
 
     return verify.report(write_first=given.write)
 
 
 def _separation(given: Namespace) -> int:
     """Measures how far apart networks hold both classes, and prints the means."""
-    from s2l_paper import embeddings, separation
+    from s2l_paper.figures import embeddings, separation
 
     check_choice("profile", given.profile, PROFILES)
     print(separation.summary(embeddings.measure(given.profile)).to_string())

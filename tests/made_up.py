@@ -3,7 +3,7 @@
 import numpy as np
 
 from s2l_core.config import RunConfig, seed_for
-from s2l_paper import results
+from s2l_paper.running import results
 
 
 def write_run(

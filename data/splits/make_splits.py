@@ -12,7 +12,7 @@ import numpy as np
 from s2l_core.config import seed_for
 from s2l_core.profiles import DATASETS
 from s2l_paper import paths
-from s2l_paper.datasets import load_dataset
+from s2l_paper.data.datasets import load_dataset
 
 SUBSET = {"train": 80, "validation": 20, "test": 40}
 SOURCES = {

@@ -7,7 +7,7 @@
 // they return if kernel or page go away.
 
 const UNIT = 0.25; // pixels: as in s2l_images.strokes
-const COLOURS = ["#2F8FE0", "#FF8C00"]; // background and foreground: as in s2l_paper.plotting
+const COLOURS = ["#2F8FE0", "#FF8C00"]; // background and foreground: as in s2l_paper.figures.plotting
 const LABELS = ["background", "foreground"];
 const WIDEST = 64; // pixels, of the brush
 const KEPT = 3; // images whose pixels stay in the browser

@@ -42,7 +42,7 @@ from s2l_images.folders.folder import read_mask
 from s2l_images.outlines import outlines
 from s2l_images.reading.measured import Measured
 from s2l_images.strokes import Stroke, render
-from s2l_paper.archives import Source
+from s2l_paper.data.archives import Source
 
 SHAPE = (20, 24)
 HANG = 60  # seconds of the processor: no measure of speed, but of coming to an end

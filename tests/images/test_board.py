@@ -22,7 +22,7 @@ from s2l_images.board import layers, saving, widget
 from s2l_images.board.still import shown
 from s2l_images.board.widget import Scribbler
 from s2l_images.strokes import Stroke, encode, read_strokes, render, write_strokes
-from s2l_paper import plotting
+from s2l_paper.figures import plotting
 
 DRAWN = [
     [12, 40, 40, 4, 8],

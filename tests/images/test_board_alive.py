@@ -17,7 +17,7 @@ from hands import CHROMIUM, PATIENCE, REASON, Board, Notebook, board_notebook, o
 from s2l_images.board.own_folder import write_example
 from s2l_images.places import own_strokes
 from s2l_images.strokes import read_strokes
-from s2l_paper.examples import example_of_four
+from s2l_paper.running.examples import example_of_four
 
 pytest_plugins = ["browsing"]  # its fixtures
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=REASON)

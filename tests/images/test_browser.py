@@ -17,8 +17,8 @@ from hands import CHROMIUM, ERROR, PATIENCE, REASON, Board, Diary, Notebook, sho
 from s2l_images.places import own_results, own_strokes
 from s2l_images.strokes import read_strokes
 from s2l_images.taken_home import COUNTS_FILE
-from s2l_paper.annotators import SimulatedAnnotator
-from s2l_paper.datasets import load_dataset, splits
+from s2l_paper.data.datasets import load_dataset, splits
+from s2l_paper.scribbles.annotators import SimulatedAnnotator
 
 SHOWN = bool(os.environ.get("S2L_SCREENSHOTS"))
 STEPS = 48 if SHOWN else 24  # pictures should show what a round is good for

@@ -28,8 +28,8 @@ from s2l_images.places import own_strokes
 from s2l_images.reading.label_images import read_values
 from s2l_images.reading.pictures import read_image
 from s2l_images.strokes import Stroke, render, write_strokes
-from s2l_paper import results, runs
-from s2l_paper.datasets import Split, load_dataset, split_of
+from s2l_paper.data.datasets import Split, load_dataset, split_of
+from s2l_paper.running import results, runs
 
 SHAPE = (40, 48)
 RAMP = np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE)

@@ -32,8 +32,11 @@ from s2l_images.folders.listing import sound
 from s2l_images.learning import rounds
 from s2l_images.nuclei.journal import open_journal
 from s2l_images.reading import pictures
-from s2l_paper import archives, kept_maps, notebooks, paths, provenance, results, sources
-from s2l_paper.datasets import load_dataset, split_of
+from s2l_paper import paths
+from s2l_paper.data import archives, sources
+from s2l_paper.data.datasets import load_dataset, split_of
+from s2l_paper.running import kept_maps, notebooks, results
+from s2l_paper.texts import provenance
 
 READERS = files.readers()
 EXAMPLES = -(-500 // len(READERS))  # of each: 500 in all, of which `make torture` makes 20,000

@@ -40,8 +40,8 @@ from s2l_images.folders import input_checks
 from s2l_images.folders.input_checks import check_folder, report
 from s2l_images.places import own_splits
 from s2l_images.strokes import Stroke, write_strokes
-from s2l_paper.annotators import scribbles_of
-from s2l_paper.datasets import images_of, load_dataset, split_of
+from s2l_paper.data.datasets import images_of, load_dataset, split_of
+from s2l_paper.scribbles.annotators import scribbles_of
 
 LABELS = INSTANCES.astype(np.uint16)
 BINARY = np.where(OURS == 1, 255, 0).astype(np.uint8)

@@ -15,7 +15,7 @@ from hands import CHROMIUM, REASON
 from s2l_core.images import CellImage
 from s2l_images.board.widget import Scribbler
 from s2l_images.strokes import read_strokes
-from s2l_paper.datasets import load_dataset
+from s2l_paper.data.datasets import load_dataset
 
 pytest_plugins = ["browsing"]  # its fixtures
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=REASON)

@@ -39,8 +39,8 @@ from s2l_images.nuclei.diameters import usual_nucleus
 from s2l_images.nuclei.prediction import predict_folder
 from s2l_images.places import own_results, own_strokes
 from s2l_images.strokes import Stroke, write_strokes
-from s2l_paper.annotators import SimulatedAnnotator
-from s2l_paper.datasets import load_dataset
+from s2l_paper.data.datasets import load_dataset
+from s2l_paper.scribbles.annotators import SimulatedAnnotator
 
 SMALL = {"crop": 64, "max_regions": 200}
 # Where it does not matter what the network is like: a fortieth of ResNet-34, which knows nothing.

@@ -16,7 +16,7 @@ from s2l_images.learning.verdicts import Round
 from s2l_images.places import own_results, own_strokes
 from s2l_images.session import Session, open_session, opened
 from s2l_images.strokes import write_strokes
-from s2l_paper.examples import example_of_four
+from s2l_paper.running.examples import example_of_four
 
 NOTEBOOK = nbformat.read(ROOT / "notebooks" / "08_your_images.ipynb", as_version=4)
 LATER = [cell.id for cell in NOTEBOOK.cells if cell.cell_type == "code"][2:]

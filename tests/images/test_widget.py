@@ -19,7 +19,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from s2l_paper.datasets import load_dataset
+from s2l_paper.data.datasets import load_dataset
 from s2l_images.board.saving import SAVING
 from s2l_images.board.widget import Scribbler
 file = Path({file!r})

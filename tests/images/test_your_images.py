@@ -19,9 +19,9 @@ from s2l_images.places import own_results, own_strokes
 from s2l_images.session import opened
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_images.taken_home import COUNTS_FILE
-from s2l_paper import notebooks
-from s2l_paper.annotators import SimulatedAnnotator
-from s2l_paper.datasets import load_dataset
+from s2l_paper.data.datasets import load_dataset
+from s2l_paper.running import notebooks
+from s2l_paper.scribbles.annotators import SimulatedAnnotator
 
 STEPS = 12  # the fewest that a round may have
 ONE_SENTENCE = re.compile(r"[^\n]{20,400}")

@@ -20,10 +20,10 @@ from s2l_core.config import IGNORE, S2LError, digest, seed_for
 from s2l_core.profiles import REAL
 from s2l_images.strokes import Stroke, covered, read_strokes, render, write_strokes
 from s2l_paper import paths
-from s2l_paper.annotators import SimulatedAnnotator, strokes_of
-from s2l_paper.look_alikes import LONGEST, lines_through, look_alikes
-from s2l_paper.shipped import joined, read_table, shipped_strokes, within, write_table
-from s2l_paper.skeletons import skeleton_scribbles, skeleton_strokes
+from s2l_paper.scribbles.annotators import SimulatedAnnotator, strokes_of
+from s2l_paper.scribbles.look_alikes import LONGEST, lines_through, look_alikes
+from s2l_paper.scribbles.shipped import joined, read_table, shipped_strokes, within, write_table
+from s2l_paper.scribbles.skeletons import skeleton_scribbles, skeleton_strokes
 
 maker = script("data/make_scribbles.py")
 ATTENTIVE = ("attentive-0", "attentive-1", "attentive-2")
@@ -558,7 +558,7 @@ def test_smaller_budgets_are_cut_out_of_all_strokes(who):
 @pytest.fixture(scope="module")
 def real():
     """40 training images of the three data sets: (data set, id, instances, image)."""
-    from s2l_paper.datasets import load_dataset
+    from s2l_paper.data.datasets import load_dataset
 
     chosen = []
     for dataset, name, count in (

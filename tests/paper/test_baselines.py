@@ -6,7 +6,7 @@ import pytest
 from s2l_core.config import IGNORE, S2LError
 from s2l_core.metrics import iou
 from s2l_images.learning.forest import fit_random_forest, predict_random_forest
-from s2l_paper.baselines import otsu
+from s2l_paper.running.baselines import otsu
 
 
 def discs(seed, *, size=96, background=40, foreground=160, noise=8, dark=False):

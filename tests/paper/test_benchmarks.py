@@ -83,7 +83,10 @@ def test_every_topic_belongs_to_a_scale():
 @pytest.mark.long
 def test_tables_do_without_pytorch():
     assert not imports.loads_torch("06_table1")
-    assert imports.python("import s2l_paper.runs, sys; print('torch' in sys.modules)") == "True\n"
+    assert (
+        imports.python("import s2l_paper.running.runs, sys; print('torch' in sys.modules)")
+        == "True\n"
+    )
 
 
 def test_a_fresh_process_tells_its_memory():

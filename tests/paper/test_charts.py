@@ -8,7 +8,8 @@ import pytest
 from made_up import write_run
 
 from s2l_core.config import METHODS, RunConfig
-from s2l_paper import charts, results
+from s2l_paper.figures import charts
+from s2l_paper.running import results
 
 
 def test_ablation_shows_every_image_the_mean_and_the_paper():

@@ -10,8 +10,9 @@ from made_up import write_run
 
 from s2l_core.config import TABLE1_METHODS
 from s2l_core.profiles import REAL
-from s2l_paper import claims, ledger_text, paper_claims, results
-from s2l_paper.claims import (
+from s2l_paper.running import results
+from s2l_paper.tables import claims, ledger_text, paper_claims
+from s2l_paper.tables.claims import (
     CANNOT_TELL,
     CONTRADICTED,
     NO_DIFFERENCE,
@@ -21,8 +22,8 @@ from s2l_paper.claims import (
     judge,
     judge_all,
 )
-from s2l_paper.paper_claims import ALIKE, DIFFERENCE, GREATER, LESS, SENTENCE
-from s2l_paper.table1 import PAPER_TABLE1, TABLE1_SCORES, paper_value
+from s2l_paper.tables.paper_claims import ALIKE, DIFFERENCE, GREATER, LESS, SENTENCE
+from s2l_paper.tables.table1 import PAPER_TABLE1, TABLE1_SCORES, paper_value
 
 IMAGES = 14
 SINGLE_TEXT = "R1x1 outperformed R4x4"

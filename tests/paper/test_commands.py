@@ -11,8 +11,8 @@ from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
 from s2l_images.commands import COMMANDS
 from s2l_images.commands.command_line import Parser
-from s2l_paper import notebooks
 from s2l_paper.__main__ import PAPER_COMMANDS, main, settings
+from s2l_paper.running import notebooks
 
 
 @pytest.fixture(autouse=True)
@@ -118,13 +118,13 @@ def test_settings_are_literals_or_words():
 
 
 def test_a_missing_library_is_named_with_what_brings_it(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "s2l_paper.table1", None)
-    monkeypatch.delattr("s2l_paper.table1", raising=False)
+    monkeypatch.setitem(sys.modules, "s2l_paper.tables.table1", None)
+    monkeypatch.delattr("s2l_paper.tables.table1", raising=False)
     with pytest.raises(ModuleNotFoundError):  # a module of our own is a fault of ours
         main(["tables", "scratch"])
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "pooch", None)
-    monkeypatch.delitem(sys.modules, "s2l_paper.sources", raising=False)
+    monkeypatch.delitem(sys.modules, "s2l_paper.data.sources", raising=False)
     monkeypatch.setenv("S2L_DATA", "/nowhere")
     assert main(["data", "dsb-bf"]) == 1
     said = capsys.readouterr().err

@@ -11,9 +11,9 @@ from PIL import Image
 from conftest import ROOT
 from s2l_core.config import METHODS, RunConfig
 from s2l_core.profiles import PROFILES
-from s2l_paper import costs
-from s2l_paper.costs import COSTS, START, announce, estimate_seconds
-from s2l_paper.planning import plan
+from s2l_paper.running import costs
+from s2l_paper.running.costs import COSTS, START, announce, estimate_seconds
+from s2l_paper.running.planning import plan
 
 
 def test_estimates_agree_with_the_committed_runs():

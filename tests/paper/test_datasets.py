@@ -21,11 +21,12 @@ from conftest import script
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import DATASETS
 from s2l_images.annotation_files.aperio import rasterise
-from s2l_paper import archives, datasets, paths, prepared, sources
+from s2l_paper import paths
 from s2l_paper.__main__ import main
-from s2l_paper.datasets import Split, load_dataset, splits, synthetic_ids
-from s2l_paper.runs import new_trainer
-from s2l_paper.sources import fetch
+from s2l_paper.data import archives, datasets, prepared, sources
+from s2l_paper.data.datasets import Split, load_dataset, splits, synthetic_ids
+from s2l_paper.data.sources import fetch
+from s2l_paper.running.runs import new_trainer
 
 TRAIN, TEST = ["TCGA-A", "TCGA-B"], ["TCGA-C"]
 

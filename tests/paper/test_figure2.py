@@ -16,8 +16,10 @@ from PIL import Image
 from s2l_core.config import R1, R4, RunConfig, S2LError
 from s2l_core.images import CellImage
 from s2l_core.metrics import score
-from s2l_paper import figure1, figure2, figure2_windows, paths, plotting, results, run_pictures
-from s2l_paper.datasets import images_of, split_of
+from s2l_paper import paths
+from s2l_paper.data.datasets import images_of, split_of
+from s2l_paper.figures import figure1, figure2, figure2_windows, plotting, run_pictures
+from s2l_paper.running import results
 
 PROFILE = "smoke"
 DATA = "synthetic-fluo"

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, repository_files
 from s2l_core.config import RunConfig
 from s2l_core.profiles import DATASETS, REAL
-from s2l_paper.datasets import splits
+from s2l_paper.data.datasets import splits
 
 REQUIRED = [
     "00_tour",

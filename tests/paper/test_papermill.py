@@ -12,7 +12,8 @@ import pytest
 
 from conftest import ROOT
 from s2l_core.config import RunConfig, S2LError
-from s2l_paper import notebooks, paths, planning
+from s2l_paper import paths
+from s2l_paper.running import notebooks, planning
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import ROOT
 from s2l_core.config import METHODS, RunConfig
 from s2l_core.profiles import PROFILES
-from s2l_paper import measured_texts, verify
+from s2l_paper.texts import measured_texts, verify
 
 README = (ROOT / "README.md").read_text()
 DEVIATIONS = (ROOT / "docs" / "deviations.md").read_text()

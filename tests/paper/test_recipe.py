@@ -9,8 +9,9 @@ import pytest
 from s2l_core.config import IGNORE, R1, R4, S2LError
 from s2l_core.profiles import PROFILES
 from s2l_core.pseudo_labels import PseudoLabels
-from s2l_paper import charts, recipe
-from s2l_paper.recipe import Option
+from s2l_paper.comparing import recipe
+from s2l_paper.comparing.recipe import Option
+from s2l_paper.figures import charts
 
 LOW, HIGH = Option("low", "s2l"), Option("high", "s2l-r1-r4", against="low")
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from s2l_paper import recipe_texts
+from s2l_paper.texts import recipe_texts
 
 
 def trial(experiment, choice, method, seed, iou):

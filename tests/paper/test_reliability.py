@@ -5,8 +5,9 @@ import pytest
 
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.metrics import score
-from s2l_paper import reliability, results
-from s2l_paper.datasets import images_of, split_of
+from s2l_paper.data.datasets import images_of, split_of
+from s2l_paper.figures import reliability
+from s2l_paper.running import results
 
 PROFILE, DATA = "smoke", "synthetic-fluo"
 

@@ -16,8 +16,10 @@ from conftest import script
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
 from s2l_core.profiles import DATASETS, REAL
 from s2l_images.files import write_atomically, write_csv, write_json, write_text
-from s2l_paper import paths, results, table1
-from s2l_paper.datasets import load_dataset, splits
+from s2l_paper import paths
+from s2l_paper.data.datasets import load_dataset, splits
+from s2l_paper.running import results
+from s2l_paper.tables import table1
 
 
 @pytest.fixture(autouse=True)

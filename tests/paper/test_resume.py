@@ -21,8 +21,9 @@ from conftest import ROOT
 from s2l_core.config import S2LError
 from s2l_images import checkpoints
 from s2l_images.signals import Signals, Stopped
-from s2l_paper import paths, results
-from s2l_paper.runs import new_trainer, train, warm_up
+from s2l_paper import paths
+from s2l_paper.running import results
+from s2l_paper.running.runs import new_trainer, train, warm_up
 
 CPU = torch.device("cpu")
 

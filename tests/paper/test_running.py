@@ -14,9 +14,10 @@ import pytest
 from test_notebooks import code_cells, tagged
 
 from s2l_core.config import RunConfig, S2LError
-from s2l_paper import notebooks, paths, results
+from s2l_paper import paths
 from s2l_paper.__main__ import main
-from s2l_paper.runs import train
+from s2l_paper.running import notebooks, results
+from s2l_paper.running.runs import train
 
 
 @pytest.fixture(autouse=True)

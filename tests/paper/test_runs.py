@@ -17,10 +17,13 @@ from s2l_core import objective
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
 from s2l_core.profiles import DATASETS, PAPER_LENGTHS
 from s2l_images import checkpoints
-from s2l_paper import annotators, datasets, paths, results, runs
-from s2l_paper.annotators import scribbles_of
-from s2l_paper.datasets import images_of, split_of
-from s2l_paper.runs import new_trainer, train, warm_up
+from s2l_paper import paths
+from s2l_paper.data import datasets
+from s2l_paper.data.datasets import images_of, split_of
+from s2l_paper.running import results, runs
+from s2l_paper.running.runs import new_trainer, train, warm_up
+from s2l_paper.scribbles import annotators
+from s2l_paper.scribbles.annotators import scribbles_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,8 +12,10 @@ import pytest
 
 from s2l_core.config import RunConfig
 from s2l_core.profiles import PROFILES
-from s2l_paper import charts, results, sensitivity
-from s2l_paper.results import run_id, variant, warmup_id
+from s2l_paper.comparing import sensitivity
+from s2l_paper.figures import charts
+from s2l_paper.running import results
+from s2l_paper.running.results import run_id, variant, warmup_id
 
 IMAGES = 12
 

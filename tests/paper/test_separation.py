@@ -7,7 +7,10 @@ from made_up import write_run
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.model import ScribbleUNet
 from s2l_images import checkpoints
-from s2l_paper import embeddings, paths, results, separation, verify
+from s2l_paper import paths
+from s2l_paper.figures import embeddings, separation
+from s2l_paper.running import results
+from s2l_paper.texts import verify
 
 PROFILE, DATA = "smoke", "synthetic-bf"
 

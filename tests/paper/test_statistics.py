@@ -12,10 +12,12 @@ from scipy import stats
 from conftest import script
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.profiles import REAL
-from s2l_paper import comparisons, costs, missing, paths, statistics, training_noise
-from s2l_paper.datasets import load_dataset, splits
-from s2l_paper.missing import MIN_REPETITIONS
-from s2l_paper.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, Sample
+from s2l_paper import paths
+from s2l_paper.comparing import comparisons, missing, statistics, training_noise
+from s2l_paper.comparing.missing import MIN_REPETITIONS
+from s2l_paper.comparing.statistics import ALPHA, MIN_GROUPS, SMALLEST_EFFECT, Sample
+from s2l_paper.data.datasets import load_dataset, splits
+from s2l_paper.running import costs
 
 FIVE = ("s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4", "supervised")
 

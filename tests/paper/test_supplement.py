@@ -7,8 +7,10 @@ import pytest
 
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.metrics import score
-from s2l_paper import paths, plotting, results, supplement
-from s2l_paper.datasets import images_of, split_of
+from s2l_paper import paths
+from s2l_paper.data.datasets import images_of, split_of
+from s2l_paper.figures import plotting, supplement
+from s2l_paper.running import results
 
 PROFILE, DATA = "smoke", "synthetic-fluo"
 

@@ -6,8 +6,8 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from s2l_core.config import S2LError, seed_for
-from s2l_paper import synthetic
-from s2l_paper.synthetic import MODALITIES, generate, render
+from s2l_paper.data import synthetic
+from s2l_paper.data.synthetic import MODALITIES, generate, render
 
 each_modality = pytest.mark.parametrize("modality", MODALITIES)
 

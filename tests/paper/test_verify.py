@@ -17,9 +17,11 @@ from PIL.PngImagePlugin import PngInfo
 from conftest import ROOT
 from s2l_core.config import RunConfig, digest
 from s2l_images.files import write_json
-from s2l_paper import executed, paths, provenance, results, verify
+from s2l_paper import paths
 from s2l_paper.__main__ import main, settings
-from s2l_paper.table1 import image_scores
+from s2l_paper.running import results
+from s2l_paper.tables.table1 import image_scores
+from s2l_paper.texts import executed, provenance, verify
 
 README = (
     "# Ours\n\n<!-- table1 -->\n<!-- /table1 -->\nand\n<!-- claims scratch -->\nold\n<!-- /claims"
@@ -339,8 +341,8 @@ def test_profiles_made_anew_are_not_asked_for(home):
 
 def test_nothing_loads_torch(home):
     code = (
-        "import sys; from s2l_paper import verify; print(verify.faults(verify.profiles()), 'torch'"
-        " in sys.modules)"
+        "import sys; from s2l_paper.texts import verify; "
+        "print(verify.faults(verify.profiles()), 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(

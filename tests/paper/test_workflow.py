@@ -15,8 +15,9 @@ import pytest
 from conftest import ROOT
 from s2l_core.config import METHODS, RunConfig, S2LError
 from s2l_core.profiles import PROFILES
-from s2l_paper import costs, paths, results
-from s2l_paper.planning import plan
+from s2l_paper import paths
+from s2l_paper.running import costs, results
+from s2l_paper.running.planning import plan
 
 NOTHING = "Nothing to be done"
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from s2l_core.config import METHODS, RunConfig, digest
-from s2l_paper import results
+from s2l_paper.running import results
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in.py")

@@ -54,7 +54,10 @@ from s2l_images.folders.input_checks import check_folder
 from s2l_images.learning.kept_models import load_model
 from s2l_images.nuclei.journal import open_journal
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
-from s2l_paper import archives, datasets, kept_maps, paths, provenance, results, sources, verify
+from s2l_paper import paths
+from s2l_paper.data import archives, datasets, sources
+from s2l_paper.running import kept_maps, results
+from s2l_paper.texts import provenance, verify
 
 COUNT = 1000  # files of each reader
 SECONDS, MEMORY = 5, 2**30  # that one file may take
@@ -599,7 +602,7 @@ def tried(chosen: str, numbers: range, say=print) -> Counter:
     """
     verdicts, number = Counter(), numbers.start
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["s2l_paper.runs", "s2l_images.nuclei.prediction"])
+    server.set_forkserver_preload(["s2l_paper.running.runs", "s2l_images.nuclei.prediction"])
     while number < numbers.stop:
         ours, theirs = server.Pipe()
         with tempfile.TemporaryDirectory(prefix="files-") as top:

@@ -24,15 +24,15 @@ from s2l_core import trainer
 from s2l_core.config import METHODS, RunConfig, S2LError
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_images import checkpoints
-from s2l_paper import results, runs
-from s2l_paper.runs import train, warm_up
+from s2l_paper.running import results, runs
+from s2l_paper.running.runs import train, warm_up
 
 NETWORKS = [name for name, method in METHODS.items() if not method.baseline]
 FEW = {"images": 5, "image_size": 64, "crop": 64, "encoder": "tu-lcnet_050"}
 LONGEST = 300  # seconds of one process; it takes a few
 SERVER = multiprocessing.get_context("forkserver")
 # Encoders are loaded late, which would cost each process longer than its training.
-SERVER.set_forkserver_preload(["s2l_paper.runs", "segmentation_models_pytorch"])
+SERVER.set_forkserver_preload(["s2l_paper.running.runs", "segmentation_models_pytorch"])
 
 
 def tiny(method: str, **fields) -> RunConfig:

@@ -25,7 +25,7 @@ from s2l_core.model import ScribbleUNet
 from s2l_images.checkpoints import save_model
 from s2l_images.nuclei import prediction
 from s2l_images.nuclei.one_image import EXPORTED_SUFFIXES
-from s2l_paper.synthetic import generate
+from s2l_paper.data.synthetic import generate
 
 IMAGES, SIDE, KILLS = 10_000, 64, 2
 JOURNAL = "predicted.jsonl"

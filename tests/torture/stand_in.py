@@ -16,8 +16,9 @@ from PIL import Image
 
 from s2l_core.config import TABLE1_METHODS, RunConfig, S2LError
 from s2l_images.files import write_atomically, write_csv, write_text
-from s2l_paper import paths, results
+from s2l_paper import paths
 from s2l_paper.__main__ import settings
+from s2l_paper.running import results
 
 
 def note(event: str, name: str) -> None:

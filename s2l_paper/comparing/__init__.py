@@ -1,0 +1,1 @@
+"""Methods and choices compared, with tests."""

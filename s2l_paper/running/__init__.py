@@ -1,0 +1,1 @@
+"""Runs: planned, trained, scored and kept."""

@@ -1,0 +1,1 @@
+"""Simulated annotators, and the strokes that are committed."""

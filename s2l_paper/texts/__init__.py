@@ -1,0 +1,1 @@
+"""What README and docs say of results, written and verified."""

@@ -1,0 +1,322 @@
+"""The findings in README and docs/results.md: sentences and tables made from committed tables.
+
+Words claim no more than a verdict of the ledger or a number beside another; where a table is
+missing, so is its text.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+import pandas as pd
+
+from s2l_core.config import FULL, METHODS, TABLE1_METHODS
+from s2l_paper import paths
+from s2l_paper.figures import separation
+from s2l_paper.tables.claims import CANNOT_TELL, NUMBER
+from s2l_paper.tables.paper_claims import DIFFERENCE, SENTENCE
+from s2l_paper.tables.table1 import TABLE1_SCORES, TO, markdown
+
+NOT_YET = "This has not been run."
+RIVALS = ("scribble-only", "random-forest", "otsu")
+INSIDE = "paper's value in the interval"
+THESIS = "the multiscale contrastive loss (both terms) improves S2L"
+KINDS_COUNTED = {
+    DIFFERENCE: "differences of Table 1",
+    NUMBER: "numbers of Table 1",
+    SENTENCE: "sentences",
+}
+
+
+def texts(profile: str) -> dict[str, str]:
+    """Name of a block -> what stands in it, for a profile with committed tables.
+
+    Args:
+        profile: whose Table 1 and ledger are told; trials of the recipe are those of `pretrained`.
+    """
+    folder = paths.results(profile)
+    makers: dict[str, tuple[Sequence[str], Callable]] = {
+        "answer": (["claims.csv"], _answer),
+        "table1-short": (["table1.csv"], _short_table),
+        "tested": (["table1.csv"], _tested),
+        "ledger": (["claims.csv"], _ledger),
+        "terms": (["claims.csv", "differences.csv"], _terms),
+        "thesis": (["claims.csv", "differences.csv"], _thesis),
+        "labels": (["scores.csv"], _labels),
+        "rival": (["scores.csv"], _rival),
+        "methods": (["scores.csv"], _methods),
+        "errors": (["scores.csv"], _errors),
+        "budget": (["budget.csv"], _budget),
+        "readings": (["readings.csv"], _readings),
+    }
+    found = {}
+    for name, (files, make) in makers.items():
+        if all((folder / file).exists() for file in files):
+            found[name] = make(*(pd.read_csv(folder / file) for file in files))
+
+    file = paths.results("pretrained") / "recipe.csv"
+    if file.exists():
+        trials = pd.read_csv(file, dtype={"annotator": str})
+        found |= {"strokes": _strokes(trials), "strokes-table": _strokes_table(trials)}
+    measured = separation.measured(separation.SHOWN)
+    if len(measured):
+        found["separation"] = _separation(measured)
+    return found
+
+
+def share(value: float, digits: int = 3, *, signed: bool = False) -> str:
+    """A score without the 0 before its point, such as .614 or -.007."""
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Parts of a sentence: a, b and c."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _verdicts(claims: pd.DataFrame) -> pd.DataFrame:
+    """How often each verdict was given, by kind of claim."""
+    return claims.pivot_table(index="kind", columns="verdict", aggfunc="size", fill_value=0)
+
+
+def _answer(claims: pd.DataFrame) -> str:
+    """One sentence: what the runs say of the paper's thesis."""
+    thesis = claims[claims.claim == THESIS]
+    said = []
+    for verdict, data in thesis.groupby("verdict").data:
+        said.append(f"{verdict} on {listed(data)}")
+    return f"**Do both contrastive terms improve S2L? Our verdict: {'; '.join(said)}.**"
+
+
+def _ledger(claims: pd.DataFrame) -> str:
+    """Counts of verdicts, a row for each kind of claim."""
+    counts = _verdicts(claims).rename(index=KINDS_COUNTED).rename_axis(columns=None)
+    return markdown(counts.reset_index(names="of the paper's"))
+
+
+def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """The paper's sentences counted, and the difference where the runs detect the smallest one."""
+    sentences = claims[claims.kind == SENTENCE]
+    open_ones = int((sentences.verdict == CANNOT_TELL).sum())
+    row = claims[claims.claim == THESIS].sort_values("detectable").iloc[0]
+    counted = (
+        f"Of {len(sentences)} statements of the paper's text, checked on each data set, "
+        f"{open_ones} cannot be decided by these runs."
+    )
+    if pd.isna(row.detectable):
+        return counted
+    here = _both_terms(compared).loc[row.data]
+    mdice, iou = here.loc["mDice"], here.loc["IoU"]
+    return (
+        f"{counted} On {row.data} the smallest difference that they could have "
+        f"detected is {share(row.detectable, 2)}; the paper reports "
+        f"{share(mdice.paper, signed=True)} in mDice and {share(iou.paper, signed=True)} in IoU, "
+        f"we measure {share(mdice.ours, signed=True)} and {share(iou.ours, signed=True)}."
+    )
+
+
+def _both_terms(compared: pd.DataFrame) -> pd.DataFrame:
+    """The full method against S2L, by data set and score."""
+    pair = (compared.method == METHODS[FULL].label) & (compared.against == METHODS["s2l"].label)
+    return compared[pair].set_index(["data", "score"])
+
+
+def _thesis(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """Both terms against S2L on each data set: the paper, ours, the verdict."""
+    pairs = _both_terms(compared)
+    lines, detectable = [], []
+    for claim in claims[claims.claim == THESIS].itertuples():
+        if claim.detectable == claim.detectable:
+            detectable.append(f"{share(claim.detectable, 2)} on {claim.data}")
+        for score in ("mDice", "IoU"):
+            row = pairs.loc[(claim.data, score)]
+            line = {"data": claim.data, "score": score, "paper": share(row.paper, signed=True)}
+            line |= {"ours": "not\u00a0run", "95 % interval": "", INSIDE: ""}
+            line["images"] = ""
+            if row.ours == row.ours:
+                line |= {"ours": share(row.ours, signed=True), "images": f"{row.images:.0f}"}
+            if row.low == row.low:
+                low, high = share(row.low, signed=True), share(row.high, signed=True)
+                line["95 % interval"] = f"{low}{TO}{high}"
+                line[INSIDE] = "yes" if row.low <= row.paper <= row.high else "no"
+            lines.append(line | {"verdict": claim.verdict})
+    text = markdown(pd.DataFrame(lines))
+    if detectable:
+        text += (
+            "\nThe smallest difference that these runs could have detected is "
+            f"{listed(detectable)}.\n"
+        )
+    return text
+
+
+def _short_table(table: pd.DataFrame) -> str:
+    """Table 1 with one figure of ours and the paper's in a cell; bold: the best scribble method."""
+    wide = table.set_index(["method", "data", "score"])
+    scribbles = [method for method in TABLE1_METHODS if not METHODS[method].masks]
+    best = table[table.method.isin(scribbles)].groupby(["data", "score"]).ours.max()
+    lines = []
+    for method in TABLE1_METHODS:
+        line = {"ours / paper": METHODS[method].label}
+        for data, score in itertools.product(table.data.unique(), sorted(TABLE1_SCORES.values())):
+            line[f"{data} {score}"] = "not run"
+            if (method, data, score) not in wide.index:
+                continue
+            row = wide.loc[(method, data, score)]
+            ours = share(row.ours)
+            if method in scribbles and row.ours == best[data, score]:
+                ours = f"**{ours}**"
+            line[f"{data} {score}"] = f"{ours}\u00a0/\u00a0{share(row.paper)}"  # kept on one line
+        lines.append(line)
+    return markdown(pd.DataFrame(lines))
+
+
+def _tested(table: pd.DataFrame) -> str:
+    """How many test images and trainings each number of Table 1 rests on, by data set."""
+    parts = []
+    for data, rows in table.groupby("data", sort=False):
+        # A spread is known only where several trainings tested the same images.
+        trainings = "each tested by a single training of every method"
+        if rows.spread.notna().any():
+            trainings = f"{rows.runs.min()} trainings of every method"
+        parts.append(f"on {rows.images.max():.0f} test images of {data} ({trainings})")
+    return listed(parts)
+
+
+def _usual(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the usual recipe with the weights that Table 1 shows, by data set and method."""
+    rows = scores[scores.shown & scores.variant.isna()]
+    return rows.set_index(["data", "method"])
+
+
+def _with_all(rows: pd.DataFrame, *methods: str) -> list[str]:
+    """The data sets on which all these methods were run."""
+    every = rows.index.unique("data")
+    return [data for data in every if all((data, method) in rows.index for method in methods)]
+
+
+def _labels(scores: pd.DataFrame) -> str:
+    """S2L beside the same network on scribbles alone."""
+    rows = _usual(scores)
+    pairs = []
+    for data in _with_all(rows, "s2l", "scribble-only"):
+        s2l, alone = (rows.iou[data, method] for method in ("s2l", "scribble-only"))
+        pairs.append(f"{share(s2l)} with and {share(alone)} without them on {data}")
+    return f"The IoU of S2L is {listed(pairs)}." if pairs else NOT_YET
+
+
+def _rival(scores: pd.DataFrame) -> str:
+    """The forest beside the full method and full masks."""
+    rows = _usual(scores)
+    compared = ("random-forest", FULL, "supervised")
+    parts = []
+    for data in _with_all(rows, *compared):
+        forest, full, masks = (rows.iou[data, method] for method in compared)
+        parts.append(f"{share(forest)} on {data} ({share(full)}, {share(masks)})")
+    if not parts:
+        return NOT_YET
+    return f"Its IoU is {listed(parts)}; in brackets: the full method, full masks."
+
+
+def _methods(scores: pd.DataFrame) -> str:
+    """IoU and mDice of every method and rival."""
+    rows = _usual(scores)
+    lines = []
+    for method in (*TABLE1_METHODS, *RIVALS):
+        line = {"method": METHODS[method].label}
+        for data in _with_all(rows, method):
+            line[f"{data} IoU"] = share(rows.iou[data, method])
+            line[f"{data} mDice"] = share(rows.mdice_official[data, method])
+        lines.append(line)
+    return markdown(pd.DataFrame(lines).fillna("not run"))
+
+
+def _errors(scores: pd.DataFrame) -> str:
+    """Objects an image that are false, missed or merged."""
+    rows = _usual(scores)
+    lines = []
+    for data in rows.index.unique("data"):
+        for method in ("s2l", FULL, "supervised", "scribble-only", "random-forest"):
+            if (data, method) not in rows.index:
+                continue
+            row = rows.loc[(data, method)]
+            line = {"data": data, "method": METHODS[method].label, "nuclei": row.n_nuclei}
+            line |= {"false": row.false_positives, "missed": row.missed, "merged": row.merged}
+            lines.append(line)
+    return markdown(pd.DataFrame(lines).round(1))
+
+
+def _budget(table: pd.DataFrame) -> str:
+    """IoU by share of the nuclei that carry a stroke."""
+    wide = table[table.score == "IoU"].pivot(index="method", columns="budget", values="mean")
+    wide = wide.rename(index=lambda name: METHODS[name].label if name in METHODS else name)
+    wide = (
+        wide.map(share)
+        .replace("nan", "")
+        .rename(columns="{:.0%} of nuclei".format)
+        .rename_axis(columns=None)
+    )
+    return markdown(wide.reset_index())
+
+
+def _readings(table: pd.DataFrame) -> str:
+    """Readings of the paper by what they move in IoU, the largest first."""
+    rows = table[(table.score == "IoU") & table.difference.notna()]
+    rows = rows.sort_values("difference", key=abs, ascending=False)
+    shown = pd.DataFrame(
+        {
+            "reading": rows.reading,
+            "IoU": rows["mean"].map(share),
+            "difference": [share(value, signed=True) for value in rows.difference],
+            "runs": rows.repetitions,
+        }
+    )
+    noise = share(rows.noise.iloc[0])
+    return f"{markdown(shown)}\nA training alone moves IoU by {noise} (standard deviation).\n"
+
+
+def _strokes_rows(trials: pd.DataFrame) -> pd.Series:
+    """Validation IoU by annotator, budget and method: a list with the value of each training."""
+    rows = trials[trials.experiment == "annotator and budget"]
+    return rows.groupby(["annotator", "budget", "method"]).validation_iou.apply(list)
+
+
+def _each(values: Iterable[float]) -> str:
+    """The value of each training, as part of a sentence."""
+    return listed(share(value) for value in values)
+
+
+def _strokes(trials: pd.DataFrame) -> str:
+    """What strokes are worth with ImageNet's weights."""
+    rows = _strokes_rows(trials)
+    asked = [("0", 0.3, "s2l"), ("attentive-0", 1.0, "s2l")]
+    if not all(choice in rows.index for choice in asked):
+        return NOT_YET
+    few, many = (rows[choice] for choice in asked)
+    masks = trials[trials.experiment == "output bias"]
+    masks = masks[masks.choice == "of the labels: supervised"].validation_iou
+    return (
+        f"Starting from ImageNet's weights, {len(few)} trainings of S2L have a validation IoU on "
+        f"DSB-BF of {_each(few)} with a blind annotator's strokes in 30 % of the nuclei, and of "
+        f"{_each(many)} with an attentive annotator's strokes in all of them; full masks give "
+        f"{_each(masks)}."
+    )
+
+
+def _strokes_table(trials: pd.DataFrame) -> str:
+    """The same for each method, with the number of trainings."""
+    lines = []
+    for (annotator, budget, method), values in _strokes_rows(trials).items():
+        line = {"annotator": "blind" if annotator == "0" else "attentive"}
+        line |= {"nuclei with a stroke": f"{budget:.0%}", "method": METHODS[method].label}
+        line |= {"validation IoU of each training": " ".join(map(share, values))}
+        lines.append(line)
+    return markdown(pd.DataFrame(lines))
+
+
+def _separation(measured: pd.DataFrame) -> str:
+    """Mean silhouette by method and layer; a dash where a method has no head."""
+    table = separation.summary(measured).reset_index(names="method").astype(object)
+    for layer in table.columns[2:]:
+        table[layer] = [share(value) if value == value else "-" for value in table[layer]]
+    return markdown(table)
