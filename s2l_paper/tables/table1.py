@@ -174,6 +174,24 @@ def markdown(table: pd.DataFrame) -> str:
     return table.astype(str).to_markdown(index=False, disable_numparse=True, stralign=None) + "\n"
 
 
+def for_a_page(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as narrow as a page needs it: headings of words, between which they wrap, and in its
+    rows the paper's names of the scores.
+    """
+    shown = table.rename(columns=lambda name: name.replace("_", " "))
+    if "score" in shown.index.names:
+        shown = shown.rename(index=TABLE1_SCORES, level="score")
+    return shown
+
+
+def every_score(wide: pd.DataFrame) -> pd.DataFrame:
+    """What `summary` gives, as a page shows it: best and last weights of every method."""
+    headings = {"iou": "IoU", "mdice_official": "mDice", "mdice": "clean mDice", "aji": "AJI"}
+    headings |= {"f1": "F1", "false_positives": "false", "missed": "missed", "merged": "merged"}
+    rows = wide.rename(columns=headings | {"checkpoint": "weights"})
+    return rows.set_index(["data", "method", "weights"])[list(headings.values())]
+
+
 def _columns(table: pd.DataFrame) -> pd.Series:
     """Heading of each row's column: data set, score and number of test images."""
     images = table.groupby("data").images.transform("max").astype(str)

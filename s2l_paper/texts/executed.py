@@ -76,19 +76,17 @@ def _notebook_06(runs: pd.DataFrame, every: pd.DataFrame) -> list[Shown]:
     moves = comparisons.spreads(runs, table1.TABLE1_SCORES).astype(object).fillna("")
 
     columns = ["difference", "low", "high", "p_holm", "p_equal_holm", "detectable"]
-    against = table1.against_s2l(runs)
-    noted = ["noise", "df", "groups", "repetitions", "kinds_above", "kinds"]
+    samples = ["groups", "repetitions", "noise", "kinds_above", "kinds"]
+    against = table1.against_s2l(runs).droplevel("other")
     effects = comparisons.factorial(runs[runs.shown], list(table1.TABLE1_SCORES))
-
     wide = table1.summary(every)
-    usual = ["data", "method", "checkpoint", "runs", "iou", "mdice", "mdice_official", "aji", "f1"]
-    usual += ["false_positives", "missed", "merged"]
     frames = {
         "gather": counts,
-        "tests": against[[*columns, *noted]].round(4),
-        "factorial": effects[[*columns, "repetitions"]].round(4),
+        "tests": table1.for_a_page(against[columns]).round(4),
+        "samples": table1.for_a_page(against[samples]).round(4),
+        "factorial": table1.for_a_page(effects[columns]).round(4),
         "drawn": moves,
-        "wide": wide.loc[wide.variant == "", usual].round(3),
+        "wide": table1.every_score(wide[wide.variant == ""]).round(3),
     }
     return [_frame("06_table1", cell, frame) for cell, frame in frames.items()]
 
