@@ -4,13 +4,18 @@ Every kind of finding, its level, what was expected and what to do stand in `inp
 `docs/bad_inputs.md` explains each at more length, and a test holds the two against each other.
 """
 
+import json
 import sys
 import tomllib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
+from xml.sax import SAXParseException
+
+from defusedxml import DefusedXmlException
 
 from s2l_core.config import S2LError
 
@@ -90,3 +95,28 @@ def printable(text: str) -> str:
     text = plain(text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def plainly(error: Exception) -> str:
+    """What went wrong in words for people: no name of a class, no address in memory."""
+    match error:
+        case json.JSONDecodeError():
+            return f"no JSON ({error.msg} in line {error.lineno}, column {error.colno})"
+        case SAXParseException():
+            return f"no whole XML ({error.getMessage()} in line {error.getLineNumber()})"
+        case DefusedXmlException():
+            return "its XML declares entities, which are not followed"
+        case UnicodeError():
+            return "its text is not UTF-8"
+        case KeyError():
+            return f"{error.args[0]!r:.80} is missing"
+        case zipfile.BadZipFile():
+            return "no whole ZIP archive"
+        case RecursionError():
+            return "it is nested too deeply"
+        case OSError():
+            return error.strerror or "the system refuses it"
+    text = " ".join(str(error).split())[:200]
+    if isinstance(error, ValueError) and text and " at 0x" not in text:
+        return text
+    return "its content does not follow the format"

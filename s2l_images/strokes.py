@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from s2l_core.config import IGNORE, S2LError
-from s2l_images.annotation_files.items import plainly
+from s2l_images.faults import plainly
 from s2l_images.files import write_text
 
 WORK_AT_ONCE = 500_000  # pixels looked at in one go

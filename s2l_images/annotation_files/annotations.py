@@ -14,7 +14,6 @@ import numpy as np
 
 from s2l_core.config import IGNORE, S2LError
 from s2l_images.annotation_files import aperio
-from s2l_images.annotation_files.filling import TimeLimit, around_others, inside, pixels
 from s2l_images.annotation_files.item_choice import (
     Plane,
     left_out,
@@ -27,6 +26,7 @@ from s2l_images.annotation_files.item_choice import (
 from s2l_images.annotation_files.item_classes import WORDS, class_of, title
 from s2l_images.annotation_files.items import INSTANCE, Item, reading
 from s2l_images.faults import Finding, listed
+from s2l_images.filling import TimeLimit, around_others, inside, pixels
 from s2l_images.strokes import Stroke, areas, covered, pieces
 
 WIDTH = 3.0  # pixels: of lines and points where the file gives no width

@@ -5,7 +5,6 @@ fails with nothing but S2LError. The environment variable S2L_LIMITS allows more
 """
 
 import io
-import json
 import os
 import re
 import zipfile
@@ -13,13 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.sax import SAXParseException
 
 import numpy as np
-from defusedxml import DefusedXmlException
 
 from s2l_core.config import S2LError
-from s2l_images.faults import Fault
+from s2l_images.faults import Fault, plainly
 
 INSTANCE = "cell {}"  # what our writers call an instance
 STROKE_WIDTH = "stroke_width"  # where GeoJSON and Aperio XML, which know no width, carry it
@@ -148,31 +145,6 @@ def reading(where: object) -> Iterator[None]:
         raise S2LError(
             f"{where}: cannot be read: {plainly(error)}. Is it damaged? Export it again."
         ) from error
-
-
-def plainly(error: Exception) -> str:
-    """What went wrong in words for people: no name of a class, no address in memory."""
-    match error:
-        case json.JSONDecodeError():
-            return f"no JSON ({error.msg} in line {error.lineno}, column {error.colno})"
-        case SAXParseException():
-            return f"no whole XML ({error.getMessage()} in line {error.getLineNumber()})"
-        case DefusedXmlException():
-            return "its XML declares entities, which are not followed"
-        case UnicodeError():
-            return "its text is not UTF-8"
-        case KeyError():
-            return f"{error.args[0]!r:.80} is missing"
-        case zipfile.BadZipFile():
-            return "no whole ZIP archive"
-        case RecursionError():
-            return "it is nested too deeply"
-        case OSError():
-            return error.strerror or "the system refuses it"
-    text = " ".join(str(error).split())[:200]
-    if isinstance(error, ValueError) and text and " at 0x" not in text:
-        return text
-    return "its content does not follow the format"
 
 
 def members(data: bytes, suffix: str, limit: int) -> Iterator[tuple[str, bytes]]:

@@ -30,7 +30,6 @@ from s2l_images import strokes as strokes_room
 from s2l_images.annotation_files import items as limits
 from s2l_images.annotation_files.annotations import WIDTH, read_instances, read_scribbles
 from s2l_images.annotation_files.aperio import rasterise
-from s2l_images.annotation_files.filling import inside
 from s2l_images.annotation_files.item_classes import class_of
 from s2l_images.annotation_files.parsers import items
 from s2l_images.exporting.export_cells import write_cells
@@ -38,6 +37,7 @@ from s2l_images.exporting.export_imagej import write_rois
 from s2l_images.exporting.export_labels import write_label_tiff
 from s2l_images.exporting.export_qupath import write_geojson
 from s2l_images.exporting.export_strokes import STROKES
+from s2l_images.filling import inside
 from s2l_images.folders.folder import read_mask
 from s2l_images.outlines import outlines
 from s2l_images.reading.measured import Measured

@@ -37,22 +37,16 @@ from s2l_core.model import ScribbleUNet
 from s2l_core.pseudo_labels import PseudoLabels
 from s2l_core.trainer import Trainer
 from s2l_core.weights import _file_state
-from s2l_images import (
-    annotations,
-    checkpoints,
-    export_imagej,
-    export_labels,
-    export_qupath,
-    export_strokes,
-    label_images,
-    pictures,
-    roles,
-)
+from s2l_images import checkpoints
+from s2l_images.annotation_files import annotations
 from s2l_images.checkpoints import save_model
+from s2l_images.exporting import export_imagej, export_labels, export_qupath, export_strokes
+from s2l_images.folders import roles
 from s2l_images.folders.folder import read_mask
 from s2l_images.folders.input_checks import check_folder
 from s2l_images.learning.kept_models import load_model
 from s2l_images.nuclei.journal import open_journal
+from s2l_images.reading import label_images, pictures
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_paper import paths
 from s2l_paper.data import archives, datasets, sources
