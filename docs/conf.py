@@ -72,7 +72,7 @@ PACKAGES = {
     "s2l_images": "Images and strokes of one's own.",
     "s2l_paper": "The reproduction of the paper.",
 }
-ROOM = """### {name}
+SECTION = """### {name}
 
 ```{{eval-rst}}
 .. automodule:: {package}.{name}
@@ -131,8 +131,8 @@ def reference(package: str) -> str:
     """The section of a package: what each of its files says of itself."""
     files = sorted((ROOT / package).rglob("[!_]*.py"))
     names = [".".join(file.relative_to(ROOT / package).with_suffix("").parts) for file in files]
-    rooms = [ROOM.format(package=package, name=name) for name in names]
-    return "\n".join([f"## {package}\n\n{PACKAGES[package]}\n", *rooms])
+    sections = [SECTION.format(package=package, name=name) for name in names]
+    return "\n".join([f"## {package}\n\n{PACKAGES[package]}\n", *sections])
 
 
 def adjust(match: re.Match, folder: Path, above: str) -> str:

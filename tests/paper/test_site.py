@@ -59,13 +59,13 @@ def test_no_link_is_broken(site):
     assert seen > 500 and not broken, "\n".join(sorted(set(broken))[:20])
 
 
-def test_every_notebook_room_and_document_has_its_page(site):
+def test_every_notebook_module_and_document_has_its_page(site):
     index = (site / "index.html").read_text()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"read/{notebook.stem}.html" in index, f"docs/index.md does not list {notebook.stem}"
     reference = (site / "read/api.html").read_text()
-    for room in (ROOT / "s2l_core").glob("[a-z]*.py"):
-        assert f'id="module-s2l_core.{room.stem}"' in reference, room.name
+    for module in (ROOT / "s2l_core").glob("[a-z]*.py"):
+        assert f'id="module-s2l_core.{module.stem}"' in reference, module.name
 
 
 def test_tables_in_outputs_and_marks_in_texts_are_rendered(site):
