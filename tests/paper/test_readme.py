@@ -28,6 +28,12 @@ def test_every_measured_number_of_the_readme_is_generated():
     assert re.findall(r"(?<![\w.])0?\.\d+|\d %", prose) == []
 
 
+def test_its_own_words_are_few():
+    """Code and generated blocks apart: what a stranger reads before deciding to stay."""
+    prose = re.sub(r"```.*?```", "", verify.GENERATED.sub("", README), flags=re.DOTALL)
+    assert len(prose.split()) <= 900
+
+
 @pytest.mark.parametrize("page", measured_texts.PAGES)
 def test_no_paragraph_begins_behind_a_comment(page):
     """Such a line is HTML to a reader of Markdown, who shows its stars and brackets as they are."""

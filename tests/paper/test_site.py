@@ -15,6 +15,8 @@ pytest_plugins = ["browsing"]  # a browser
 pytestmark = pytest.mark.long  # the site is built from all executed notebooks
 
 SHADE = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+SCROLLED = """[...document.querySelectorAll(".cell_output .output:has(table)")]
+    .filter(output => output.scrollWidth > output.clientWidth + 1).length"""
 LINK = re.compile(r'(?:href|src)="([^"]+)"')
 
 
@@ -114,6 +116,8 @@ def test_every_page_fits_a_phone_by_day_and_by_night(site, browser):
         page.set_viewport_size({"width": 1280, "height": 900})
         if page.evaluate("document.documentElement.scrollWidth") > 1280:
             wide.append(f"{file.name} on a desktop")
+        if page.evaluate(SCROLLED):
+            wide.append(f"a table of {file.name} on a desktop")
         page.set_viewport_size({"width": 390, "height": 844})
         page.emulate_media(color_scheme="light")
     context.close()
