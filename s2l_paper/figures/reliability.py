@@ -93,7 +93,7 @@ def picture(curves: pd.DataFrame) -> Figure:
         curves: what `table` gives.
     """
     sets = list(dict.fromkeys(curves.data))
-    figure = plotting.Picture(figsize=(3.1 * max(len(sets), 2), 4.9), layout="constrained")
+    figure = plotting.Picture(figsize=(3.1 * max(len(sets), 2), 4.4), layout="constrained")
     figure.run_ids = tuple(sorted(curves.run_id.unique()))
     for ax, data in zip(np.atleast_1d(figure.subplots(1, len(sets))), sets, strict=True):
         ax.plot([0, 1], [0, 1], ":", color=GREY)
@@ -104,7 +104,7 @@ def picture(curves: pd.DataFrame) -> Figure:
             look = {"color": COLOURS.get(method, "black"), "marker": MARKERS[method], "ms": 4}
             style = LINES.get(method, "--")
             ax.plot(drawn.predicted, drawn.share, style, label=label, lw=1, **look)
-        ax.set(title=f"{data}: {own.images.iloc[0]} images", aspect="equal")
+        ax.set(title=f"{data}: {own.images.iloc[0]} images", aspect="equal", anchor="N")
         ax.set(xlabel="predicted probability", xlim=(0, 1), ylim=(0, 1))
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
         title = "in brackets: mean distance from the diagonal"
