@@ -64,7 +64,9 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{word} looks like an option. Write ./{word}")
             self._refuse_option(name)
 
-        given, unknown = self.parse_known_args(words)
+        # Options may stand between names, but for a line that says where they end.
+        read = self.parse_known_args if "--" in words else self.parse_known_intermixed_args
+        given, unknown = read(words)
         if unknown:
             self.error(
                 f"{unknown[0]!r} is one word too many. Put quotes around a name with spaces."

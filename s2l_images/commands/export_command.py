@@ -39,9 +39,7 @@ def _export_arguments(parser: Parser) -> None:
         "its parts ask for)",
     )
     parser.add_argument("--author", metavar="NAME", help="for --bioimageio: whom the package names")
-    parser.add_argument(
-        "--force", action="store_true", help="for --bioimageio: replace FILE if it is there"
-    )
+    parser.add_argument("--force", action="store_true", help="replace files that are there already")
 
 
 def _export(given: Namespace) -> int:
@@ -56,7 +54,6 @@ def _export(given: Namespace) -> int:
         "--model": given.model,
         "--licence": given.licence,
         "--author": given.author,
-        "--force": given.force,
     }
     for option, value in about_model.items():
         if value and given.bioimageio is None:
@@ -83,7 +80,7 @@ def _export_drawn(given: Namespace) -> int:
     from s2l_images.exporting.export_strokes import STROKES, export_strokes
     from s2l_images.folders.folder import read_folder
     from s2l_images.folders.listing import sound
-    from s2l_images.nuclei.one_image import write_nuclei
+    from s2l_images.nuclei.one_image import EXPORTED_SUFFIXES, write_nuclei
     from s2l_images.reading.pictures import raw_channels
 
     check_choice("program", given.program, STROKES)
@@ -91,6 +88,17 @@ def _export_drawn(given: Namespace) -> int:
     strokes, nuclei = given.to / "strokes", given.to / "nuclei"
     if given.to.resolve() == given.folder.resolve():
         raise S2LError(f"{given.to}: is the folder that is read. Name another one: --to FOLDER.")
+
+    # What is there may have been changed in another program since.
+    files = [strokes / f"{name}{STROKES[given.program][0]}" for name in listing.strokes]
+    files += [nuclei / f"{name}{kind}" for name in listing.masked for kind in EXPORTED_SUFFIXES]
+    there = [file for file in files if file.exists()]
+    if there and not given.force:
+        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        raise S2LError(
+            f"{there[0]}: exists already{more}. Name another folder: --to FOLDER, or replace what "
+            "is there: --force."
+        )
 
     # Strokes as lines, so that they can be changed there.
     drawn = []

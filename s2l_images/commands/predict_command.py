@@ -2,18 +2,35 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from s2l_images.commands.argument_kinds import add_pixel_size, path, pixels, share, width
-from s2l_images.commands.command_line import Command, Parser
+from s2l_images.commands.command_line import Command, Parser, UsageError
 
 UNSURE_LISTED = 10  # images that the summary of a prediction names
 
 
 def _predict_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", type=path, help="a model.safetensors that training has saved"
+        "model",
+        metavar="MODEL",
+        type=path,
+        nargs="?",
+        help="a model.safetensors that training has saved; without one FOLDER's strokes answer",
     )
     parser.add_argument("folder", metavar="FOLDER", type=path, help="holds images/")
+    parser.add_argument(
+        "--strokes",
+        metavar="FILE",
+        type=path,
+        help="without MODEL: strokes.json of notebook 08 (default: what is drawn in FOLDER)",
+    )
+    parser.add_argument(
+        "--answer",
+        metavar="WORD",
+        help="without MODEL: forest, network (the one in use in FOLDER), or auto, which takes the "
+        "one that gets more of the strokes right that were held out (default: auto)",
+    )
     parser.add_argument(
         "--to",
         metavar="FOLDER",
@@ -32,8 +49,8 @@ def _predict_arguments(parser: Parser) -> None:
         "--threshold",
         metavar="P",
         type=share,
-        default=0.5,
-        help="call nucleus what is more probable than this (default: 0.5)",
+        help="call nucleus what is more probable than this (default: 0.5; of a network that strokes"
+        " have chosen, the one that fits them best)",
     )
     parser.add_argument(
         "--split",
@@ -42,6 +59,9 @@ def _predict_arguments(parser: Parser) -> None:
         help="tell touching nuclei apart by the width of a usual one, or auto to have it measured "
         "(default: they stay together)",
     )
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that no prediction has written"
+    )
 
 
 def _predict(given: Namespace) -> int:
@@ -49,20 +69,52 @@ def _predict(given: Namespace) -> int:
     from s2l_images.nuclei import prediction
     from s2l_images.places import own_results
 
-    target = given.to or own_results(given.folder) / "export"
-    choices = {
-        "min_size": given.min_size,
-        "pixel_size": given.pixel_size,
-        "threshold": given.threshold,
-        "split": given.split,
-    }
+    choices = {"pixel_size": given.pixel_size, "force": given.force}
+    choices |= _by_model(given) if given.model else _by_strokes(given)
+    folder, target = given.folder, given.to or own_results(given.folder) / "export"
     try:
-        prediction.predict_folder(given.model, given.folder, given.to, **choices)
+        prediction.predict_folder(folder=folder, target=given.to, **choices)
     except prediction.ImagesLeftOut:
-        print(_summary(target, given.folder))
+        print(_summary(target, folder))
         raise
-    print(_summary(target, given.folder))
+    print(_summary(target, folder))
     return 0
+
+
+def _by_model(given: Namespace) -> dict[str, Any]:
+    """How a folder is predicted by a model that is named."""
+    for option, value in (("--strokes", given.strokes), ("--answer", given.answer)):
+        if value:
+            raise UsageError(
+                f"{option} is for a folder without a model. Leave out {given.model}, or {option}. "
+                "`s2l predict --help` explains the command."
+            )
+    return {
+        "source": given.model,
+        "threshold": given.threshold or 0.5,
+        "split": given.split,
+        "min_size": given.min_size,
+    }
+
+
+def _by_strokes(given: Namespace) -> dict[str, Any]:
+    """How a folder is predicted by its strokes; which answer they choose is printed."""
+    from s2l_images.nuclei.from_strokes import answer_from_strokes
+
+    found = answer_from_strokes(
+        given.folder,
+        given.strokes,
+        wanted=given.answer or "auto",
+        threshold=given.threshold,
+        split=given.split,
+    )
+    print(f"{given.folder.name}: {found.choice}", flush=True)
+    return {
+        "source": found.source,
+        "threshold": found.choice.threshold,
+        "split": found.split,
+        "min_size": given.min_size or found.min_size,
+    }
 
 
 def _summary(target: Path, folder: Path) -> str:
@@ -88,15 +140,18 @@ def _summary(target: Path, folder: Path) -> str:
 
 
 PREDICT = Command(
-    summary="find the nuclei in all images of a folder, with a model that was trained before",
+    summary="find the nuclei in all images of a folder, by a model or by its strokes",
     about="""\
 Predicts every image in images/ of a folder. Each leaves four files: a label image (.tif), outlines
 for ImageJ (.zip) and for QuPath (.geojson), and a table with a row for each nucleus (.csv). Stopped
-or killed, the same command goes on where it was. At the end it names the images that the model is
-least sure of.""",
+or killed, the same command goes on where it was. At the end it names the images that the answer is
+least sure of. A folder without a model is answered by its strokes, as notebook 08 does: a random
+forest learns from them, and the network in use there goes out where it gets more of those strokes
+right that neither has learned from.""",
     examples=(
         "s2l predict my-cells/s2l/model.safetensors more-cells",
         "s2l predict model.safetensors /media/microscope --to results --pixel-size 0.25",
+        "s2l predict my-cells --strokes strokes.json --split auto --to out",
     ),
     arguments=_predict_arguments,
     run=_predict,

@@ -1,6 +1,6 @@
 """Prediction of a whole folder: nuclei for every image, in files that other programs read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,7 @@ def predict_folder(
     pixel_size: float | None = None,
     threshold: float = 0.5,
     split: float | Literal["auto"] | None = None,
+    force: bool = False,
 ) -> Path:
     """Predicts all images of a folder, one in memory at a time; a call goes on where another ended.
 
@@ -74,25 +75,29 @@ def predict_folder(
         threshold: foreground is above it.
         split: diameter of a usual nucleus in pixels, by which touching ones are told apart; "auto":
             measured on masks or strokes (`usual_nucleus`); None: they stay together.
+        force: files in the target that no prediction has written are replaced.
 
     Returns:
         The target; `predictions` says what is in it.
 
     Raises:
-        S2LError: a fault of model or folder; a target that cannot be written; another process at
-            work there.
+        S2LError: a fault of model or folder; a target that cannot be written, or that holds files
+            of these names which no prediction has written; another process at work there.
         ImagesLeftOut: images that cannot be read, or whose objects fall into too many pieces, after
             all others were predicted.
     """
     # A model or a folder with a fault says so before anything is measured.
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
+    target = target or own_results(folder) / "export"
+    if not force:
+        _refuse_others_files(target, images)
 
     min_size, split = _chosen_sizes(source, folder, ask, threshold, min_size, split)
     channel = read_settings(folder).channel
     way = Way(ask, key_of_source, min_size, pixel_size, channel, threshold, split)
 
-    target = _writable(target or own_results(folder) / "export")
+    _writable(target)
     remarks = _Remarks()
     predicted, left_out = _predict_missing(folder, images, way, target, remarks)
 
@@ -220,7 +225,27 @@ def _tell_of_objects(folder: Path, predicted: Sequence[Predicted], min_size: int
         print(f"{folder.name}: {holes} holes as large as a nucleus were left open", flush=True)
 
 
-def _writable(target: Path) -> Path:
+def _refuse_others_files(target: Path, names: Iterable[str]) -> None:
+    """Refuses a target where somebody else's files have the names of the results.
+
+    A prediction leaves its journal before its first file, so that one which was killed goes on.
+
+    Raises:
+        S2LError: it is such a target.
+    """
+    if (target / JOURNAL).exists():
+        return
+    for name in names:
+        for kind in EXPORTED_SUFFIXES:
+            file = target / f"{name}{kind}"
+            if file.exists():
+                raise S2LError(
+                    f"{file}: exists already, and no prediction has written it. Name another "
+                    "folder, or replace it: s2l predict --force."
+                )
+
+
+def _writable(target: Path) -> None:
     """Makes the folder of the results.
 
     Raises:
@@ -233,7 +258,6 @@ def _writable(target: Path) -> Path:
         raise S2LError(
             f"{target}: cannot be written ({error.strerror}). Name another folder: --to FOLDER."
         ) from error
-    return target
 
 
 def _asked(source: Path | RandomForest) -> tuple[Callable[[np.ndarray], np.ndarray], str]:

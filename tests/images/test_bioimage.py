@@ -161,7 +161,6 @@ def test_a_package_that_is_there_is_replaced_with_force_only(tmp_path, capsys):
         (["--bioimageio", "m.zip", "--licence", "my own"], 1, "expected an SPDX name"),
         (["--bioimageio", "m.zip", "--author", "A/B"], 1, "no slash in a name"),
         (["--to", "out", "--licence", "MIT"], 2, "--licence is for --bioimageio FILE"),
-        (["--to", "out", "--force"], 2, "--force is for --bioimageio FILE"),
     ],
 )
 def test_what_cannot_be_packed_is_a_sentence(tmp_path, monkeypatch, capsys, words, code, said):

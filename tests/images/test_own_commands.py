@@ -48,7 +48,10 @@ def test_each_command_explains_itself(capsys):
         (["chek", "x"], "command = 'chek' is not known. Did you mean 'check'?"),
         (["check"], "the following arguments are required: FOLDER"),
         (["check", "a", "b"], "'b' is one word too many. Put quotes around a name with spaces"),
-        (["predict", "m"], "the following arguments are required: FOLDER"),
+        (["predict"], "the following arguments are required: FOLDER"),
+        (["predict", "m", "f", "x"], "'x' is one word too many. Put quotes around a name with"),
+        (["predict", "m", "f", "--strokes", "s"], "--strokes is for a folder without a model"),
+        (["predict", "m", "f", "--answer", "auto"], "--answer is for a folder without a model"),
         (["predict", "m", "f", "--pixelsize=2"], "there is no option '--pixelsize'. Did you mean"),
         (["predict", "m", "f", "--min", "2"], "there is no option '--min'. Did you mean '--min-"),
         (["predict", "m", "f", "--min-size"], "argument --min-size: expected one argument"),
@@ -277,10 +280,21 @@ def test_export_writes_strokes_and_nuclei(tmp_path, capsys):
     assert not target.exists() and "is the folder that is read" in capsys.readouterr().err
 
     for program, kind in (("imagej", ".zip"), ("qupath", ".geojson")):
-        assert s2l("export", folder, "--to", target, "--program", program) == 0
+        assert s2l("export", folder, "--to", target, "--program", program, "--force") == 0
         assert (target / "strokes" / f"a{kind}").stat().st_size > 100
     assert "strokes of 1 and nuclei of 1 images are written" in capsys.readouterr().out
     assert {file.name for file in (target / "nuclei").iterdir()} == {
         "b.tif", "b.zip", "b.geojson", "b.csv",
     }  # fmt: skip
     assert pd.read_csv(target / "nuclei" / "b.csv").area.tolist() == [256, 400]
+
+    # What was written may have been changed in another program: it is not written over.
+    changed = target / "nuclei" / "b.csv"
+    changed.write_text("mine")
+    before = {file: file.stat().st_mtime_ns for file in target.rglob("*.*")}
+    assert s2l("export", folder, "--to", target) == 1
+    said = capsys.readouterr().err
+    assert "a.geojson: exists already (and 4 more)" in said and "--force" in said
+    assert {file: file.stat().st_mtime_ns for file in target.rglob("*.*")} == before
+    assert s2l("export", folder, "--to", target, "--force") == 0
+    assert changed.read_text() != "mine"
