@@ -5,6 +5,7 @@ from functools import partial
 from s2l_core.images import CellImage
 from s2l_images.board.folder_box import ask_for_folder
 from s2l_images.board.own_folder import find_folder, write_example
+from s2l_images.folders.own_channel import channel_chosen
 from s2l_images.progress import watched
 from s2l_images.session import Session, open_session
 from s2l_images.strokes import Stroke
@@ -40,7 +41,7 @@ def example_of_four(name: str, seed: int = 0) -> tuple[list[CellImage], dict[str
 
 
 def open_own_images(
-    folder: str, example: str, *, threads: int = 0, seed: int = 0, **options
+    folder: str, example: str, *, channel: str = "", threads: int = 0, seed: int = 0, **options
 ) -> Session:
     """Opens a folder for notebook 08; where none is named an example is written first. Where
     somebody looks at the notebook, a line asks for another folder.
@@ -48,6 +49,8 @@ def open_own_images(
     Args:
         folder: of one's own; empty: an example.
         example: name of the data set that the example is of.
+        channel: to learn from where images have several, by name or number, which is noted in
+            `folder.toml`; empty: what is noted there.
         threads: of the processor; 0: all.
         seed: of the forest, and of the example's strokes.
         options: others of `Session`.
@@ -56,18 +59,20 @@ def open_own_images(
         S2LError: there is no such folder or data set, or it has a fault.
     """
     set_threads(threads)
-    opens = partial(_opened, example=example, seed=seed, **options)
+    opens = partial(_opened, example=example, seed=seed, **options)  # a folder and a channel
     if watched():
         from IPython.display import display  # only where there are notebooks
 
         display(ask_for_folder(opens))
-    return opens(folder)
+    return opens(folder, channel)
 
 
-def _opened(folder: str, example: str, seed: int, **options) -> Session:
+def _opened(folder: str, channel: str, example: str, seed: int, **options) -> Session:
     """The folder of that name; empty: the example, which is written."""
     if folder:
-        return open_session(find_folder(folder), seed=seed, **options)
+        own = find_folder(folder)
+        with channel_chosen(own, channel):
+            return open_session(own, seed=seed, **options)
 
     home = paths.prepared_data() / f"your-images-{example}"
     cells, strokes = example_of_four(example, seed)
