@@ -11,7 +11,7 @@ from s2l_images.board.own_folder import find_folder
 from s2l_images.folders.own_channel import channel_chosen
 from s2l_images.places import own_settings
 from s2l_images.session import open_session, opened
-from s2l_paper.examples import open_own_images
+from s2l_paper.running.examples import open_own_images
 
 DAPI, GFP = (np.indices((64, 64))[k].astype(np.uint16) * 100 for k in (0, 1))
 

@@ -13,7 +13,7 @@ from s2l_images.learning.kept_models import keep_model, model_in_use
 from s2l_images.places import own_strokes
 from s2l_images.session import Session
 from s2l_images.strokes import write_strokes
-from s2l_paper.examples import example_of_four
+from s2l_paper.running.examples import example_of_four
 
 
 def s2l(*words):
