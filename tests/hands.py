@@ -262,9 +262,10 @@ class Diary:
 DIARY = """# Walk-through of notebook 08
 
 Written by `tests/images/test_browser.py`, which drives JupyterLab {lab} in headless Chromium
-{diary.browser} by mouse and keyboard, on 2 cores that did other work as well: two images of real
-cells, a round of {diary.steps} steps, a second round stopped. The test waited for each line of the
-table and checked it. The console reported {diary.errors} errors.
+{diary.browser} by mouse and keyboard, on 2 cores that were busy with other work; a quiet machine
+needs less time. Two images of real cells, a round of {diary.steps} steps, a second round stopped.
+The test waited for each line of the table and checked it. The console reported
+{diary.errors} errors.
 
 | seconds | what was done and seen |
 |---|---|
