@@ -7,7 +7,8 @@ are loaded when they are first used, so that planning a batch of runs never wait
 To read the method from front to back: `config`, `images`, `losses`, `model`, `pseudo_labels`,
 `objective`, `augment`, `batches`, `inference`, `trainer`; then `metrics`, the scores. What these
 stand on can wait: `profiles` is a table of settings, `weights` knows where pretrained encoders come
-from, `pair_sums` adds up Eq. 4 in little memory. All other modules are old names of commands.
+from, `pair_sums` adds up Eq. 4 in little memory, `threads` keeps each thread to one core. All other
+modules are old names of commands.
 """
 
 from importlib import import_module

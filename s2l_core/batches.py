@@ -1,9 +1,8 @@
 """The images of a training and the crops of each step, drawn from (seed, purpose, step) alone."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from s2l_core.config import CLASSES, IGNORE, RunConfig, S2LError, seed_for
 from s2l_core.images import CellImage, intensity_range
 from s2l_core.profiles import STAINED
 from s2l_core.pseudo_labels import PseudoLabels
+from s2l_core.threads import on_one_core_each
 
 
 class TrainingSet:
@@ -151,14 +151,11 @@ class Prefetcher:
         cutters: int | None = None,
     ):
         self.data, self.pseudo, self.device, self.regions = data, pseudo, device, regions
-        threads = torch.get_num_threads()
         if cutters is None:
-            cutters = min(threads, 8) if device.type == "cuda" else 0
-        self._pool = ThreadPoolExecutor(1 + cutters)
+            cutters = min(torch.get_num_threads(), 8) if device.type == "cuda" else 0
+        self._pool = on_one_core_each(1 + cutters)
         self._cut: Callable = self._pool.map if cutters else map
         self._waiting: Future | None = None  # the batch that is being prepared
-        list(self._pool.map(_compute_alone, [Barrier(1 + cutters)] * (1 + cutters)))
-        torch.set_num_threads(threads)
 
     def batch(self, step: int, *, prefetch_next: bool) -> dict[str, Any]:
         """The batch of `step`; the next is begun only if nothing changes before that it needs."""
@@ -180,10 +177,3 @@ class Prefetcher:
     def close(self) -> None:
         """Stops the threads."""
         self._pool.shutdown(cancel_futures=True)
-
-
-def _compute_alone(together: Barrier) -> None:
-    """Keeps the calling thread to one core: a second team of OpenMP threads delays the first."""
-    together.wait()  # so that each thread of the pool has one of these calls
-    torch.get_num_threads()  # takes over the process's number now, so that it cannot happen later
-    torch.set_num_threads(1)

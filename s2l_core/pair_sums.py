@@ -29,11 +29,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Barrier
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from s2l_core.threads import on_one_core_each
 
 TILE = 1024  # pairs are compared in squares of this side, 4 MiB; of four times it on an accelerator
 
@@ -211,17 +212,8 @@ def _threads(count: int) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _workers(count: int, process: int) -> ThreadPoolExecutor:
-    """Threads whose operations take one thread each; a process that was forked has its own."""
-    started = Barrier(count)
-
-    def start(_: int) -> None:
-        started.wait()  # so that every thread gets one of these calls
-        torch.get_num_threads()  # takes over the process's number now, not after the next line
-        torch.set_num_threads(1)
-
-    pool = ThreadPoolExecutor(count, thread_name_prefix="pairs")
-    list(pool.map(start, range(count)))
-    return pool
+    """The threads that tiles are computed in; a process that was forked has its own."""
+    return on_one_core_each(count)
 
 
 def _run(function: Callable, *arguments) -> Future:
