@@ -40,6 +40,16 @@ CONFIG = --config profile=$(PROFILE) $(CLUSTER) $(if $(DATASETS),datasets="$(DAT
 	$(if $(METHODS),methods="$(METHODS)") $(if $(SEEDS),seeds="$(SEEDS)") \
 	$(if $(ANNOTATORS),annotators="$(ANNOTATORS)") $(if $(ROTATIONS),rotations="$(ROTATIONS)")
 
+# A misspelled name would start a batch of hours with another choice than was meant. Names that resemble none,
+# such as OMP_NUM_THREADS=1, reach the commands as variables of the environment.
+KNOWN = PROFILE DATASETS FOLDS METHODS SEEDS ANNOTATORS ROTATIONS JOBS ON CORES GPUS HOURS KILLS PYTHON S2L_DATA
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+WRONG := $(filter-out $(KNOWN) PY PYTHONS MAKEFLAGS SHELL,$(GIVEN))
+nearest = $(shell "$(PYTHON)" -c 'import difflib, sys; \
+	print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, 0.7))' $(1) $(KNOWN))
+refuse = $(if $(2),$(error There is no variable $(1). Did you mean $(2)? Choose one of: $(KNOWN)))
+$(foreach name,$(WRONG),$(call refuse,$(name),$(call nearest,$(name))))
+
 .PHONY: help install reproduce readings dry-run verify bench bench-full test test-long test-quick test-slurm torture lab lint format data site clean
 
 help: ## list the targets

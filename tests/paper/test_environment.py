@@ -238,6 +238,22 @@ def test_a_changed_lock_or_project_is_installed_again():
     assert "--no-deps" in stale.stdout
 
 
+def test_a_variable_that_make_does_not_have_is_answered_with_the_nearest():
+    for word, meant in {"DATASET=dsb-bf": "DATASETS", "methods=otsu": "METHODS"}.items():
+        command = ["make", "--dry-run", "reproduce", "OMP_NUM_THREADS=1", word]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2 and not done.stdout
+        assert f"no variable {word.split('=')[0]}. Did you mean {meant}?" in done.stderr
+
+    # What `make help` names is known, and what a command reads from its environment passes.
+    text = (ROOT / "Makefile").read_text()
+    known = re.search(r"(?m)^KNOWN = (.+)$", text).group(1).split()
+    assert {*re.findall(r"(?m)^([A-Z]+) *=.*?#  ", text)} <= {*known}
+    given = [f"{name}={'2 3' if name == 'SEEDS' else '1'}" for name in known if name != "PYTHON"]
+    command = ["make", "help", *given, "OMP_NUM_THREADS=1", "S2L_HOME=a", "S2L_PLAIN=1"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+
+
 def test_markers_are_understood():
     assert Marker('python_full_version < "3.11.5"').evaluate({"python_full_version": "3.11.2"})
     old = locked({"python_full_version": "3.11.2", "python_version": "3.11"})
