@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -53,9 +54,20 @@ def repository_files(*patterns: str) -> list[Path]:
     return sorted({path for path in found if path.is_file()})
 
 
-def of_kind(*codes: str):
-    """For `pytest.raises(Fault, check=...)`: which kinds of fault, however they are worded."""
-    return lambda fault: fault.finding.code in codes
+def raises_fault(*codes: str, file: str = "", naming: str = ""):
+    """Expects a fault of one of these kinds, however it is worded.
+
+    Args:
+        codes: keys of `input_faults.toml`.
+        file: the end of the path that the fault is about.
+        naming: what it has to show of the file's content.
+    """
+    from s2l_images.faults import Fault
+
+    def fits(fault):
+        return fault.finding.code in codes and str(fault.finding.file).endswith(file)
+
+    return pytest.raises(Fault, match=re.escape(naming), check=fits)
 
 
 def script(name: str):

@@ -1,5 +1,7 @@
 """Tiled prediction: every pixel once, whatever the size, and the same as untiled."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -70,13 +72,13 @@ def test_training_mode_is_restored_and_nothing_is_learned(model):
     "image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8)]
 )
 def test_other_arrays_are_refused(model, image):
-    with pytest.raises(S2LError, match="expected uint8"):
+    with pytest.raises(S2LError, match=re.escape(f"image is {image.dtype} {image.shape}")):
         predict(model, image)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(100, 8), (64, 32), (64, -1)])
 def test_impossible_tiles_are_refused(model, tile, overlap):
-    with pytest.raises(S2LError, match="multiple of 32"):
+    with pytest.raises(S2LError, match=f"tile = {tile}, overlap = {overlap}"):
         predict(model, np.zeros((8, 8, 3), np.uint8), tile=tile, overlap=overlap)
 
 

@@ -515,7 +515,10 @@ def test_numbers_of_a_data_base_score_as_small_ones_do(background):
             lambda: metrics.f1(np.ones((4, 4), int), np.ones((4, 4))),
             "predicted_instances is float64",
         ),
-        (lambda: metrics.mdice(np.full((4, 4), -1), np.ones((4, 4), int)), "whole numbers from 0"),
+        (
+            lambda: metrics.mdice(np.full((4, 4), -1), np.ones((4, 4), int)),
+            "truth_instances is int64",
+        ),
         (lambda: metrics.instances(np.ones((1, 4, 4))), r"\(1, 4, 4\): expected \(H, W\)"),
         (lambda: metrics.f1(np.ones((4, 4), int), np.ones((4, 4), int), 0.3), "threshold = 0.3"),
     ],

@@ -174,59 +174,58 @@ def cut(path, save):
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "message"),
+    ("name", "make", "named"),
     [
-        ("gone.pth", lambda path: None, "no such file"),
-        ("cut.pth", lambda path: cut(path, torch.save), "cannot be read"),
-        ("cut.safetensors", lambda path: cut(path, save_file), "cannot be read"),
-        ("empty.pth", lambda path: path.touch(), "cannot be read"),
-        ("text.pth", lambda path: path.write_text("weights"), "cannot be read"),
-        ("list.pth", lambda path: torch.save([1.0], path), "holds a list"),
+        ("gone.pth", lambda path: None, ""),
+        ("cut.pth", lambda path: cut(path, torch.save), ""),
+        ("cut.safetensors", lambda path: cut(path, save_file), ""),
+        ("empty.pth", lambda path: path.touch(), ""),
+        ("text.pth", lambda path: path.write_text("weights"), ""),
+        ("list.pth", lambda path: torch.save([1.0], path), "list"),
         (
             "code.pth",
             lambda path: torch.save(torch.nn.ReLU(), path),
-            "cannot be read",
+            "",
         ),  # weights_only
         (
             "fewer.pth",
             lambda path: torch.save(dict(list(encoder_state().items())[3:]), path),
-            "Missing key.*conv1",
+            "conv1",
         ),
         (
             "more.pth",
             lambda path: torch.save(encoder_state() | {"x.y": torch.ones(1)}, path),
-            "Unexpected key.*x.y",
+            "x.y",
         ),
         (
             "other.pth",
             lambda path: torch.save(ScribbleUNet("resnet34").unet.encoder.state_dict(), path),
-            "Unexpected key",
+            "layer1.2.conv1.weight",
         ),
         (
             "shape.pth",
             lambda path: torch.save(
                 encoder_state() | {"conv1.weight": torch.ones(8, 3, 7, 7)}, path
             ),
-            "size mismatch for conv1.weight",
+            "conv1.weight",
         ),
         (
             "values.pth",
             lambda path: torch.save(encoder_state() | {"conv1.weight": 3}, path),
-            "do not fit",
+            "resnet18",
         ),
     ],
 )
-def test_unfit_encoder_weights_are_named(tmp_path, name, make, message):
+def test_unfit_encoder_weights_are_named(tmp_path, name, make, named):
     make(tmp_path / name)
-    with pytest.raises(S2LError, match=message) as error:
+    with pytest.raises(S2LError, match=f"encoder_weights = .*{name}.*{named}"):
         unet(encoder_weights=tmp_path / name)
-    assert name in str(error.value) and "encoder_weights" in str(error.value)
 
 
 def test_imagenet_without_a_network_names_both_ways(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(S2LError, match=r"local \.safetensors or \.pth file.*machine with network"):
+    with pytest.raises(S2LError, match=r"imagenet.*\.safetensors .*HF_HOME"):
         unet(encoder_weights="imagenet")
 
 

@@ -81,7 +81,7 @@ def test_images_are_averaged_apart():
 def test_an_image_never_predicted_has_no_label():
     pseudo = PseudoLabels()
     assert "new" not in pseudo and pseudo.count("new") == 0
-    with pytest.raises(S2LError, match="No averaged prediction of new"):
+    with pytest.raises(S2LError, match=" new: "):
         pseudo.average("new")
 
 
@@ -144,7 +144,7 @@ def test_errors_name_what_is_wrong():
     with pytest.raises(S2LError, match="average_start = 'one'.*corrected, zero"):
         PseudoLabels(start="one")
     pseudo = always(0.9, 1)
-    with pytest.raises(S2LError, match=r"Prediction of a is \(2, 3\), earlier ones \(2, 2\)"):
+    with pytest.raises(S2LError, match=r" a .*\(2, 3\).*\(2, 2\)"):
         pseudo.update("a", torch.ones(2, 3))
     with pytest.raises(S2LError, match="averaging = 0.1, .*0.2"):
         PseudoLabels(0.1).load_state_dict(pseudo.state_dict())

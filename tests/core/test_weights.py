@@ -190,18 +190,15 @@ def swapped(state, first, second):
     [
         (
             lambda state: dict(list(state.items())[1:]),
-            "_bn0.weight .* in the place of model.conv_stem",
+            "_bn0.weight .*model.conv_stem",
         ),
-        (lambda state: dict(list(state.items())[:200]), "200 tensors where 288 are expected"),
-        (
-            lambda state: state | {"_more.weight": torch.ones(1)},
-            "1 tensors too many, the first _more.weight",
-        ),
+        (lambda state: dict(list(state.items())[:200]), "200 .*288"),
+        (lambda state: state | {"_more.weight": torch.ones(1)}, "1 .*_more.weight"),
         (
             lambda state: swapped(state, "_conv_stem.weight", "_blocks.0._project_conv.weight"),
-            "in the place of",
+            "model.conv_stem.weight",
         ),
-        (lambda state: state | {"_conv_stem.weight": 3}, "has no attribute 'shape'"),
+        (lambda state: state | {"_conv_stem.weight": 3}, "shape"),
     ],
 )
 def test_packaged_weights_fit_whole_or_not_at_all(lite_state, harm, message):
@@ -217,14 +214,14 @@ def test_a_shuffled_order_is_noticed(lite_state):
     names = list(lite_state)
     weight, mean = names.index("_bn0.weight"), names.index("_bn0.running_mean")
     names[weight], names[mean] = names[mean], names[weight]
-    with pytest.raises(ValueError, match="_bn0.running_mean .* in the place of model.bn1.weight"):
+    with pytest.raises(ValueError, match="_bn0.running_mean .*model.bn1.weight"):
         weights.renamed({name: lite_state[name] for name in names}, ScribbleUNet(LITE).unet.encoder)
 
 
 def test_weights_of_another_lite_are_refused(tmp_path):
     path = tmp_path / "lite2.pth"  # as many tensors as lite1 has
     torch.save(weights.packaged_state("efficientnet-lite2"), path)
-    message = "lite2.pth' do not fit encoder 'efficientnet-lite1'.*in the place of"
+    message = "lite2.pth' .*'efficientnet-lite1'"
     with pytest.raises(S2LError, match=message):
         ScribbleUNet("efficientnet-lite1", (), path)
 

@@ -24,7 +24,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy import ndimage
 
-from conftest import ROOT
+from conftest import ROOT, raises_fault
 from s2l_core.config import IGNORE, S2LError, seed_for
 from s2l_images import strokes as strokes_room
 from s2l_images.annotation_files import items as limits
@@ -419,10 +419,10 @@ def test_qupath_annotations_around_detections_are_no_instances(tmp_path):
             {"of": None, "name": "Foreground", "measurements": [{"name": "Area", "value": 3.0}]},
             1,
         ),  # before 0.4
-        ({"of": None, "name": "1"}, "names no class"),  # a running number is no class
-        ({"of": None}, "names no class"),
-        ({"of": "Tumor"}, "names no class"),
-        ({"of": "not nucleus"}, "names no class"),
+        ({"of": None, "name": "1"}, "''"),  # a running number is no class
+        ({"of": None}, "''"),
+        ({"of": "Tumor"}, "'Tumor'"),
+        ({"of": "not nucleus"}, "'not nucleus'"),
         ({"of": "Nucleus: Negative"}, 1),  # graded by its stain: a nucleus either way
         ({"of": "Tumor: Negative"}, 1),
         ({"of": "Tumor: Negative", "objectType": "detection"}, 1),
@@ -431,7 +431,7 @@ def test_qupath_annotations_around_detections_are_no_instances(tmp_path):
         ({"of": None, "classification": "Nucleus"}, 1),  # valid GeoJSON
         ({"of": None, "classification": "Nucleus", "name": 7}, 1),
         ({"of": None, "classification": {"names": ["Tumor", "Positive"]}}, 1),
-        ({"of": "Background", "name": "cell 7"}, "names both classes"),
+        ({"of": "Background", "name": "cell 7"}, "'cell 7, Background'"),
     ],
 )
 def test_class_is_told_and_never_guessed(tmp_path, about, expected):
@@ -531,39 +531,39 @@ def test_label_images(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "code"),
     [
         (
             "a.png",
             image_bytes(np.dstack([LABELS, LABELS, 0 * LABELS]).astype(np.uint8), "PNG"),
-            "colours",
+            "mask-colours",
         ),
         (
             "a.png",
             image_bytes(np.zeros((5, 5), np.uint8), "PNG"),
-            "5 x 5 pixels, but its image has 20 x 24",
+            "label-size",
         ),
         (
             "a.tif",
             tiff_bytes(np.zeros((3, *SHAPE), np.uint16), photometric="minisblack"),
-            "one plane",
+            "stack",
         ),
-        ("a.tif", tiff_bytes(np.zeros((3, *SHAPE), np.uint16), imagej=True), "one plane"),
-        ("a.tif", tiff_bytes(np.full(SHAPE, 0.5, np.float32)), "whole numbers"),
-        ("a.tif", tiff_bytes(np.full(SHAPE, np.nan, np.float32)), "whole numbers"),
-        ("a.tif", tiff_bytes(np.full(SHAPE, -1, np.int32)), "whole numbers"),
-        ("a.npy", numpy_bytes(np.array([{}], object)), "array of Python objects"),
-        ("a.npy", numpy_bytes(np.full(SHAPE, None)), "Cellpose"),
-        ("a.npy", numpy_bytes(np.full(SHAPE, 1j)), "whole numbers"),
-        ("a.npz", roi_set({"a.npy": IMAGES["a.npy"], "b.npy": IMAGES["a.npy"]}), "cannot be read"),
-        ("a.npz", roi_set({"a.npy": bytes(10**7)}), "more than is read"),
-        ("a.npy", bytes(10**7), "at most"),
-        ("a.png", bytes(10**7), "all of them 0"),
+        ("a.tif", tiff_bytes(np.zeros((3, *SHAPE), np.uint16), imagej=True), "label-values"),
+        ("a.tif", tiff_bytes(np.full(SHAPE, 0.5, np.float32)), "label-values"),
+        ("a.tif", tiff_bytes(np.full(SHAPE, np.nan, np.float32)), "label-values"),
+        ("a.tif", tiff_bytes(np.full(SHAPE, -1, np.int32)), "label-values"),
+        ("a.npy", numpy_bytes(np.array([{}], object)), "other-program"),
+        ("a.npy", numpy_bytes(np.full(SHAPE, None)), "other-program"),
+        ("a.npy", numpy_bytes(np.full(SHAPE, 1j)), "label-values"),
+        ("a.npz", roi_set({"a.npy": IMAGES["a.npy"], "b.npy": IMAGES["a.npy"]}), "unreadable-file"),
+        ("a.npz", roi_set({"a.npy": bytes(10**7)}), "unreadable-file"),
+        ("a.npy", bytes(10**7), "unreadable-file"),
+        ("a.png", bytes(10**7), "unreadable-file"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "content",
 )
-def test_no_label_image(tmp_path, name, content, message):
-    with pytest.raises(S2LError, match=f"{name}: .*{message}"):
+def test_no_label_image(tmp_path, name, content, code):
+    with raises_fault(code, file=name):
         read_mask(saved(tmp_path, name, content), SHAPE)
 
 
@@ -639,16 +639,16 @@ def test_what_cannot_be_written(tmp_path):
     instances = np.zeros(SHAPE, np.int32)
     for writer in (*WRITERS.values(), write_cells):
         for wrong in (instances[0], instances - 1, instances * 0.5):
-            with pytest.raises(S2LError, match="expected .H, W. whole numbers"):
+            with pytest.raises(S2LError, match=f"{tmp_path / 'a'}: .*{wrong.dtype}"):
                 writer(tmp_path / "a", wrong)
-    with pytest.raises(S2LError, match="same image"):
+    with pytest.raises(S2LError, match=r"\(5, 5, 1\) .*\(20, 24\)"):
         write_cells(tmp_path / "a", instances, Measured(np.zeros((5, 5, 1)), ("",)))
     with pytest.raises(S2LError, match="pixel_size nan"):
         write_cells(tmp_path / "a", instances, pixel_size=float("nan"))
     (tmp_path / "folder.tif").mkdir()
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "a.tif", tmp_path / "folder.tif"):
-        with pytest.raises(S2LError, match="cannot be written"):
+        with pytest.raises(S2LError, match=path.name):
             write_label_tiff(path, instances)
     assert {path.name for path in tmp_path.iterdir()} == {"folder.tif", "file"}
 
@@ -707,14 +707,14 @@ BILLION = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><Annotations
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "", "unknown format; expected one of .roi"),
-        ("a.roi", b"", "ROI a: cannot be read: ImageJ ROI data too short"),
-        ("a.roi", SQUARE_ROI[:70], "ROI a: cannot be read"),
-        ("a.roi", imagej_roi(RECT, bounds=(5, 5, 2, 2), name="fg"), "expected more than 0"),
+        ("a.txt", "", ".roi, .zip, .geojson, .json, .xml"),
+        ("a.roi", b"", "ROI a: .*0 < 64"),
+        ("a.roi", SQUARE_ROI[:70], "ROI a: "),
+        ("a.roi", imagej_roi(RECT, bounds=(5, 5, 2, 2), name="fg"), "width -3 and height -3"),
         (
             "a.roi",
             imagej_roi(POLYGON, [(np.nan, 1), (5, 5), (1, 5)], floats=True),
-            "cannot|numbers below",
+            "ROI a: ",
         ),
         ("a.roi", imagej_roi(POLYLINE, SQUARE, name="fg", width=300.0), "width 300.0"),
         ("a.roi", imagej_roi(POLYLINE, SQUARE, name="fg", width=float("nan")), "width nan"),
@@ -722,58 +722,58 @@ BILLION = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><Annotations
             "a.roi",
             imagej_roi(RECT, bounds=(2, 2, 5, 5), name="fg", subtype=1)[:64]
             + struct.pack(">iiii", 9, 0, 0, 0),
-            "",
+            "ROI a: ",
         ),
-        ("a.roi", imagej_roi(6, name="fg"), "expected .N, 2"),
+        ("a.roi", imagej_roi(6, name="fg"), r"ROI a: .*\(0, 2\)"),
         (
             "a.roi",
             imagej_roi(RECT, bounds=(2, 2, 5, 5), path=[2.0] * 5, name="fg"),
-            "cannot be read",
+            "ROI a: ",
         ),
         (
             "a.roi",
             imagej_roi(POLYGON, [(x + 50, y) for x, y in SQUARE], name="fg"),
-            "fg lies wholly outside the image",
+            r"fg .*\(20, 24\)",
         ),
-        ("a.zip", b"PK\3\4", "cannot be read"),
+        ("a.zip", b"PK\3\4", "ZIP"),
         (
             "a.zip",
             roi_set({"a.zip": roi_set({"a.roi": SQUARE_ROI})}),
-            "holds 'a.zip'; expected .roi",
+            "'a.zip'.*.roi",
         ),
-        ("a.zip", roi_set({"a.roi": roi_set({"a.roi": SQUARE_ROI})}), "ROI a: cannot be read"),
-        ("a.zip", lambda: roi_set({"a.roi": bytes(40 * 2**20)}), "unpacks to more"),
-        ("a.geojson", "", "cannot be read: no JSON"),
-        ("a.geojson", lambda: "[" * 100_000, "cannot be read: it is nested too deeply"),
-        ("a.geojson", "3", "a JSON that begins with 3"),
+        ("a.zip", roi_set({"a.roi": roi_set({"a.roi": SQUARE_ROI})}), "ROI a: "),
+        ("a.zip", lambda: roi_set({"a.roi": bytes(40 * 2**20)}), ""),
+        ("a.geojson", "", "JSON .*line 1, column 1"),
+        ("a.geojson", lambda: "[" * 100_000, ""),
+        ("a.geojson", "3", "JSON .* 3"),
         (
             "a.geojson",
             '{"type": "FeatureCollection", "features": [3]}',
-            "feature 1: cannot be read",
+            "feature 1: ",
         ),
-        ("a.geojson", lambda: "," * (6 * limits.MAX_POINTS + 1), "more than 6000000 values"),
+        ("a.geojson", lambda: "," * (6 * limits.MAX_POINTS + 1), " 6000000 "),
         (
             "a.geojson",
             lambda: qupath(feature("LineString", [[1, 5]] * limits.MAX_POINTS)),
-            "1000000 points or more",
+            "1000000 .*S2L_LIMITS",
         ),
-        ("a.geojson", lambda: " " * (limits.MAX_BYTES + 1), "bytes; at most"),
+        ("a.geojson", lambda: " " * (limits.MAX_BYTES + 1), "33554433 .*33554432 .*S2L_LIMITS"),
         (
             "a.geojson",
             qupath(feature("Polygon", [[[1, 1], [2, float("nan")], [5, 5]]])),
-            "feature 1: its coordinates",
+            "feature 1: .*1e.09",
         ),
         (
             "a.geojson",
             qupath(feature("Polygon", [[[1, 1], [2, 1e300], [5, 5]]])),
-            "numbers below 1e.09",
+            "feature 1: .*1e.09",
         ),
-        ("a.geojson", qupath(feature("Polygon", [[1, 2], [3, 4]])), "coordinates of shape"),
-        ("a.geojson", qupath(feature("Polygon", "abc")), "cannot be read"),
+        ("a.geojson", qupath(feature("Polygon", [[1, 2], [3, 4]])), r"feature 1: .*\(2,\)"),
+        ("a.geojson", qupath(feature("Polygon", "abc")), "feature 1: .*'a'"),
         (
             "a.geojson",
             qupath(feature("Circle", [1, 2])),
-            "geometry 'Circle'; expected one of Point",
+            "feature 1: .*'Circle'.*Point, MultiPoint",
         ),
         (
             "a.geojson",
@@ -783,22 +783,22 @@ BILLION = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><Annotations
         (
             "a.geojson",
             lambda: qupath(feature("MultiPoint", [[1, 1]] * 60_000)),
-            "more than 50000 outlines",
+            "feature 1: .* 50000 ",
         ),
         (
             "a.geojson",
             qupath(feature("Polygon", [ring(30, 0, 40, 9)], name="far")),
-            "far lies wholly outside",
+            r"far .*\(20, 24\)",
         ),
-        ("a.xml", "", "cannot be read: no whole XML"),
-        ("a.xml", "<Annotations><Annotation>", "cannot be read"),
-        ("a.xml", BILLION, "cannot be read: its XML declares entities"),
-        ("a.xml", lambda: "<Annotations>" * 500_000, "more than 400000 elements"),
-        ("a.xml", aperio(region([("x", 1)])), "cannot be read: could not convert string"),
-        ("a.xml", aperio(region([("nan", 1)])), "region 1: its coordinates"),
-        ("a.xml", aperio(region([])), "region 1: coordinates of shape"),
-        ("a.xml", aperio(region([(1, 1), (5, 5)], Type="2")), "type '2'"),
-        ("a.xml", aperio(region([(1, 1), (5, 5), (1, 5)], NegativeROA="1")), "a negative region"),
+        ("a.xml", "", "XML .*line 1"),
+        ("a.xml", "<Annotations><Annotation>", "XML .*line 1"),
+        ("a.xml", BILLION, "XML"),
+        ("a.xml", lambda: "<Annotations>" * 500_000, " 400000 "),
+        ("a.xml", aperio(region([("x", 1)])), "'x'"),
+        ("a.xml", aperio(region([("nan", 1)])), "region 1: .*1e.09"),
+        ("a.xml", aperio(region([])), r"region 1: .*\(0,\)"),
+        ("a.xml", aperio(region([(1, 1), (5, 5)], Type="2")), "region 1: .*'2'"),
+        ("a.xml", aperio(region([(1, 1), (5, 5), (1, 5)], NegativeROA="1")), "region 1: "),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "content",
 )

@@ -68,7 +68,7 @@ def test_the_same_strokes_are_held_out_each_time_whatever_the_order_of_images():
 def test_nothing_drawn_holds_nothing_out_and_an_impossible_share_is_refused():
     assert hold_out({}).held == {}
     assert hold_out({"a": scribbled(10, 10)}, share=0).held == {}
-    with pytest.raises(S2LError, match="share = 1: expected"):
+    with pytest.raises(S2LError, match="share = 1"):
         hold_out({}, share=1)
 
 
@@ -100,7 +100,7 @@ def test_agreement_depends_on_the_threshold_strictly():
     ("probability", "found"), [({}, "missing"), ({"a": np.zeros((3, 4))}, r"\(3, 4\)")]
 )
 def test_a_probability_that_lacks_is_named(probability, found):
-    with pytest.raises(S2LError, match=rf"probability of a is {found}: expected \(64, 96\)"):
+    with pytest.raises(S2LError, match=rf" a .*{found}.*\(64, 96\)"):
         agreement(probability, {"a": scribbled(1, 1)})
 
 
@@ -217,7 +217,7 @@ def test_without_held_out_strokes_the_forest_goes_out_and_it_is_said():
 
 
 def test_impossible_wishes_are_refused():
-    with pytest.raises(S2LError, match="answer = 'netwrok' is not known.*'network'"):
+    with pytest.raises(S2LError, match="answer = 'netwrok'.*'network'"):
         choose(RIGHT, BLIND, HELD, "netwrok")
     with pytest.raises(S2LError, match="answer = 'network': "):
         choose(RIGHT, None, HELD, "network")

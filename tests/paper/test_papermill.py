@@ -31,7 +31,7 @@ def test_overrides_may_be_a_text(given, expected):
 
 @pytest.mark.parametrize("given", ["pair_target=and", "[1]", "", "{", 3, None])
 def test_what_is_no_dict_is_refused(given):
-    with pytest.raises(S2LError, match="expected a dict, such as {"):
+    with pytest.raises(S2LError, match=f"^{re.escape(repr(given))}: "):
         planning.parsed(given)
 
 
@@ -53,9 +53,9 @@ def test_lists_of_a_batch_may_be_texts(lists, expected):
 @pytest.mark.parametrize(
     ("lists", "said"),
     [
-        (("dsb-bf", "first"), "FOLDS = 'first': expected whole numbers from 0, such as 0 1 2"),
-        (("dsb-bf", "-1"), "FOLDS = '-1': expected whole numbers"),
-        (("dsb-bf", "[0"), "'.0': expected a list, such as .0, 1."),
+        (("dsb-bf", "first"), "FOLDS = 'first'"),
+        (("dsb-bf", "-1"), "FOLDS = '-1'"),
+        (("dsb-bf", "[0"), "'.0': .*list"),
         (("dsb-bf", 0, "s2l", 0, "attentiv-0"), "ANNOTATORS = 'attentiv-0' is not known. Did you"),
     ],
 )

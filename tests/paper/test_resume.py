@@ -235,16 +235,13 @@ def test_a_damaged_checkpoint_is_seen_and_the_one_before_used(tmp_path, capsys):
     assert checkpoints.read(tmp_path)["step"] == 2
     assert f"{tmp_path.name}: checkpoint.pt is damaged" in capsys.readouterr().out
     previous.write_bytes(b"")
-    with pytest.raises(
-        S2LError,
-        match=r"checkpoint.pt .*checkpoint.previous.pt ",
-    ):
+    with pytest.raises(S2LError, match="checkpoint.pt .*checkpoint.previous.pt "):
         checkpoints.read(tmp_path)
     newest.unlink()
     assert checkpoints.exist(tmp_path)
     previous.unlink()
     assert not checkpoints.exist(tmp_path)
-    with pytest.raises(S2LError, match="none there"):
+    with pytest.raises(S2LError, match=f"{tmp_path}: "):
         checkpoints.read(tmp_path)
 
 

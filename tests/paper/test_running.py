@@ -119,12 +119,12 @@ def source(home, monkeypatch):
     ("given", "message"),
     [
         ({"fols": 1}, "04_train.ipynb: no parameter 'fols'. Did you mean 'fold'"),
-        ({"overrides": {"scales": (1, 2)}}, "overrides = .* Give a number, a string"),
-        ({"fold": (0, 1)}, r"fold = \(0, 1\) is a tuple"),
+        ({"overrides": {"scales": (1, 2)}}, "overrides = .*(1, 2)"),
+        ({"fold": (0, 1)}, r"fold = \(0, 1\) .*tuple"),
         ({"fold": np.int64(1)}, r"fold = .* is a int64"),
-        ({"fold": "1"}, "fold = '1'; expected int like 0"),
-        ({"fold": True}, "fold = True; expected int"),
-        ({"budget": "much"}, "budget = 'much'; expected float"),
+        ({"fold": "1"}, "fold = '1'; .*int"),
+        ({"fold": True}, "fold = True; .*int"),
+        ({"budget": "much"}, "budget = 'much'; .*float"),
     ],
 )
 def test_parameters_that_papermill_would_let_pass_are_refused(home, given, message):

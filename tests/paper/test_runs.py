@@ -109,7 +109,7 @@ def test_a_finished_run_is_read_not_trained_again(trained, monkeypatch, capsys):
 
 def test_a_run_that_stops_leaves_no_scores(monkeypatch):
     monkeypatch.setattr(objective, "partial_bce", lambda logits, *_: logits.sum() * float("nan"))
-    with pytest.raises(S2LError, match="the loss is nan.*synthetic-fluo-"):
+    with pytest.raises(S2LError, match="'loss': nan.*synthetic-fluo-"):
         train(tiny("supervised"), progress=False)
     assert not list((paths.results("smoke") / "runs").glob("*/per_image.csv"))
 
