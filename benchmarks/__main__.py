@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.harness import FOLDER, TOPICS, Disturbance, Scale
+from s2l_core.config import suggestion
 
 
 def main() -> None:
@@ -18,6 +19,11 @@ def main() -> None:
     parser.add_argument("--scale", choices=TOPICS, default="bench")
     parser.add_argument("--out", type=Path, default=FOLDER)
     given = parser.parse_args()
+    known = TOPICS["smoke"]  # which has all of them
+    for topic in given.topics:
+        if topic not in known:
+            parser.error(f"there is no topic {topic!r}.{suggestion(topic, known)}")
+
     scale = Scale(given.scale, given.out)
     for topic in given.topics or TOPICS[scale.name]:
         module = importlib.import_module(f"benchmarks.{topic}")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks import harness, imports, inputs, loss, report, scores, scribbles
+from benchmarks.__main__ import main
 from benchmarks.harness import FOLDER, TOPICS, Row, Scale, absolute, interleaved, ratio
 from s2l_core.losses import contrastive_loss
 from s2l_core.metrics import score
@@ -78,6 +79,14 @@ def test_every_topic_belongs_to_a_scale():
         "report",
     }
     assert files == set(TOPICS["smoke"]) == {*TOPICS["bench"], *TOPICS["full"]}
+
+
+def test_a_wrong_topic_is_answered_with_the_nearest(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "loss", "stps"])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr()
+    assert "'stps'" in shown.err and "'steps'" in shown.err and not shown.out, "nothing is measured"
 
 
 @pytest.mark.long
