@@ -16,7 +16,7 @@ CONFIG = RunConfig("synthetic-fluo", "s2l", profile="smoke")
     [
         (
             {"pair_goal": "same"},
-            "by another version .configuration field = 'pair_goal' is not known",
+            "configuration field = 'pair_goal' is not known",
         ),
         ({"profile": "scratch-old"}, "profile = 'scratch-old'"),
         ({"fold": 1}, "fold .1 there, 0 here"),
