@@ -165,6 +165,18 @@ def _separation(given: Namespace) -> int:
     return 0
 
 
+def _apart(given: Namespace) -> int:
+    """Scores runs with touching nuclei told apart, and prints their means."""
+    from s2l_paper.running import results
+    from s2l_paper.tables import apart, apart_measured, table1
+
+    check_choice("profile", given.profile, PROFILES)
+    measured = apart_measured.measure(given.profile)
+    runs = results.load_runs(given.profile)
+    print(apart.text(apart.with_columns(table1.summary(runs), runs, measured)))
+    return 0
+
+
 PAPER_COMMANDS = {
     "data": Command(
         summary="fetch the data sets of the paper",
@@ -218,6 +230,17 @@ results/PROFILE/separation.csv and figures/PROFILE/separation.png, which noteboo
         examples=("s2l separation pretrained",),
         arguments=_tables_arguments,
         run=_separation,
+        extra="paper",
+    ),
+    "apart": Command(
+        summary="score runs with touching nuclei told apart",
+        about="""\
+Chooses on validation images how touching nuclei are told apart, and scores AJI and F1 of the test
+images so, beside those of connected components. Takes weights where they are on this machine, and
+else the maps that runs keep. Writes results/PROFILE/apart.csv and results/apart_settings.csv.""",
+        examples=("s2l apart pretrained",),
+        arguments=_tables_arguments,
+        run=_apart,
         extra="paper",
     ),
     "verify": Command(

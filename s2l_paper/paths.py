@@ -94,6 +94,16 @@ def separation(profile: str) -> Path:
     return results(profile) / "separation.csv"
 
 
+def apart(profile: str) -> Path:
+    """What test images of a profile score once touching nuclei are told apart."""
+    return results(profile) / "apart.csv"
+
+
+def apart_settings() -> Path:
+    """How touching nuclei are told apart: what was tried on validation images."""
+    return home() / "results" / "apart_settings.csv"
+
+
 def executed(profile: str) -> Path:
     """Executed copies of the notebooks."""
     return results(profile) / "executed"

@@ -15,7 +15,7 @@ from s2l_paper.texts import findings, recipe_texts, run_texts
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
 IN_README = "scratch"  # the profile that they tell of
 OTHERS = ("pretrained",)  # profiles of which some is told as well, in blocks `NAME-PROFILE`
-OF_OTHERS = ("answer", "thesis", "table1-short", "tested", "labels", "rival")
+OF_OTHERS = ("answer", "thesis", "table1-short", "tested", "labels", "rival", "apart")
 
 
 def texts() -> dict[str, str]:

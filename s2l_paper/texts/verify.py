@@ -19,6 +19,7 @@ from s2l_paper import paths
 from s2l_paper.comparing import comparisons, sensitivity
 from s2l_paper.figures import separation
 from s2l_paper.running import results
+from s2l_paper.tables import apart
 from s2l_paper.tables.claims import all_tests, differences, ledger
 from s2l_paper.tables.ledger_text import claims_markdown
 from s2l_paper.tables.table1 import (
@@ -60,7 +61,7 @@ def products(profile: str) -> dict[str, str]:
         "table1.csv": table.to_csv(index=False),
         "table1.md": table1_markdown(table),
         "table1.html": table1_html(table),
-        "scores.csv": summary(every).round(4).to_csv(index=False),
+        "scores.csv": _wide(profile, every).round(4).to_csv(index=False),
         "claims.csv": claims.to_csv(index=False),
         "differences.csv": compared.to_csv(index=False),
         "claims.md": claims_markdown(claims, compared),
@@ -70,6 +71,11 @@ def products(profile: str) -> dict[str, str]:
     if not effects.empty:
         texts["factorial.csv"] = effects.round(4).to_csv()
     return texts | sensitivity.tables(profile, every)
+
+
+def _wide(profile: str, every: pd.DataFrame) -> pd.DataFrame:
+    """The mean of every score of all runs, and of those with touching nuclei told apart."""
+    return apart.with_columns(summary(every), every, apart.measured(profile))
 
 
 def run_faults(folder: Path) -> list[str]:
@@ -125,11 +131,13 @@ def table_faults(profile: str) -> list[str]:
         faults += _text_faults(folder / name, text)
     shown = executed.tables(profile, expected, results.load_runs(profile), runs)
     faults += executed.faults(profile, shown, runs.run_id.unique())
-    measured = set(separation.measured(profile).run_id)
-    if gone := sorted(measured - set(runs.run_id)):
-        again = f"Measure it again: s2l separation {profile}"
-        name = _name(paths.separation(profile))
-        faults.append(f"{name}: names run {gone[0]}, which is not there. {again}")
+    for word, file, table in (
+        ("separation", paths.separation(profile), separation.measured(profile)),
+        ("apart", paths.apart(profile), apart.measured(profile)),
+    ):
+        if gone := sorted(set(table.run_id) - set(runs.run_id)):
+            again = f"Measure it again: s2l {word} {profile}"
+            faults.append(f"{_name(file)}: names run {gone[0]}, which is not there. {again}")
     for file in sorted(paths.figures(profile).glob("*.png")):
         faults += _figure_faults(file, runs, profile)
     return faults

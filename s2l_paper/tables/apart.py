@@ -1,0 +1,135 @@
+"""What runs score once touching nuclei are told apart, beside their official scores.
+
+Official scores stay on connected components. The tables are made by `apart_measured` from weights,
+fitted baselines and kept maps; what is here reads them, and needs no PyTorch.
+"""
+
+import pandas as pd
+
+from s2l_core.config import METHODS
+from s2l_core.profiles import DATASETS
+from s2l_paper import paths
+from s2l_paper.tables.table1 import markdown
+
+GROUP = ["data", "dataset", "method", "variant", "checkpoint"]
+BOTH_WAYS = ["aji_together", "aji_apart", "f1_together", "f1_apart"]
+MEASURED_COLUMNS = ["run_id", "image", "source", "diameter", "spacing", "smoothing", *BOTH_WAYS]
+SETTING = ["spacing", "smoothing"]
+TRIED_KEYS = ["dataset", "rotation", "family"]
+TRIED_COLUMNS = [*TRIED_KEYS, *SETTING, "images", "aji", "f1", "run_ids"]
+TOGETHER = 0.0  # the spacing of a row whose objects are left as they are
+
+
+def measured(profile: str) -> pd.DataFrame:
+    """The committed scores of a profile's test images, empty if nothing was measured."""
+    file = paths.apart(profile)
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=MEASURED_COLUMNS)
+
+
+def tried() -> pd.DataFrame:
+    """Every setting that was tried on validation images, empty if none was."""
+    file = paths.apart_settings()
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=TRIED_COLUMNS)
+
+
+def chosen(table: pd.DataFrame) -> pd.Series:
+    """The setting with the highest AJI among those that do not lower F1; `TOGETHER` is one of them.
+
+    Args:
+        table: the rows of `tried` of one data set, rotation and family of methods.
+    """
+    left_alone = table[table.spacing == TOGETHER].iloc[0]
+    allowed = table[table.f1 >= left_alone.f1]
+    return allowed.loc[allowed.aji.idxmax()]
+
+
+def with_columns(wide: pd.DataFrame, runs: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The wide table with AJI and F1 of the same objects, left together and told apart.
+
+    A run keeps its maps of a few test images only, so that these columns may rest on fewer images
+    than the others: `images_apart` counts them.
+
+    Args:
+        wide: as given by `table1.summary`.
+        runs: as given by `results.load_runs`.
+        found: as given by `measured`; where it is empty there is nothing to add.
+    """
+    if found.empty:
+        return wide
+    shown = runs.loc[runs.shown, ["run_id", *GROUP]].drop_duplicates()
+    rows = found.merge(shown, on="run_id")
+
+    # As in the wide table, an image is first averaged over the runs that were measured on it.
+    by_image = rows.groupby([*GROUP, "image"], as_index=False)[BOTH_WAYS].mean()
+    means = by_image.groupby(GROUP)[BOTH_WAYS].mean()
+    means.insert(0, "images_apart", by_image.groupby(GROUP).size())
+    return wide.merge(means.reset_index(), on=GROUP, how="left")
+
+
+def text(scores: pd.DataFrame) -> str:
+    """The new columns as Markdown, for every method that was measured.
+
+    Args:
+        scores: `scores.csv`, with the columns of `with_columns`.
+    """
+    if "images_apart" not in scores:
+        return ""
+    rows = scores[scores.images_apart.notna() & (scores.variant.fillna("") == "")]
+    lines = []
+    for row in rows.itertuples():
+        line = {"data": row.data, "method": METHODS[row.method].label}
+        line["images"] = f"{row.images_apart:.0f} of {row.images}"
+        for score, together, apart in (
+            ("AJI", row.aji_together, row.aji_apart),
+            ("F1", row.f1_together, row.f1_apart),
+        ):
+            line |= {f"{score} of components": _short(together), f"{score} apart": _short(apart)}
+        lines.append(line)
+    return markdown(pd.DataFrame(lines)) if lines else ""
+
+
+def worse_text(found: pd.DataFrame) -> str:
+    """On how many images F1 falls where touching nuclei are told apart, and where most.
+
+    Args:
+        found: as given by `measured`, not empty.
+    """
+    changed = found.f1_apart - found.f1_together
+    worst = found.loc[changed.idxmin()]
+    dataset, method = worst.run_id.split("_")[:2]
+    return (
+        f"F1 rises on {(changed > 0).sum()} and falls on {(changed < 0).sum()} of {len(found)} "
+        f"pairs of a run and a test image. It falls most on {worst.image} of "
+        f"{DATASETS[dataset][0]} ({METHODS[method].label}): from {_short(worst.f1_together)} to "
+        f"{_short(worst.f1_apart)}."
+    )
+
+
+def settings_text(table: pd.DataFrame) -> str:
+    """The chosen settings as Markdown.
+
+    Args:
+        table: as given by `tried`.
+    """
+    lines = []
+    for (dataset, rotation, family), rows in table.groupby(TRIED_KEYS, sort=False):
+        best, before = chosen(rows), rows[rows.spacing == TOGETHER].iloc[0]
+        alone = best.spacing == TOGETHER
+        lines.append(
+            {
+                "data": DATASETS[dataset][0],
+                "test part": rotation,
+                "of": METHODS[family].label if family in METHODS else family,
+                "validation images": f"{best.images:.0f}",
+                "spacing": "left together" if alone else f"{best.spacing:g}",
+                "smoothing": "" if alone else f"{best.smoothing:g}",
+                "AJI": f"{_short(before.aji)} to {_short(best.aji)}",
+                "F1": f"{_short(before.f1)} to {_short(best.f1)}",
+            }
+        )
+    return markdown(pd.DataFrame(lines)) if lines else ""
+
+
+def _short(value: float) -> str:
+    """A share without the 0 before its point."""
+    return f"{value:.3f}".removeprefix("0")

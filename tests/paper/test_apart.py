@@ -1,0 +1,137 @@
+"""Touching nuclei of runs told apart: how a setting is chosen, and what it gives on test images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import write_run
+from PIL import Image
+
+from s2l_core.config import RunConfig
+from s2l_core.metrics import aji, instances
+from s2l_paper import paths
+from s2l_paper.data.datasets import images_of, split_of
+from s2l_paper.running import results
+from s2l_paper.running.baselines import otsu
+from s2l_paper.tables import apart, apart_measured, table1
+from s2l_paper.texts import verify
+
+PROFILE, DATA = "smoke", "synthetic-fluo"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("S2L_HOME", str(tmp_path))
+    return tmp_path
+
+
+def finished(method, **fields):
+    """A finished run of profile `smoke`; its configuration."""
+    write_run(method, dataset=DATA, profile=PROFILE, **fields)
+    return RunConfig(DATA, method, profile=PROFILE, **fields)
+
+
+def tried(*rows):
+    """A table of settings, from spacing, AJI and F1."""
+    return pd.DataFrame(rows, columns=["spacing", "aji", "f1"])
+
+
+def test_the_best_aji_is_chosen_among_settings_that_do_not_lower_f1():
+    table = tried((0, 0.5, 0.8), (0.3, 0.7, 0.79), (0.45, 0.6, 0.8), (0.6, 0.55, 0.9))
+    assert apart.chosen(table).spacing == 0.45
+
+
+def test_where_every_setting_lowers_f1_objects_stay_together():
+    table = tried((0, 0.5, 0.8), (0.3, 0.7, 0.79), (0.45, 0.6, 0.7))
+    assert apart.chosen(table).spacing == apart.TOGETHER
+
+
+def test_settings_are_chosen_on_validation_images_and_scored_on_test_images(home, monkeypatch):
+    config, seen = finished("otsu"), []
+    monkeypatch.setattr(
+        apart_measured, "images_of", lambda c, ids: seen.append(list(ids)) or images_of(c, ids)
+    )
+    choose = apart_measured._try_settings
+
+    def chosen(*given):
+        choose(*given)
+        assert seen and all(set(ids) <= set(split_of(config).validation) for ids in seen)
+
+    monkeypatch.setattr(apart_measured, "_try_settings", chosen)
+    table = apart_measured.measure(PROFILE)
+    assert set(table.image) == set(split_of(config).test) and set(table.source) == {"fitted"}
+
+    # Components score what they always did, and every setting has its row.
+    cell = images_of(config, split_of(config).test)[0]
+    row = table[table.image == cell.id].iloc[0]
+    assert row.aji_together == round(aji(cell.instances, instances(otsu(cell.image))), 4)
+    settings = apart.tried()
+    assert len(settings) == 1 + len(apart_measured.SPACINGS) * len(apart_measured.SMOOTHINGS)
+    assert (settings[settings.spacing > 0].aji != settings.aji.iloc[0]).any()
+
+
+def test_maps_that_a_run_keeps_do_where_its_weights_are_elsewhere(home):
+    config = finished("s2l")
+    assert apart_measured.measure(PROFILE).empty  # no network was asked about validation images
+
+    # As an earlier run with weights has left it: seeds far closer than the default.
+    rows = [(DATA, 0, "networks", spacing, 0.1, 1, spacing, 0.5, "x") for spacing in (0.0, 0.3)]
+    table = pd.DataFrame(rows, columns=apart.TRIED_COLUMNS)
+    paths.apart_settings().parent.mkdir(exist_ok=True)
+    table.to_csv(paths.apart_settings(), index=False)
+    cell = images_of(config, split_of(config).test)[0]
+    kept = paths.run_folder(PROFILE, results.run_id(config)) / "probability" / f"{cell.id}.png"
+    kept.parent.mkdir()
+    Image.fromarray(((cell.instances > 0) * 255).astype(np.uint8)).save(kept)
+
+    (row,) = apart_measured.measure(PROFILE).to_dict("records")
+    assert (row["image"], row["source"], row["spacing"]) == (cell.id, "kept map", 0.3)
+    assert row["aji_together"] == round(aji(cell.instances, instances(cell.instances > 0)), 4)
+
+    # What was measured stays, also where the map is gone.
+    kept.unlink()
+    assert len(apart_measured.measure(PROFILE)) == 1
+
+
+def test_the_wide_table_has_both_scores_of_the_images_that_were_measured(home):
+    config = finished("s2l")
+    runs = results.load_runs(PROFILE)
+    wide = table1.summary(runs)
+    assert apart.with_columns(wide, runs, apart.measured(PROFILE)).equals(wide)
+
+    rows = [
+        (results.run_id(config), name, "kept map", 20, 0.3, 0.1, 0.2, value, 0.4, 0.5)
+        for name, value in (("image0", 0.3), ("image1", 0.5))
+    ]
+    found = pd.DataFrame(rows, columns=apart.MEASURED_COLUMNS)
+    found.to_csv(paths.apart(PROFILE), index=False)
+    best = apart.with_columns(wide, runs, found).query("shown").iloc[0]
+    assert (best.images, best.images_apart) == (3, 2)
+    assert (best.aji_together, best.aji_apart, best.f1_apart) == (0.2, 0.4, 0.5)
+    assert "aji_apart" in verify.products(PROFILE)["scores.csv"]
+    said = "F1 rises on 2 and falls on 0 of 2 pairs"
+    assert said in apart.worse_text(found.assign(run_id="dsb-bf_s2l_f0_s0_x"))
+    assert "| 2 of 3 | .200 | .400 | .400 | .500 |" in apart.text(
+        apart.with_columns(wide, runs, found)
+    )
+
+
+def test_a_row_of_a_run_that_is_not_there_is_a_fault(home):
+    finished("s2l")
+    rows = [("gone", "image0", "kept map", 20, 0.3, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    table = pd.DataFrame(rows, columns=apart.MEASURED_COLUMNS)
+    table.to_csv(paths.apart(PROFILE), index=False)
+    assert any("apart.csv: names run gone" in line for line in verify.table_faults(PROFILE))
+
+
+def test_committed_rows_are_of_the_objects_that_the_run_was_scored_by():
+    """Components of maps and fitted baselines have the AJI and F1 of `per_image.csv`."""
+    looked_at = 0
+    for profile in verify.profiles():
+        runs = results.load_runs(profile)
+        table = apart.measured(profile)
+        both = table.merge(runs[runs.shown], on=["run_id", "image"])
+        assert len(both) == len(table)
+        np.testing.assert_allclose(both.aji_together.astype(float), both.aji, atol=0.005)
+        np.testing.assert_allclose(both.f1_together.astype(float), both.f1, atol=0.02)
+        looked_at += len(both)
+    assert looked_at
