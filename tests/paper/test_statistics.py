@@ -185,6 +185,7 @@ SITUATIONS = {
     "images and trainings": {"group_sd": 0.03, "noise": 0.017, "df": 75},
     "images alone": {"group_sd": 0.03, "noise": 0.0, "df": 20},
     "trainings above all, few": {"group_sd": 0.01, "noise": 0.013, "df": 5},
+    "two trainings of each method": {"group_sd": 0.005, "noise": 0.01, "df": 1},
     "heavy tails": {"group_sd": 0.03, "noise": 0.013, "df": 20, "draw": "t"},
     "one group of four": {"group_sd": 0.03, "noise": 0.02, "df": 20, "sizes": (4,)},
 }
