@@ -6,12 +6,15 @@ import threading
 import nbformat
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from conftest import ROOT
 from s2l_core.config import S2LError
+from s2l_core.model import ScribbleUNet
 from s2l_images import session
 from s2l_images.board.own_folder import find_folder, write_example
+from s2l_images.learning.kept_models import keep_model, model_in_use
 from s2l_images.learning.verdicts import Round
 from s2l_images.places import own_results, own_strokes
 from s2l_images.session import Session, open_session, opened
@@ -151,6 +154,32 @@ def test_where_nobody_looks_a_cell_waits_for_its_round(work, monkeypatch):
     monkeypatch.setattr(session, "train_round", quick)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # other tests may have loaded it
     assert work.learn(12) is None and work.lesson is None
+
+
+def test_the_next_day_a_fresh_kernel_goes_on_with_what_was_learned(work, monkeypatch):
+    """Nothing is guessed and nothing is learned again before it is looked at, exported and
+    corrected.
+    """
+    network = ScribbleUNet(tiny.ENCODER)
+    keep_model(work.folder, network.state_dict(), tiny.config("s2l"), score=0.9, steps=8)
+    again = open_session(work.folder)
+    assert again.start == model_in_use(work.folder)
+
+    again.look()
+    assert set(again.answered) == set(again.cells)
+    monkeypatch.setattr(type(again.outgoing), "refuse_absurd", lambda *_: None)
+    assert again.choose("network").answer == "network"
+    assert set(again.export().counts) == set(again.cells)
+
+    began = []
+
+    def quick(folder, *, start, **settings):
+        began.append(start)
+        return Round(None, 2, False, 0.5, 0.5, "Round 2: done.")
+
+    monkeypatch.setattr(session, "train_round", quick)
+    again.go_on(12)
+    assert began == [model_in_use(work.folder)]
 
 
 def test_strokes_of_another_program_are_learned_from(work):
