@@ -74,7 +74,8 @@ def text(scores: pd.DataFrame) -> str:
     """
     if "images_apart" not in scores:
         return ""
-    rows = scores[scores.images_apart.notna() & (scores.variant.fillna("") == "")]
+    own = scores.variant.isna() | (scores.variant == "")
+    rows = scores[scores.images_apart.notna() & own]
     lines = []
     for row in rows.itertuples():
         line = {"data": row.data, "method": METHODS[row.method].label}

@@ -395,10 +395,10 @@ def test_no_image_is_an_error(file):
 
 
 def test_both_sides_agree_on_grid_and_colours():
-    script = (ROOT / "s2l_images" / "widget.js").read_text()
+    script = (ROOT / "s2l_images" / "board" / "widget.js").read_text()
     assert f"const UNIT = {strokes.UNIT};" in script
     assert f'const COLOURS = ["{plotting.BACKGROUND}", "{plotting.FOREGROUND}"];' in script
-    style = (ROOT / "s2l_images" / "widget.css").read_text()
+    style = (ROOT / "s2l_images" / "board" / "widget.css").read_text()
     assert plotting.FOREGROUND.lower() in style and plotting.BACKGROUND.lower() in style
 
 
@@ -428,10 +428,8 @@ def test_foreground_and_background_differ_for_everybody():
 
 
 def test_script_and_style_are_part_of_the_package():
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
-        "package-data"
-    ]["s2l_images"]
-    assert {"*.js", "*.css"} <= set(data)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert {"*.js", "*.css"} <= set(settings["package-data"]["*"])
     board = Scribbler(images("a"), ROOT / "nowhere.json")
     assert "export default" in board._esm and ".s2l-stage" in board._css
     assert "http" not in board._esm.replace("http://www.w3.org", ""), (

@@ -227,7 +227,7 @@ def test_a_line_says_what_is_wrong(simple):
 def script(browser):
     """A page that has loaded the widget's functions."""
     page = browser.new_page()
-    text = (ROOT / "s2l_images" / "widget.js").read_text()
+    text = (ROOT / "s2l_images" / "board" / "widget.js").read_text()
     page.evaluate(
         "async text => { window.s2l = await import(URL.createObjectURL(new Blob([text], {type:"
         " 'text/javascript'}))) }",

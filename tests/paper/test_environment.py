@@ -240,7 +240,8 @@ def test_a_changed_lock_or_project_is_installed_again():
 
 def test_a_variable_that_make_does_not_have_is_answered_with_the_nearest():
     for word, meant in {"DATASET=dsb-bf": "DATASETS", "methods=otsu": "METHODS"}.items():
-        command = ["make", "--dry-run", "reproduce", "OMP_NUM_THREADS=1", word]
+        command = ["make", "--no-print-directory", "--dry-run", "reproduce"]
+        command += ["OMP_NUM_THREADS=1", word]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2 and not done.stdout
         assert f"no variable {word.split('=')[0]}. Did you mean {meant}?" in done.stderr
