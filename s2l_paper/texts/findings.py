@@ -182,9 +182,11 @@ def _tested(table: pd.DataFrame) -> str:
     parts = []
     for data, rows in table.groupby("data", sort=False):
         # A spread is known only where several trainings tested the same images.
-        trainings = "each tested by a single training of every method"
+        trainings = "each tested by a single training of each method shown"
         if rows.spread.notna().any():
-            trainings = f"{rows.runs.min()} trainings of every method"
+            fewest, most = rows.runs.min(), rows.runs.max()
+            count = f"{most}" if fewest == most else f"{fewest} to {most}"
+            trainings = f"{count} trainings of each method shown"
         parts.append(f"on {rows.images.max():.0f} test images of {data} ({trainings})")
     return listed(parts)
 
