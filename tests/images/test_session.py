@@ -178,7 +178,9 @@ def test_the_next_day_a_fresh_kernel_goes_on_with_what_was_learned(work, monkeyp
         return Round(None, 2, False, 0.5, 0.5, "Round 2: done.")
 
     monkeypatch.setattr(session, "train_round", quick)
+    monkeypatch.setattr(session, "watched", lambda: True)  # as in a kernel
     again.go_on(12)
+    again.wait()
     assert began == [model_in_use(work.folder)]
 
 
