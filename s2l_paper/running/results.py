@@ -30,8 +30,7 @@ SCORES = [
 ]
 OPTIONAL = ["false_area"]  # scores that the runs of profile `scratch` do not have
 COLUMNS = KEYS + SCORES
-# Fig. 2 chooses among the first test images of a split, whose probabilities every run keeps.
-PICTURED = 4
+PICTURED = 4  # the first test images of a split, whose probabilities every run keeps
 
 # Raised whenever the same configuration may give other numbers. One for each family of methods, so
 # that a change of a baseline does not make the networks' runs stale; part of every run's hash.
@@ -103,6 +102,7 @@ def write_run(
     *,
     seconds: float,
     warmup_seconds: float = 0.0,
+    masks: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Writes everything a run commits; `per_image.csv` and its hash come last,
     so that half a run is never done.
@@ -114,14 +114,14 @@ def write_run(
         shown: image id -> probability (H, W), kept as 8-bit PNG for the figures.
         seconds: wall time of the run, over all its resumes.
         warmup_seconds: wall time of the warm-up, which other runs may share.
+        masks: test image id -> mask (H, W), kept as 1-bit PNG: Fig. 2 searches all of them.
     """
     folder = paths.run_folder(config.profile, run_id(config))
     for image_id, probability in shown.items():
-        picture = Image.fromarray(np.round(probability * 255).astype(np.uint8))
-        file = folder / "probability" / f"{image_id}.png"
-        write_atomically(
-            file, lambda temporary, p=picture: p.save(temporary, format="PNG", optimize=True)
-        )
+        levels = np.round(probability * 255).astype(np.uint8)
+        _write_picture(folder / "probability" / f"{image_id}.png", levels)
+    for image_id, mask in (masks or {}).items():
+        _write_picture(folder / "masks" / f"{image_id}.png", mask)
     write_json(folder / "env.json", environment(seconds, warmup_seconds))
     write_csv(folder / "steps.csv", pd.DataFrame(steps).round(6))
     optional = [name for name in OPTIONAL if rows and name in rows[0]]
@@ -131,6 +131,12 @@ def write_run(
     record["per_image"] = digest((folder / "per_image.csv").read_bytes(), 16)
     write_json(folder / "config.json", record | {"config": config.to_dict()})
     return folder
+
+
+def _write_picture(file: Path, values: np.ndarray) -> None:
+    """Writes (H, W) as PNG: uint8 with eight bits, bool with one."""
+    picture = Image.fromarray(values)
+    write_atomically(file, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
 
 
 def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

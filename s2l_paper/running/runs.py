@@ -84,8 +84,9 @@ def train(
 def _run_baseline(config: RunConfig) -> None:
     """Fits, scores and writes a baseline."""
     started = time.perf_counter()
-    rows, shown = score_test(config, {"last": fit_baseline(config)})
-    results.write_run(config, rows, [], shown, seconds=time.perf_counter() - started)
+    rows, shown, masks = score_test(config, {"last": fit_baseline(config)})
+    seconds = time.perf_counter() - started
+    results.write_run(config, rows, [], shown, seconds=seconds, masks=masks)
 
 
 def _run_network(
@@ -101,12 +102,14 @@ def _run_network(
         with checkpoints.kept(trainer, folder):
             trainer.fit()
             checkpoints.save_model(folder, trainer.weights("best"), config)
-            rows, shown = score_test(config, _predictors(trainer))
+            rows, shown, masks = score_test(config, _predictors(trainer))
             if results.run_id(config) != folder.name:
                 raise S2LError(
                     f"{config.dataset}: its files changed during the training. Run it again."
                 )
-            results.write_run(config, rows, trainer.history, shown, **trainer.seconds())
+            results.write_run(
+                config, rows, trainer.history, shown, masks=masks, **trainer.seconds()
+            )
     except (KeyboardInterrupt, SystemExit):
         # Who stops a long run may want to look at what it has learned.
         if trainer.stage == "main":
@@ -177,7 +180,7 @@ def _predictors(trainer: Trainer) -> dict[str, Predictor]:
 
 def score_test(
     config: RunConfig, predictors: Mapping[str, Predictor]
-) -> tuple[list[dict], dict[str, np.ndarray]]:
+) -> tuple[list[dict], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Scores every test image with every checkpoint.
 
     Args:
@@ -185,8 +188,8 @@ def score_test(
         predictors: checkpoint (`best`, `last`) -> image (H, W, 3) uint8 -> probability (H, W).
 
     Returns:
-        The rows of `per_image.csv`, and image id -> probability of the checkpoint that Table 1
-        shows, for the first `PICTURED` images and the `extremes`.
+        The rows of `per_image.csv`; of the checkpoint that Table 1 shows, image id -> probability
+        for the first `PICTURED` images and the `extremes`, and image id -> mask for all.
     """
     fields = ("dataset", "method", "fold", "seed", "annotator", "budget")
     shared = {"run_id": results.run_id(config)} | {name: getattr(config, name) for name in fields}
@@ -203,4 +206,5 @@ def score_test(
                 rows.append(shared | {"checkpoint": checkpoint, "image": image.id} | scores)
                 iou |= {image.id: scores["iou"]} if chosen else {}
     pictured = [*list(maps)[: results.PICTURED], *results.extremes(iou).values()]
-    return rows, {name: maps[name] for name in dict.fromkeys(pictured)}
+    masks = {name: probability > 0.5 for name, probability in maps.items()}
+    return rows, {name: maps[name] for name in dict.fromkeys(pictured)}, masks
