@@ -167,13 +167,14 @@ def _separation(given: Namespace) -> int:
 
 def _apart(given: Namespace) -> int:
     """Scores runs with touching nuclei told apart, and prints their means."""
+    from s2l_paper.comparing import apart_measured
     from s2l_paper.running import results
-    from s2l_paper.tables import apart, apart_measured, table1
+    from s2l_paper.tables import apart_texts, table1
 
     check_choice("profile", given.profile, PROFILES)
     measured = apart_measured.measure(given.profile)
     runs = results.load_runs(given.profile)
-    print(apart.text(apart.with_columns(table1.summary(runs), runs, measured)))
+    print(apart_texts.text(apart_texts.with_columns(table1.summary(runs), runs, measured)))
     return 0
 
 

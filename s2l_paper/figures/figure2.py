@@ -25,12 +25,11 @@ from s2l_paper.figures.figure2_windows import (
 )
 from s2l_paper.figures.plotting import GREY, MARK, MONUSEG_NOTE, styled
 from s2l_paper.running import results
-from s2l_paper.running.kept_maps import first_runs
+from s2l_paper.running.kept_masks import first_runs
 from s2l_paper.tables import table1
 
 FIGURE2_RULE = f"""\
-A run keeps the maps of some test images: the first ones, and its best, median and worst.
-Test images that all runs kept, and that were searched for a window: {{searched}}.
+Test images whose prediction all runs kept, and that were searched for a window: {{searched}}.
 Shown: the window \
 (at most {WINDOW} pixels wide, with {FEWEST_NUCLEI} nuclei or more) \
 with the most pairs of methods of which one is right and one wrong, \
@@ -105,13 +104,13 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
 
     pictures = {0: plotting.display(view.cell.image), 1: plotting.colour_instances(truth)}
     for place, name in enumerate(FIGURE2_METHODS, 2):
-        if name not in view.probabilities:
+        if name not in view.masks:
             axes[place].text(
                 0.5, 0.5, "not run", color=GREY, ha="center", transform=axes[place].transAxes
             )
             continue
-        pictures[place] = plotting.error_map(truth, view.probabilities[name])
-        inside = iou(truth[window] > 0, view.probabilities[name][window] > 0.5)
+        pictures[place] = plotting.error_map(truth, view.masks[name])
+        inside = iou(truth[window] > 0, view.masks[name][window])
         print_scores(axes[place], folders[name], view.cell.id, config.selection, inside)
 
     draw_bar(axes[0], config.dataset, side)
@@ -143,7 +142,7 @@ def print_scores(
     ax: Axes, folder: Path, image: str, selection: str, inside: float | None = None
 ) -> None:
     """Prints the scores of an image below its picture, and notes them in the figure; in a second
-    line the IoU `inside` the window, which only the maps give.
+    line the IoU `inside` the window, which only the masks give.
     """
     scores = results.read_run(folder)[0]
     rows = scores[scores.image == image].set_index("checkpoint")

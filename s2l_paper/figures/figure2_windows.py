@@ -14,7 +14,7 @@ from s2l_core.images import CellImage
 from s2l_paper import paths
 from s2l_paper.data.datasets import images_of, split_of
 from s2l_paper.running import results
-from s2l_paper.running.kept_maps import probability_map
+from s2l_paper.running.kept_masks import kept_images, read_mask
 
 FIGURE2_METHODS = ("supervised", "s2l", "s2l-r1", "s2l-r4", "s2l-r1-r4")
 WINDOW = 256  # side of what a row of Fig. 2 shows, in pixels
@@ -28,7 +28,7 @@ class View:
 
     Attributes:
         cell: the image with its truth.
-        probabilities: method -> (H, W) in [0, 1].
+        masks: method -> (H, W) bool, what it called nucleus.
         strength: (2, H, W), see `disagreement`.
         total: sum of `strength` in the window.
         window: its rows and columns.
@@ -36,7 +36,7 @@ class View:
     """
 
     cell: CellImage
-    probabilities: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
     strength: np.ndarray
     total: int
     window: tuple[slice, slice]
@@ -47,12 +47,11 @@ def searched(folders: Iterable[Path], config: RunConfig) -> tuple[list[str], int
     """The test images among which Fig. 2 chooses, and how many test images there are.
 
     Args:
-        folders: of the runs, which keep the probability of some test images; without a run the
-            first test image is shown.
+        folders: of the runs; without a run the first test image is shown.
         config: any run of the data set.
     """
     tested = split_of(config).test
-    kept = [{file.stem for file in folder.glob("probability/*.png")} for folder in folders]
+    kept = [set(kept_images(folder)) for folder in folders]
     common = set.intersection(*kept) if kept else set(tested[:1])
     return sorted(common), len(tested)
 
@@ -70,36 +69,29 @@ def count_searched(configs: dict[str, RunConfig], config: RunConfig) -> str:
 
 
 def best_view(folders: dict[str, Path], config: RunConfig) -> View:
-    """Of all test images whose probability every run kept, the one methods differ on most.
+    """Of all test images whose mask every run kept, the one methods differ on most.
 
     Args:
         folders: method -> folder of its run.
         config: any run of the data set, for its images.
 
     Raises:
-        S2LError: no image whose probability all runs kept, or images that are not at hand.
+        S2LError: no image whose mask all runs kept, or images that are not at hand.
     """
     common, _ = searched(folders.values(), config)
 
     # The window of every such image.
-    views = []
+    kept, views = {name: kept_images(folder) for name, folder in folders.items()}, []
     for cell in images_of(config, common):
-        maps = {
-            name: probability_map(folder / "probability" / f"{cell.id}.png")
-            for name, folder in folders.items()
-        }
-        strength = disagreement(
-            cell.instances, [probability > 0.5 for probability in maps.values()]
-        )
+        masks = {name: read_mask(files[cell.id]) for name, files in kept.items()}
+        strength = disagreement(cell.instances, list(masks.values()))
         centres = nucleus_centres(cell.instances)
         total, window = best_window(strength.sum(0), centres=centres)
         nuclei = int(centres[window].sum())
-        views.append(View(cell, maps, strength, total, window, nuclei))
+        views.append(View(cell, masks, strength, total, window, nuclei))
     if not views:
         again = "Delete their folders and run them anew: new runs keep such pictures"
-        raise S2LError(
-            f"{config.dataset}: its runs kept no probability map of a common image. {again}."
-        )
+        raise S2LError(f"{config.dataset}: its runs kept no mask of a common image. {again}.")
 
     # Where methods differ most may be an empty blur: windows with enough nuclei come first.
     crowded = [view for view in views if view.nuclei >= FEWEST_NUCLEI]

@@ -158,7 +158,8 @@ def error_map(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
     Args:
         truth: (H, W) instances.
-        probability: (H, W) foreground probability; foreground is above 0.5, as in all scores.
+        probability: (H, W) foreground probability, above 0.5 in the foreground, as in all scores;
+            or its mask, bool.
     """
     there, found = truth > 0, probability > 0.5
     right, false, missed, joined = map(rgb, TINTS.values())

@@ -9,14 +9,12 @@ from matplotlib.figure import Figure
 from s2l_core.config import METHODS, S2LError
 from s2l_core.profiles import DATASETS
 from s2l_paper import paths
-from s2l_paper.data.datasets import images_of
 from s2l_paper.figures import plotting
 from s2l_paper.figures.charts import COLOURS, LINES, MARKERS
 from s2l_paper.figures.plotting import GREY, styled
 from s2l_paper.running import results
-from s2l_paper.running.kept_maps import first_runs, probability_map
+from s2l_paper.running.kept_masks import first_runs
 
-BINS = 10  # of the probability
 FEWEST_PIXELS = 500  # pixels; the share of a bin with fewer says little
 ASKED = tuple(name for name, method in METHODS.items() if name != "otsu")  # which gives 0 or 1
 
@@ -24,9 +22,8 @@ ASKED = tuple(name for name, method in METHODS.items() if name != "otsu")  # whi
 def table(profile: str, datasets: Sequence[str] | None = None) -> pd.DataFrame:
     """Predicted probability and share of nucleus pixels, by bin of the probability.
 
-    Of each data set the first fold that has runs, and those of its first test images whose maps all
-    of these runs kept. Images that were kept for their score are left out: they would favour no
-    curve fairly.
+    Of each data set the first fold that has runs, and those of its first test images that all of
+    these runs counted.
 
     Args:
         profile: a name in PROFILES.
@@ -37,18 +34,16 @@ def table(profile: str, datasets: Sequence[str] | None = None) -> pd.DataFrame:
         pixels that are nucleus; number of `pixels` and `images`; `run_id`.
 
     Raises:
-        S2LError: no run, or images that are not at hand.
+        S2LError: no run, or a damaged file.
     """
     rows = []
     for dataset in datasets or DATASETS:
         runs = first_runs(profile, dataset, ASKED)
+        ids = _counted_by_all(profile, runs)
         for method, config in runs.items():
             folder = paths.run_folder(profile, results.run_id(config))
-            ids = _kept_by_all(profile, runs)
-            maps = [probability_map(folder / "probability" / f"{name}.png") for name in ids]
-            cells = images_of(config, ids)
-            truth = np.concatenate([cell.instances.ravel() > 0 for cell in cells])
-            found = _by_bin(np.concatenate([values.ravel() for values in maps]), truth)
+            counts = results.read_calibration(folder)
+            found = _summed(counts[counts.image.isin(ids)])
             facts = {"data": results.data_label(config), "method": method, "images": len(ids)}
             rows += [facts | row | {"run_id": folder.name} for row in found]
     if not rows:
@@ -57,26 +52,20 @@ def table(profile: str, datasets: Sequence[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _kept_by_all(profile: str, runs: dict) -> list[str]:
-    """The first test images of a fold whose maps every run kept."""
-    first = None
-    for config in runs.values():
-        folder = paths.run_folder(profile, results.run_id(config))
-        kept = {file.stem for file in folder.glob("probability/*.png")}
-        tested = results.read_run(folder)[0].image.drop_duplicates()[: results.PICTURED]
-        here = [name for name in tested if name in kept]
-        first = here if first is None else [name for name in first if name in here]
-    return first or []
+def _counted_by_all(profile: str, runs: dict) -> set[str]:
+    """The test images whose probabilities every run counted."""
+    folders = [paths.run_folder(profile, results.run_id(config)) for config in runs.values()]
+    counted = [set(results.read_calibration(folder).image) for folder in folders]
+    return set.intersection(*counted) if counted else set()
 
 
-def _by_bin(predicted: np.ndarray, truth: np.ndarray) -> list[dict]:
-    """Means by bin of the probability; empty bins have no row."""
-    bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
+def _summed(counts: pd.DataFrame) -> list[dict]:
+    """Means by bin of the probability, over images; empty bins have no row."""
     rows = []
-    for number in np.unique(bins):
-        here = bins == number
-        row = {"predicted": predicted[here].mean(), "share": truth[here].mean()}
-        rows.append(row | {"pixels": int(here.sum())})
+    for _, own in counts.groupby("bin"):
+        pixels = int(own.pixels.sum())
+        row = {"predicted": np.average(own.predicted, weights=own.pixels)}
+        rows.append(row | {"share": own.nuclei.sum() / pixels, "pixels": pixels})
     return rows
 
 

@@ -20,7 +20,7 @@ from s2l_paper.figures.plotting import (
     SKY,
     styled,
 )
-from s2l_paper.running.kept_maps import probability_map
+from s2l_paper.running.kept_masks import kept_images, read_mask
 
 if TYPE_CHECKING:  # only named: the trainer loads the network
     from s2l_paper.running.runs import RunResult
@@ -38,7 +38,7 @@ CURVE_LINES = {"pseudo": "--", "r1": "-.", "r4": ":", "accuracy": "--"}  # besid
 
 @styled
 def test_image(result: "RunResult", *others: "RunResult") -> Figure:
-    """Input, truth and prediction of the first test image whose probability the run kept.
+    """Input, truth and prediction of the first test image whose mask the run kept.
 
     A picture that says so where nothing was held out for a test.
 
@@ -46,18 +46,18 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
         result: of a finished run.
         others: runs with the same test images, whose predictions stand beside it.
     """
-    files = sorted((result.folder / "probability").glob("*.png"))
+    files = kept_images(result.folder)
     if not files and not split_of(result.config).test:
         figure, ((ax,),) = plotting.panels(1, 1, 2.9)
         plotting.write(ax, 0.5, 0.5, "no image was held out for a test", color=GREY)
         return figure
     if not files:
         raise S2LError(
-            f"{result.folder}/probability: no picture of a test image. "
+            f"{result.folder}/masks: no picture of a test image. "
             "Delete the run's folder and run it anew."
         )
 
-    (cell,) = images_of(result.config, [files[0].stem])
+    (cell,) = images_of(result.config, [next(iter(files))])
     runs = (result, *others)
     monuseg = result.config.dataset == "monuseg"
     bottom = 0.6 if monuseg else 0.3
@@ -72,12 +72,12 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
 
     for run in runs:
         method = METHODS[run.config.method].label
-        probability = probability_map(run.folder / "probability" / files[0].name)
+        mask = read_mask(kept_images(run.folder)[cell.id])
         if cell.instances is None:
-            found = plotting.error_map(probability > 0.5, probability)
+            found = plotting.error_map(mask, mask)
             pictures[f"{method} (white: nucleus)"] = found
         else:
-            pictures[method] = plotting.error_map(cell.instances, probability)
+            pictures[method] = plotting.error_map(cell.instances, mask)
     for ax, (title, picture) in zip(axes[0], pictures.items(), strict=False):
         ax.imshow(picture)
         ax.set_title(title)

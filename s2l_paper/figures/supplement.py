@@ -1,6 +1,7 @@
 """The supplement to Fig. 2: an easy, a middling and a hard test image next to all methods."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from s2l_paper.figures.figure2 import draw_bar, print_scores
 from s2l_paper.figures.figure2_windows import RIM, best_window, nucleus_centres
 from s2l_paper.figures.plotting import GREY, MARK, MONUSEG_NOTE, styled
 from s2l_paper.running import results
-from s2l_paper.running.kept_maps import first_runs, probability_map
+from s2l_paper.running.kept_masks import first_runs, kept_images, read_mask
 
 PANELS_IN_A_LINE = 6  # the first three are the image, the window of it and the truth
 SIDE = 192  # of the window in pixels
@@ -45,7 +46,7 @@ class _Run:
 
     Attributes:
         scores: of each test image, by its id, with the weights that Table 1 shows.
-        kept: test image -> file of its probability.
+        kept: test image -> file of its mask.
     """
 
     config: RunConfig
@@ -130,8 +131,7 @@ def _finished(profile: str, dataset: str) -> dict[str, _Run]:
         scores = results.read_run(folder)[0]
         selection = config.selection if config.selection in set(scores.checkpoint) else "last"
         scores = scores[scores.checkpoint == selection].set_index("image")
-        kept = {file.stem: file for file in folder.glob("probability/*.png")}
-        found[method] = _Run(config, folder, scores, kept)
+        found[method] = _Run(config, folder, scores, kept_images(folder))
     if not found:
         again = f"make reproduce PROFILE={profile} DATASETS={dataset}"
         raise S2LError(f"{dataset}: no finished run. Make one: {again}")
@@ -149,8 +149,17 @@ def _choose(runs: dict[str, _Run], dataset: str) -> dict[str, str]:
     common = set(counts[counts > len(runs) / 2].index)
     if not common:
         again = "Delete their folders and run them anew: new runs keep such pictures"
-        raise S2LError(f"{dataset}: its runs kept no probability map of a common image. {again}.")
-    return results.extremes({image: _mean_iou(runs)[image] for image in common})
+        raise S2LError(f"{dataset}: its runs kept no mask of a common image. {again}.")
+    return extremes({image: _mean_iou(runs)[image] for image in common})
+
+
+def extremes(iou: Mapping[str, float]) -> dict[str, str]:
+    """`best`, `median` and `worst` -> the image, from image id -> IoU;
+    equal scores are told apart by id.
+    """
+    ordered = sorted(iou, key=lambda name: (iou[name], name))
+    places = {"best": -1, "median": len(ordered) // 2, "worst": 0} if ordered else {}
+    return {name: ordered[place] for name, place in places.items()}
 
 
 def _foot(runs: dict[str, _Run], dataset: str) -> str:
@@ -169,28 +178,26 @@ def _draw_block(axes: np.ndarray, cell: CellImage, runs: dict[str, _Run]) -> Non
         cell: with its instances.
         runs: by method.
     """
-    maps = {
-        name: probability_map(run.kept[cell.id])
-        for name, run in runs.items()
-        if cell.id in run.kept
+    masks = {
+        name: read_mask(run.kept[cell.id]) for name, run in runs.items() if cell.id in run.kept
     }
-    window = _worst_window(cell.instances, list(maps.values()))
+    window = _worst_window(cell.instances, list(masks.values()))
     _draw_input(axes[:3], cell, window, next(iter(runs.values())).config.dataset)
 
     for ax, (name, run) in zip(axes[3:], runs.items(), strict=True):
         ax.set_title(METHODS[name].label)
-        if name not in maps:
+        if name not in masks:
             plotting.write(ax, 0.5, 0.5, "prediction not kept", color=GREY)
             print_scores(ax, run.folder, cell.id, run.config.selection)
             continue
-        ax.imshow(plotting.error_map(cell.instances, maps[name])[window])
-        inside = iou(cell.instances[window] > 0, maps[name][window] > 0.5)
+        ax.imshow(plotting.error_map(cell.instances, masks[name])[window])
+        inside = iou(cell.instances[window] > 0, masks[name][window])
         print_scores(ax, run.folder, cell.id, run.config.selection, inside)
 
 
-def _worst_window(truth: np.ndarray, maps: list[np.ndarray]) -> tuple[slice, slice]:
+def _worst_window(truth: np.ndarray, masks: list[np.ndarray]) -> tuple[slice, slice]:
     """The rows and columns of the window with the most wrong pixels, summed over methods."""
-    wrong = sum(((probability > 0.5) != (truth > 0)).astype(int) for probability in maps)
+    wrong = sum((mask != (truth > 0)).astype(int) for mask in masks)
 
     # The opening drops the thin rims along outlines, which every prediction has.
     wrong = ndimage.grey_opening(wrong, (RIM, RIM))

@@ -14,6 +14,7 @@ from s2l_core.profiles import DATASETS
 from s2l_images.files import write_atomically, write_csv, write_json
 from s2l_images.folders.listing import fingerprint
 from s2l_paper import paths
+from s2l_paper.running import calibration
 from s2l_paper.running.environment import environment
 
 KEYS = ["run_id", "dataset", "method", "fold", "seed", "annotator", "budget", "checkpoint", "image"]
@@ -30,7 +31,7 @@ SCORES = [
 ]
 OPTIONAL = ["false_area"]  # scores that the runs of profile `scratch` do not have
 COLUMNS = KEYS + SCORES
-PICTURED = 4  # the first test images of a split, whose probabilities every run keeps
+CALIBRATED = 4  # the first test images of a split, whose probabilities every run counts by bins
 
 # Raised whenever the same configuration may give other numbers. One for each family of methods, so
 # that a change of a baseline does not make the networks' runs stale; part of every run's hash.
@@ -98,11 +99,11 @@ def write_run(
     config: RunConfig,
     rows: list[dict],
     steps: list[dict],
-    shown: dict,
+    masks: Mapping[str, np.ndarray],
     *,
     seconds: float,
     warmup_seconds: float = 0.0,
-    masks: Mapping[str, np.ndarray] | None = None,
+    calibrated: list[dict] | None = None,
 ) -> Path:
     """Writes everything a run commits; `per_image.csv` and its hash come last,
     so that half a run is never done.
@@ -111,17 +112,21 @@ def write_run(
         config: of the run.
         rows: per test image and checkpoint, the columns of `COLUMNS`.
         steps: rows of `steps.csv`.
-        shown: image id -> probability (H, W), kept as 8-bit PNG for the figures.
+        masks: test image -> mask (H, W), or its probability; kept as 1-bit PNG for the figures.
         seconds: wall time of the run, over all its resumes.
         warmup_seconds: wall time of the warm-up, which other runs may share.
-        masks: test image id -> mask (H, W), kept as 1-bit PNG: Fig. 2 searches all of them.
+        calibrated: rows of `calibration.csv`, see `calibration.by_bin`.
     """
     folder = paths.run_folder(config.profile, run_id(config))
-    for image_id, probability in shown.items():
-        levels = np.round(probability * 255).astype(np.uint8)
-        _write_picture(folder / "probability" / f"{image_id}.png", levels)
-    for image_id, mask in (masks or {}).items():
-        _write_picture(folder / "masks" / f"{image_id}.png", mask)
+    for image_id, mask in masks.items():
+        picture = Image.fromarray(np.asarray(mask) > 0.5)
+        file = folder / "masks" / f"{image_id}.png"
+        write_atomically(
+            file, lambda temporary, p=picture: p.save(temporary, format="PNG", optimize=True)
+        )
+    if calibrated:
+        table = pd.DataFrame(calibrated, columns=calibration.COLUMNS).round(6)
+        write_csv(folder / "calibration.csv", table)
     write_json(folder / "env.json", environment(seconds, warmup_seconds))
     write_csv(folder / "steps.csv", pd.DataFrame(steps).round(6))
     optional = [name for name in OPTIONAL if rows and name in rows[0]]
@@ -131,12 +136,6 @@ def write_run(
     record["per_image"] = digest((folder / "per_image.csv").read_bytes(), 16)
     write_json(folder / "config.json", record | {"config": config.to_dict()})
     return folder
-
-
-def _write_picture(file: Path, values: np.ndarray) -> None:
-    """Writes (H, W) as PNG: uint8 with eight bits, bool with one."""
-    picture = Image.fromarray(values)
-    write_atomically(file, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
 
 
 def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -156,6 +155,19 @@ def read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return per_image, curves
 
 
+def read_calibration(folder: Path) -> pd.DataFrame:
+    """`calibration.csv` of a run, empty where nothing was calibrated.
+
+    Raises:
+        S2LError: the file is damaged.
+    """
+    file = folder / "calibration.csv"
+    if not file.exists():
+        return pd.DataFrame(columns=calibration.COLUMNS)
+    with reading(file):
+        return pd.read_csv(file, dtype={"image": str})[calibration.COLUMNS]
+
+
 @contextmanager
 def reading(place: Path) -> Iterator[None]:
     """Damage of a committed file, however it shows, becomes one error that says where."""
@@ -166,15 +178,6 @@ def reading(place: Path) -> Iterator[None]:
     except Exception as error:
         again = "Restore it, or delete the run and make it again"
         raise S2LError(f"{place}: damaged ({error!r:.200}). {again}.") from error
-
-
-def extremes(iou: Mapping[str, float]) -> dict[str, str]:
-    """`best`, `median` and `worst` -> the image, from image id -> IoU;
-    equal scores are told apart by id.
-    """
-    ordered = sorted(iou, key=lambda name: (iou[name], name))
-    places = {"best": -1, "median": len(ordered) // 2, "worst": 0} if ordered else {}
-    return {name: ordered[place] for name, place in places.items()}
 
 
 def words(config: RunConfig) -> list[str]:

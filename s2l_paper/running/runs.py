@@ -23,6 +23,7 @@ from s2l_paper import paths
 from s2l_paper.data.datasets import images_of, split_of
 from s2l_paper.running import results
 from s2l_paper.running.baselines import fit_baseline
+from s2l_paper.running.calibration import by_bin
 from s2l_paper.scribbles.annotators import scribbles_of
 
 Predictor = Callable[[np.ndarray], np.ndarray]  # image (H, W, 3) uint8 -> probability (H, W)
@@ -84,9 +85,9 @@ def train(
 def _run_baseline(config: RunConfig) -> None:
     """Fits, scores and writes a baseline."""
     started = time.perf_counter()
-    rows, shown, masks = score_test(config, {"last": fit_baseline(config)})
+    rows, masks, calibrated = score_test(config, {"last": fit_baseline(config)})
     seconds = time.perf_counter() - started
-    results.write_run(config, rows, [], shown, seconds=seconds, masks=masks)
+    results.write_run(config, rows, [], masks, seconds=seconds, calibrated=calibrated)
 
 
 def _run_network(
@@ -102,14 +103,13 @@ def _run_network(
         with checkpoints.kept(trainer, folder):
             trainer.fit()
             checkpoints.save_model(folder, trainer.weights("best"), config)
-            rows, shown, masks = score_test(config, _predictors(trainer))
+            rows, masks, calibrated = score_test(config, _predictors(trainer))
             if results.run_id(config) != folder.name:
                 raise S2LError(
                     f"{config.dataset}: its files changed during the training. Run it again."
                 )
-            results.write_run(
-                config, rows, trainer.history, shown, masks=masks, **trainer.seconds()
-            )
+            times = trainer.seconds()
+            results.write_run(config, rows, trainer.history, masks, calibrated=calibrated, **times)
     except (KeyboardInterrupt, SystemExit):
         # Who stops a long run may want to look at what it has learned.
         if trainer.stage == "main":
@@ -180,7 +180,7 @@ def _predictors(trainer: Trainer) -> dict[str, Predictor]:
 
 def score_test(
     config: RunConfig, predictors: Mapping[str, Predictor]
-) -> tuple[list[dict], dict[str, np.ndarray], dict[str, np.ndarray]]:
+) -> tuple[list[dict], dict[str, np.ndarray], list[dict]]:
     """Scores every test image with every checkpoint.
 
     Args:
@@ -188,23 +188,24 @@ def score_test(
         predictors: checkpoint (`best`, `last`) -> image (H, W, 3) uint8 -> probability (H, W).
 
     Returns:
-        The rows of `per_image.csv`; of the checkpoint that Table 1 shows, image id -> probability
-        for the first `PICTURED` images and the `extremes`, and image id -> mask for all.
+        The rows of `per_image.csv`; of the checkpoint that Table 1 shows, image id -> mask (H, W),
+        and the rows of `calibration.csv` for the first `CALIBRATED` images.
     """
     fields = ("dataset", "method", "fold", "seed", "annotator", "budget")
     shared = {"run_id": results.run_id(config)} | {name: getattr(config, name) for name in fields}
-    rows, maps, iou = [], {}, {}
+    rows, masks, calibrated = [], {}, []
     images = images_of(config, split_of(config).test)
     for checkpoint, predictor in predictors.items():
         chosen = checkpoint == (config.selection if config.selection in predictors else "last")
-        for image in images:
+        for number, image in enumerate(images):
             probability = predictor(image.image)
             if chosen:
-                maps[image.id] = probability
-            if image.instances is not None:
-                scores = score(image.instances, probability)
-                rows.append(shared | {"checkpoint": checkpoint, "image": image.id} | scores)
-                iou |= {image.id: scores["iou"]} if chosen else {}
-    pictured = [*list(maps)[: results.PICTURED], *results.extremes(iou).values()]
-    masks = {name: probability > 0.5 for name, probability in maps.items()}
-    return rows, {name: maps[name] for name in dict.fromkeys(pictured)}, masks
+                masks[image.id] = probability > 0.5
+            if image.instances is None:
+                continue
+
+            scores = score(image.instances, probability)
+            rows.append(shared | {"checkpoint": checkpoint, "image": image.id} | scores)
+            if chosen and number < results.CALIBRATED:
+                calibrated += by_bin(image.id, image.instances, probability)
+    return rows, masks, calibrated

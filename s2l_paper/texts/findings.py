@@ -11,8 +11,9 @@ import pandas as pd
 
 from s2l_core.config import FULL, METHODS, TABLE1_METHODS
 from s2l_paper import paths
+from s2l_paper.comparing import apart
 from s2l_paper.figures import separation
-from s2l_paper.tables import apart
+from s2l_paper.tables import apart_texts
 from s2l_paper.tables.claims import CANNOT_TELL, NUMBER
 from s2l_paper.tables.paper_claims import DIFFERENCE, SENTENCE
 from s2l_paper.tables.table1 import TABLE1_SCORES, TO, markdown
@@ -46,7 +47,7 @@ def texts(profile: str) -> dict[str, str]:
         "rival": (["scores.csv"], _rival),
         "methods": (["scores.csv"], _methods),
         "errors": (["scores.csv"], _errors),
-        "apart": (["scores.csv"], apart.text),
+        "apart": (["scores.csv"], apart_texts.text),
         "budget": (["budget.csv"], _budget),
         "readings": (["readings.csv"], _readings),
     }
@@ -59,10 +60,10 @@ def texts(profile: str) -> dict[str, str]:
     if file.exists():
         trials = pd.read_csv(file, dtype={"annotator": str})
         found |= {"strokes": _strokes(trials), "strokes-table": _strokes_table(trials)}
-    found["apart-settings"] = apart.settings_text(apart.tried())
+    found["apart-settings"] = apart_texts.settings_text(apart.tried())
     told_apart = apart.measured(profile)
     if len(told_apart):
-        found["apart-worse"] = apart.worse_text(told_apart)
+        found["apart-worse"] = apart_texts.worse_text(told_apart)
     measured = separation.measured(separation.SHOWN)
     if len(measured):
         found["separation"] = _separation(measured)

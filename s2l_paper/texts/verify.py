@@ -16,10 +16,10 @@ from s2l_core.config import FULL, TABLE1_METHODS, RunConfig, S2LError, digest, s
 from s2l_core.profiles import PROFILES
 from s2l_images.files import write_text
 from s2l_paper import paths
-from s2l_paper.comparing import comparisons, sensitivity
+from s2l_paper.comparing import apart, comparisons, sensitivity
 from s2l_paper.figures import separation
 from s2l_paper.running import results
-from s2l_paper.tables import apart
+from s2l_paper.tables import apart_texts
 from s2l_paper.tables.claims import all_tests, differences, ledger
 from s2l_paper.tables.ledger_text import claims_markdown
 from s2l_paper.tables.table1 import (
@@ -75,7 +75,7 @@ def products(profile: str) -> dict[str, str]:
 
 def _wide(profile: str, every: pd.DataFrame) -> pd.DataFrame:
     """The mean of every score of all runs, and of those with touching nuclei told apart."""
-    return apart.with_columns(summary(every), every, apart.measured(profile))
+    return apart_texts.with_columns(summary(every), every, apart.measured(profile))
 
 
 def run_faults(folder: Path) -> list[str]:

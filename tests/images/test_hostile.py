@@ -20,6 +20,7 @@ import tifffile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torture import files
 
 from conftest import ROOT, raises_fault
@@ -34,7 +35,7 @@ from s2l_images.reading import pictures
 from s2l_paper import paths
 from s2l_paper.data import archives, sources
 from s2l_paper.data.datasets import load_dataset, split_of
-from s2l_paper.running import kept_maps, notebooks, results
+from s2l_paper.running import kept_masks, notebooks, results
 from s2l_paper.texts import provenance
 
 READERS = files.readers()
@@ -376,13 +377,11 @@ def test_a_damaged_record_of_the_machine_is_named(tmp_path, monkeypatch, content
         provenance.reproducibility(["smoke"])
 
 
-def test_a_picture_that_is_no_probability_is_refused(tmp_path):
+def test_a_picture_that_is_no_mask_is_refused(tmp_path):
     values = np.arange(20 * 24, dtype=np.uint16).reshape(20, 24)
-    (path := tmp_path / "a.png").write_bytes(files._pillow(values.astype(np.uint8), "PNG"))
-    kept = kept_maps.probability_map(path)
-    assert kept.dtype == np.float32 and np.array_equal(
-        kept, values.astype(np.uint8).astype(np.float32) / 255
-    )
+    path = tmp_path / "a.png"
+    Image.fromarray(values % 7 == 0).save(path)
+    np.testing.assert_array_equal(kept_masks.read_mask(path), values % 7 == 0)
     colour = np.dstack([values, values + 1, values]).astype(np.uint8)
     pictures = {
         "0 to 479": files._pillow(values, "PNG"),
@@ -393,7 +392,7 @@ def test_a_picture_that_is_no_probability_is_refused(tmp_path):
     for found, content in pictures.items():
         path.write_bytes(content)
         with pytest.raises(S2LError, match=f"a.png: .*{found}"):
-            kept_maps.probability_map(path)
+            kept_masks.read_mask(path)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,16 @@ import pytest
 from made_up import write_run
 from PIL import Image
 
-from s2l_core.config import RunConfig
+from s2l_core.config import RunConfig, S2LError
 from s2l_core.metrics import aji, instances
+from s2l_images.nuclei.split import SplitExploded
 from s2l_paper import paths
+from s2l_paper.comparing import apart, apart_measured
 from s2l_paper.data.datasets import images_of, split_of
+from s2l_paper.figures import apart_pictures
 from s2l_paper.running import results
 from s2l_paper.running.baselines import otsu
-from s2l_paper.tables import apart, apart_measured, table1
+from s2l_paper.tables import apart_texts, table1
 from s2l_paper.texts import verify
 
 PROFILE, DATA = "smoke", "synthetic-fluo"
@@ -69,7 +72,7 @@ def test_settings_are_chosen_on_validation_images_and_scored_on_test_images(home
     assert (settings[settings.spacing > 0].aji != settings.aji.iloc[0]).any()
 
 
-def test_maps_that_a_run_keeps_do_where_its_weights_are_elsewhere(home):
+def test_masks_that_a_run_keeps_do_where_its_weights_are_elsewhere(home):
     config = finished("s2l")
     assert apart_measured.measure(PROFILE).empty  # no network was asked about validation images
 
@@ -79,45 +82,99 @@ def test_maps_that_a_run_keeps_do_where_its_weights_are_elsewhere(home):
     paths.apart_settings().parent.mkdir(exist_ok=True)
     table.to_csv(paths.apart_settings(), index=False)
     cell = images_of(config, split_of(config).test)[0]
-    kept = paths.run_folder(PROFILE, results.run_id(config)) / "probability" / f"{cell.id}.png"
+    kept = paths.run_folder(PROFILE, results.run_id(config)) / "masks" / f"{cell.id}.png"
     kept.parent.mkdir()
-    Image.fromarray(((cell.instances > 0) * 255).astype(np.uint8)).save(kept)
+    Image.fromarray(cell.instances > 0).save(kept)
 
     (row,) = apart_measured.measure(PROFILE).to_dict("records")
-    assert (row["image"], row["source"], row["spacing"]) == (cell.id, "kept map", 0.3)
+    assert (row["image"], row["source"], row["spacing"]) == (cell.id, "kept mask", 0.3)
     assert row["aji_together"] == round(aji(cell.instances, instances(cell.instances > 0)), 4)
 
-    # What was measured stays, also where the map is gone.
+    # What was measured stays, also where the mask is gone.
     kept.unlink()
     assert len(apart_measured.measure(PROFILE)) == 1
+
+
+def test_a_split_that_explodes_is_said_and_its_objects_stay_together(home, monkeypatch, capsys):
+    config = finished("otsu")
+
+    def explode(objects, diameter, setting):
+        if setting.spacing < 0.6 or len(tried) > 10:
+            raise SplitExploded("too many pieces")
+        return objects
+
+    tried = []
+    monkeypatch.setattr(apart_measured, "divided", explode)
+    table = apart_measured.measure(PROFILE)
+    settings = apart.tried()
+    assert set(settings.spacing) == {apart.TOGETHER, 0.6, 0.8, 1.0}  # the others were refused
+
+    # Refused on test images only.
+    rows = settings.assign(f1=[0.5] * len(settings), aji=settings.spacing)
+    rows.to_csv(paths.apart_settings(), index=False)
+    paths.apart(PROFILE).unlink()
+    tried += range(11)
+    again = apart_measured.measure(PROFILE)
+    assert set(again.spacing) == {apart.TOGETHER} and (again.aji_apart == again.aji_together).all()
+    assert capsys.readouterr().out.count("stays together, since too many pieces") == len(table)
+    assert results.run_id(config) in set(again.run_id)
+
+
+def test_a_gain_and_a_loss_are_shown_of_each_data_set(home):
+    config = finished("s2l")
+    folder = paths.run_folder(PROFILE, results.run_id(config))
+    with pytest.raises(S2LError, match=f"s2l apart {PROFILE}"):
+        apart_pictures.gains_and_losses(PROFILE)
+
+    # Of three measured images the mask of one is not kept, though its F1 rises most.
+    rows = []
+    split = split_of(config)
+    cells = images_of(config, [*split.test, *split.validation, *split.train][:3])
+    for cell, score in zip(cells, (0.9, 0.5, 0.2), strict=True):
+        row = (folder.name, cell.id, "weights", 20, 0.3, 0.1, 0.1, 0.2, 0.4, score)
+        rows.append(row)
+        if score < 0.9:
+            (folder / "masks").mkdir(exist_ok=True)
+            Image.fromarray(cell.instances > 0).save(folder / "masks" / f"{cell.id}.png")
+    table = pd.DataFrame(rows, columns=apart.MEASURED_COLUMNS)
+    table.to_csv(paths.apart(PROFILE), index=False)
+    assert apart_pictures.measured(PROFILE)
+    figure = apart_pictures.gains_and_losses(PROFILE)
+    printed = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert len(figure.axes) == 8 and figure.run_ids == (folder.name,)
+    for cell, said in zip(cells[1:], ("F1 0.50, AJI 0.20", "F1 0.20, AJI 0.20"), strict=True):
+        assert said in printed and cell.id[:23] in printed
+    assert cells[0].id[:23] not in printed
 
 
 def test_the_wide_table_has_both_scores_of_the_images_that_were_measured(home):
     config = finished("s2l")
     runs = results.load_runs(PROFILE)
     wide = table1.summary(runs)
-    assert apart.with_columns(wide, runs, apart.measured(PROFILE)).equals(wide)
+    assert apart_texts.with_columns(wide, runs, apart.measured(PROFILE)).equals(wide)
 
     rows = [
-        (results.run_id(config), name, "kept map", 20, 0.3, 0.1, 0.2, value, 0.4, 0.5)
+        (results.run_id(config), name, "kept mask", 20, 0.3, 0.1, 0.2, value, 0.4, 0.5)
         for name, value in (("image0", 0.3), ("image1", 0.5))
     ]
     found = pd.DataFrame(rows, columns=apart.MEASURED_COLUMNS)
     found.to_csv(paths.apart(PROFILE), index=False)
-    best = apart.with_columns(wide, runs, found).query("shown").iloc[0]
+    best = apart_texts.with_columns(wide, runs, found).query("shown").iloc[0]
     assert (best.images, best.images_apart) == (3, 2)
     assert (best.aji_together, best.aji_apart, best.f1_apart) == (0.2, 0.4, 0.5)
     assert "aji_apart" in verify.products(PROFILE)["scores.csv"]
+    refused = found.assign(run_id="dsb-bf_s2l_f0_s0_x", spacing=[0.3, apart.TOGETHER])
+    assert "In 1 of these pairs objects fell" in apart_texts.worse_text(refused)
     said = "F1 rises on 2 and falls on 0 of 2 pairs"
-    assert said in apart.worse_text(found.assign(run_id="dsb-bf_s2l_f0_s0_x"))
-    assert "| 2 of 3 | .200 | .400 | .400 | .500 |" in apart.text(
-        apart.with_columns(wide, runs, found)
+    assert said in apart_texts.worse_text(found.assign(run_id="dsb-bf_s2l_f0_s0_x"))
+    assert "| 2 of 3 | .200 | .400 | .400 | .500 |" in apart_texts.text(
+        apart_texts.with_columns(wide, runs, found)
     )
 
 
 def test_a_row_of_a_run_that_is_not_there_is_a_fault(home):
     finished("s2l")
-    rows = [("gone", "image0", "kept map", 20, 0.3, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    rows = [("gone", "image0", "kept mask", 20, 0.3, 0.1, 0.2, 0.3, 0.4, 0.5)]
     table = pd.DataFrame(rows, columns=apart.MEASURED_COLUMNS)
     table.to_csv(paths.apart(PROFILE), index=False)
     assert any("apart.csv: names run gone" in line for line in verify.table_faults(PROFILE))

@@ -330,7 +330,7 @@ def test_picture_of_a_run(runs, home):
         ax.images for ax in figure.axes
     )
     assert figure.run_ids == (result.folder.name,)
-    with pytest.raises(S2LError, match=f"{home}/probability: "):
+    with pytest.raises(S2LError, match=f"{home}/masks: "):
         run_pictures.test_image(types.SimpleNamespace(config=config, folder=home))
 
 

@@ -1,4 +1,4 @@
-"""Reliability: shares of nucleus pixels by predicted probability, from maps that runs kept."""
+"""Reliability: shares of nucleus pixels by predicted probability, from what runs counted."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from s2l_core.metrics import score
 from s2l_paper.data.datasets import images_of, split_of
 from s2l_paper.figures import reliability
 from s2l_paper.running import results
+from s2l_paper.running.calibration import by_bin
 
 PROFILE, DATA = "smoke", "synthetic-fluo"
 
@@ -26,7 +27,8 @@ def write_run(method, cells, make):
     keys |= {"seed": 0, "annotator": 0, "budget": 0.3, "checkpoint": "best"}
     maps = {cell.id: make(cell.instances > 0) for cell in cells}
     rows = [keys | {"image": c.id} | score(c.instances, maps[c.id]) for c in cells]
-    results.write_run(config, rows, [], maps, seconds=1)
+    counted = [row for c in cells for row in by_bin(c.id, c.instances, maps[c.id])]
+    results.write_run(config, rows, [], maps, seconds=1, calibrated=counted)
 
 
 def test_a_network_that_is_as_sure_as_it_is_right_lies_on_the_diagonal(cells):
@@ -49,7 +51,7 @@ def test_a_network_that_is_as_sure_as_it_is_right_lies_on_the_diagonal(cells):
     assert off["s2l"] < 0.01 < off["supervised"]
 
 
-def test_only_images_that_every_run_kept_are_counted_and_the_picture_names_its_runs(cells):
+def test_only_images_that_every_run_counted_are_shown_and_the_picture_names_its_runs(cells):
     write_run("s2l", cells, lambda nuclei: nuclei * 0.9)
     write_run("supervised", cells[:1], lambda nuclei: nuclei * 0.9)
     table = reliability.table(PROFILE, [DATA])

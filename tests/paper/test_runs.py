@@ -71,7 +71,14 @@ def test_every_method_runs_and_scores(trained, monkeypatch, method):
     assert result.per_image.iou.between(0, 1).all()
 
     names = {file.name for file in result.folder.iterdir()}
-    assert {"config.json", "env.json", "steps.csv", "per_image.csv", "probability"} <= names
+    assert {
+        "config.json",
+        "env.json",
+        "steps.csv",
+        "per_image.csv",
+        "masks",
+        "calibration.csv",
+    } <= names
     assert not [name for name in names if name.startswith(".") or name.endswith(".tmp")]
     environment = json.loads((result.folder / "env.json").read_text())
     assert environment["peak_memory_mib"] > 100 and environment["threads"] == 1

@@ -40,26 +40,26 @@ def runs(tmp_path, monkeypatch, cells):
             }
             keys |= {"annotator": 0, "budget": 0.3, "checkpoint": "best", "image": cell.id}
             rows.append(keys | score(cell.instances, probability))
-        kept = set(results.extremes({row["image"]: row["iou"] for row in rows}).values())
+        kept = set(supplement.extremes({row["image"]: row["iou"] for row in rows}).values())
         results.write_run(config, rows, [], {name: maps[name] for name in kept}, seconds=1)
     return ("s2l", "supervised")
 
 
 def test_best_median_and_worst_are_told_by_score_then_id():
-    assert results.extremes({"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.5}) == {
+    assert supplement.extremes({"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.5}) == {
         "best": "b",
         "median": "d",
         "worst": "c",
     }
-    assert results.extremes({"a": 0.5}) == dict.fromkeys(("best", "median", "worst"), "a")
-    assert results.extremes({}) == {}
+    assert supplement.extremes({"a": 0.5}) == dict.fromkeys(("best", "median", "worst"), "a")
+    assert supplement.extremes({}) == {}
 
 
 def test_one_input_stands_beside_all_methods(runs, cells):
     figure = supplement.worst_errors(PROFILE, DATA)
     mean = supplement._mean_iou(supplement._finished(PROFILE, DATA))
     kept = set.intersection(*map(kept_by, runs))
-    chosen = results.extremes(dict(mean[list(kept)]))
+    chosen = supplement.extremes(dict(mean[list(kept)]))
     images = dict.fromkeys(chosen.values())
 
     # Each image once, with its name and rank, then every method with the image's own scores.
@@ -86,11 +86,11 @@ def folder_of(method):
 
 
 def kept_by(method):
-    return {file.stem for file in folder_of(method).glob("probability/*.png")}
+    return {file.stem for file in folder_of(method).glob("masks/*.png")}
 
 
 def test_the_window_lies_around_the_worst_error():
-    truth, wrong = np.zeros((300, 300), int), np.zeros((300, 300))
+    truth, wrong = np.zeros((300, 300), int), np.zeros((300, 300), bool)
     truth[250:260, 250:260] = 1
     wrong[20:60, 200:240] = 1  # a false object far from the nucleus, which is missed
     rows, columns = supplement._worst_window(truth, [wrong, wrong])
@@ -100,7 +100,7 @@ def test_the_window_lies_around_the_worst_error():
 
 
 def test_a_window_holds_nuclei_where_an_image_has_enough_of_them():
-    truth, wrong = np.zeros((400, 400), int), np.zeros((400, 400))
+    truth, wrong = np.zeros((400, 400), int), np.zeros((400, 400), bool)
     for label in range(supplement.NUCLEI):
         truth[300:310, 220 + 20 * label : 230 + 20 * label] = label + 1
     wrong[:150, :150] = 1
@@ -122,7 +122,7 @@ def test_a_prediction_that_one_run_did_not_keep_is_said_to_be_missing(runs, cell
 
 
 def test_runs_that_kept_no_picture_of_the_same_image_are_refused(runs):
-    for file in folder_of("s2l").glob("probability/*.png"):
+    for file in folder_of("s2l").glob("masks/*.png"):
         file.unlink()
     with pytest.raises(S2LError, match=f"{DATA}: "):
         supplement.worst_errors(PROFILE, DATA)

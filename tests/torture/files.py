@@ -50,7 +50,7 @@ from s2l_images.reading import label_images, pictures
 from s2l_images.strokes import Stroke, read_strokes, write_strokes
 from s2l_paper import paths
 from s2l_paper.data import archives, datasets, sources
-from s2l_paper.running import kept_maps, results
+from s2l_paper.running import kept_masks, results
 from s2l_paper.texts import provenance, verify
 
 COUNT = 1000  # files of each reader
@@ -282,12 +282,12 @@ def _pictures() -> list[Reader]:
         Reader("image: TIFF", image, tiffs, share=2),
         Reader("label image: PNG, TIFF", label_image, planes, share=2),
         Reader("labels layer: TIFF, NPY, NPZ, PNG", mask, layers),
-        Reader("probability of a run: PNG", _probability, {"a.png": pngs["grey.png"]}),
+        Reader("mask of a run: PNG", _kept_mask, {"a.png": pngs["grey.png"]}),
     ]
 
 
-def _probability(folder: Path, path: Path) -> None:
-    kept_maps.probability_map(path)
+def _kept_mask(folder: Path, path: Path) -> None:
+    kept_masks.read_mask(path)
 
 
 def _drawn(folder: Path, path: Path) -> None:
