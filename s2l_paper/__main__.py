@@ -85,12 +85,11 @@ def _train(given: Namespace) -> int:
     if given.warm_up:
         return _warm_up(config, given.threads)
 
-    from s2l_paper import paths
     from s2l_paper.running import notebooks, results
 
     with notebooks.sentences():
         notebooks.run_training(config, threads=given.threads)
-    folder = paths.run_folder(config.profile, results.run_id(config))
+    folder = results.folder_of(config)
     print(f"done: {folder}")
     model = folder / "model.safetensors"
     if model.exists():
@@ -237,8 +236,9 @@ results/PROFILE/separation.csv and figures/PROFILE/separation.png, which noteboo
         summary="score runs with touching nuclei told apart",
         about="""\
 Chooses on validation images how touching nuclei are told apart, and scores AJI and F1 of the test
-images so, beside those of connected components. Takes weights where they are on this machine, and
-else the maps that runs keep. Writes results/PROFILE/apart.csv and results/apart_settings.csv.""",
+images so, beside those of connected components. Takes the masks that runs keep, and for the choice
+their weights, where these are on this machine. Writes results/PROFILE/apart.csv and
+results/apart_settings.csv.""",
         examples=("s2l apart pretrained",),
         arguments=_tables_arguments,
         run=_apart,

@@ -8,17 +8,19 @@ import pandas as pd
 from s2l_paper import paths
 
 BOTH_WAYS = ["aji_together", "aji_apart", "f1_together", "f1_apart"]
-MEASURED_COLUMNS = ["run_id", "image", "source", "diameter", "spacing", "smoothing", *BOTH_WAYS]
 SETTING = ["spacing", "smoothing"]
+MEASURED_COLUMNS = ["run_id", "image", "source", "diameter", *SETTING, "refused", *BOTH_WAYS]
 TRIED_KEYS = ["dataset", "rotation", "family"]
 TRIED_COLUMNS = [*TRIED_KEYS, *SETTING, "images", "aji", "f1", "run_ids"]
-TOGETHER = 0.0  # the spacing of a row whose objects are left as they are: chosen so, or refused
+TOGETHER = 0.0  # the spacing where objects are left as they are
 
 
 def measured(profile: str) -> pd.DataFrame:
     """The committed scores of a profile's test images, empty if nothing was measured."""
     file = paths.apart(profile)
-    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=MEASURED_COLUMNS)
+    if not file.exists():
+        return pd.DataFrame(columns=MEASURED_COLUMNS)
+    return pd.read_csv(file, dtype={"image": str, "refused": "boolean"})
 
 
 def tried() -> pd.DataFrame:

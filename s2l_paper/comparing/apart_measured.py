@@ -17,6 +17,7 @@ from s2l_core.config import METHODS, RunConfig
 from s2l_core.images import CellImage
 from s2l_core.inference import predict
 from s2l_core.metrics import aji, f1, instances
+from s2l_core.profiles import DATASETS
 from s2l_images.files import write_text
 from s2l_images.learning.kept_models import load_model
 from s2l_images.nuclei.split import Split, SplitExploded, divided, usual_diameter
@@ -38,8 +39,8 @@ def measure(profile: str) -> pd.DataFrame:
 
     A setting for each data set, test part and family of methods (networks, random forest, Otsu) is
     chosen once on validation images, and is then kept in `apart_settings.csv`: delete its rows to
-    choose anew. Rows of finished runs that were measured before stay as they are. Of a baseline the
-    first run of each data set and test part is measured.
+    choose anew. Rows of finished runs stay until more of their test images can be had. Of a
+    baseline the first run of each data set and test part is measured.
 
     Args:
         profile: a name in PROFILES.
@@ -82,12 +83,12 @@ def _measurable(config: RunConfig) -> set[str]:
     """The test images whose objects can be had: all, or where weights are elsewhere those kept."""
     if METHODS[config.method].baseline or _weights(config).exists():
         return set(split_of(config).test)
-    return set(kept_images(_folder(config)))
+    return set(split_of(config).test) & set(kept_images(results.folder_of(config)))
 
 
 def _all_kept(config: RunConfig) -> bool:
     """Whether a run keeps what it found on every test image."""
-    return set(split_of(config).test) <= set(kept_images(_folder(config)))
+    return set(split_of(config).test) <= set(kept_images(results.folder_of(config)))
 
 
 def _looked_at(profile: str) -> dict[str, RunConfig]:
@@ -95,7 +96,7 @@ def _looked_at(profile: str) -> dict[str, RunConfig]:
     found, fitted = {}, set()
     for config in sorted(results.finished(profile), key=lambda one: (one.fold, one.rotation)):
         place = (config.dataset, config.method, config.rotation)
-        if results.variant(config) or place in fitted:
+        if config.dataset not in DATASETS or results.variant(config) or place in fitted:
             continue
         if METHODS[config.method].baseline:
             fitted.add(place)
@@ -125,7 +126,7 @@ def _predictor(config: RunConfig) -> Predictor | None:
 
 def _weights(config: RunConfig) -> Path:
     """Where a run's weights are, on the machine that trained it."""
-    return _folder(config) / "model.safetensors"
+    return results.folder_of(config) / "model.safetensors"
 
 
 def _diameter(config: RunConfig) -> float:
@@ -175,7 +176,7 @@ def _objects(
     config: RunConfig, ask: Predictor | None
 ) -> Iterator[tuple[CellImage, np.ndarray, str]]:
     """The test images of a run, each with its objects (H, W) and where these come from."""
-    folder, test = _folder(config), split_of(config).test
+    folder, test = results.folder_of(config), split_of(config).test
     if ask is None or _all_kept(config):
         kept = kept_images(folder)
         for cell in images_of(config, [name for name in test if name in kept]):
@@ -186,13 +187,8 @@ def _objects(
         yield cell, instances(ask(cell.image)), source
 
 
-def _folder(config: RunConfig) -> Path:
-    """Of a run."""
-    return paths.run_folder(config.profile, results.run_id(config))
-
-
 def _scored(config: RunConfig, ask: Predictor | None, settings: pd.DataFrame) -> Iterator[dict]:
-    """A row for each test image of which a probability is there; `settings` were tried for it."""
+    """A row for each test image whose objects can be had; `settings` were tried for it."""
     best = apart.chosen(settings)
     split = None if best.spacing == apart.TOGETHER else Split(best.spacing, best.smoothing)
     width = _diameter(config)
@@ -205,8 +201,9 @@ def _scored(config: RunConfig, ask: Predictor | None, settings: pd.DataFrame) ->
             "image": cell.id,
             "source": source,
             "diameter": width,
-            "spacing": apart.TOGETHER if exploded else best.spacing,
-            "smoothing": 0.0 if exploded else best.smoothing,
+            "spacing": best.spacing,
+            "smoothing": best.smoothing,
+            "refused": bool(exploded),
             "aji_together": aji(cell.instances, objects),
             "aji_apart": aji(cell.instances, pieces),
             "f1_together": f1(cell.instances, objects),

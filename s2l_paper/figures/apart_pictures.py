@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from s2l_core.config import METHODS, RunConfig, S2LError
@@ -21,14 +20,14 @@ from s2l_paper.running.kept_masks import kept_images, read_mask
 SIDE = 192  # of the window, in pixels
 RULE = f"""\
 Rule: of all pairs of a run and a test image whose mask is kept, for each data set the one whose F1
-rises most and the one whose F1 falls most.
+rises most and the one whose F1 falls most, if there is one.
 Window: the square of {SIDE} pixels in which most pixels changed their object. Colours tell \
 objects apart and mean nothing else."""
 
 
 def measured(profile: str) -> bool:
     """Whether there is anything to show."""
-    return not _pictured(profile)[0].empty
+    return bool((_pictured(profile)[0].change != 0).any())
 
 
 @styled
@@ -42,15 +41,14 @@ def gains_and_losses(profile: str) -> Figure:
         S2LError: nothing was measured, or no mask of it is kept; images that are not at hand.
     """
     found, configs = _pictured(profile)
-    if found.empty:
-        again = f"s2l apart {profile}"
-        raise S2LError(f"{paths.apart(profile)}: no image with a kept mask. Measure it: {again}")
-
-    # Where F1 never falls there is no harm to show.
     rows = []
     for _, own in found.groupby("dataset", sort=False):
-        rows += [own.loc[own.change.idxmax()], own.loc[own.change.idxmin()]]
-    rows = [row for row in rows if row.change]
+        gain, loss = own.loc[own.change.idxmax()], own.loc[own.change.idxmin()]
+        rows += [gain] if gain.change > 0 else []
+        rows += [loss] if loss.change < 0 else []
+    if not rows:
+        again = f"Measure it: s2l apart {profile}"
+        raise S2LError(f"{paths.apart(profile)}: no kept mask whose F1 changes. {again}")
 
     monuseg = any(row.dataset == "monuseg" for row in rows)
     bottom = 0.75 if monuseg else 0.55
@@ -90,7 +88,7 @@ def _draw_row(axes: np.ndarray, row: pd.Series, config: RunConfig) -> None:
         config: of the run.
     """
     (cell,) = images_of(config, [row.image])
-    files = kept_images(paths.run_folder(config.profile, row.run_id))
+    files = kept_images(results.folder_of(config))
     objects = instances(read_mask(files[row.image]))
     pieces = divided(objects, row.diameter, Split(row.spacing, row.smoothing))
 
@@ -104,13 +102,9 @@ def _draw_row(axes: np.ndarray, row: pd.Series, config: RunConfig) -> None:
         ax.imshow(plotting.colour_instances(labels[window]))
 
     method = METHODS[config.method].label
-    _write_below(axes[1], f"{row.image[:23]}")
-    _write_below(axes[2], f"{method}: F1 {row.f1_together:.2f}, AJI {row.aji_together:.2f}")
-    _write_below(axes[3], f"F1 {row.f1_apart:.2f}, AJI {row.aji_apart:.2f}")
-
-
-def _write_below(ax: Axes, text: str) -> None:
-    ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
+    plotting.write_below(axes[1], f"{row.image[:23]}")
+    plotting.write_below(axes[2], f"{method}: F1 {row.f1_together:.2f}, AJI {row.aji_together:.2f}")
+    plotting.write_below(axes[3], f"F1 {row.f1_apart:.2f}, AJI {row.aji_apart:.2f}")
 
 
 def _largest_pieces(objects: np.ndarray, pieces: np.ndarray) -> np.ndarray:

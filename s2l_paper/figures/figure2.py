@@ -91,7 +91,7 @@ def _figure2_row(axes: np.ndarray, configs: dict[str, RunConfig], config: RunCon
         configs: method -> finished run.
         config: any run of the data set, for its images and its label.
     """
-    folders = {name: paths.run_folder(c.profile, results.run_id(c)) for name, c in configs.items()}
+    folders = {name: results.folder_of(config) for name, config in configs.items()}
     view = best_view(folders, config)
     window, truth = view.window, view.cell.instances
     side = window[0].stop - window[0].start
@@ -151,7 +151,7 @@ def print_scores(
     ax.figure.scores[f"{folder.name}/{image}"] = text
     if inside is not None:
         text += f"\nwindow: IoU {inside:.2f}"
-    ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
+    plotting.write_below(ax, text)
 
 
 def _draw_mark(ax: Axes, kind: str, place: tuple[float, float], radius: float, side: int) -> None:

@@ -11,7 +11,6 @@ from scipy import ndimage
 
 from s2l_core.config import RunConfig, S2LError
 from s2l_core.images import CellImage
-from s2l_paper import paths
 from s2l_paper.data.datasets import images_of, split_of
 from s2l_paper.running import results
 from s2l_paper.running.kept_masks import kept_images, read_mask
@@ -63,7 +62,7 @@ def count_searched(configs: dict[str, RunConfig], config: RunConfig) -> str:
         configs: method -> finished run.
         config: any run of the data set.
     """
-    folders = [paths.run_folder(c.profile, results.run_id(c)) for c in configs.values()]
+    folders = [results.folder_of(c) for c in configs.values()]
     images, tested = searched(folders, config)
     return f"{len(images)} of {tested}"
 
@@ -80,22 +79,25 @@ def best_view(folders: dict[str, Path], config: RunConfig) -> View:
     """
     common, _ = searched(folders.values(), config)
 
-    # The window of every such image.
-    kept, views = {name: kept_images(folder) for name, folder in folders.items()}, []
+    # The window of every such image; what is not the best so far is let go.
+    kept, best = {name: kept_images(folder) for name, folder in folders.items()}, None
     for cell in images_of(config, common):
         masks = {name: read_mask(files[cell.id]) for name, files in kept.items()}
         strength = disagreement(cell.instances, list(masks.values()))
         centres = nucleus_centres(cell.instances)
         total, window = best_window(strength.sum(0), centres=centres)
-        nuclei = int(centres[window].sum())
-        views.append(View(cell, masks, strength, total, window, nuclei))
-    if not views:
+        view = View(cell, masks, strength, total, window, int(centres[window].sum()))
+        if best is None or _rank(view) > _rank(best):
+            best = view
+    if best is None:
         again = "Delete their folders and run them anew: new runs keep such pictures"
         raise S2LError(f"{config.dataset}: its runs kept no mask of a common image. {again}.")
+    return best
 
-    # Where methods differ most may be an empty blur: windows with enough nuclei come first.
-    crowded = [view for view in views if view.nuclei >= FEWEST_NUCLEI]
-    return max(crowded or views, key=lambda view: view.total)
+
+def _rank(view: View) -> tuple[bool, int]:
+    """Where methods differ most may be an empty blur: windows with enough nuclei come first."""
+    return view.nuclei >= FEWEST_NUCLEI, view.total
 
 
 def disagreement(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:

@@ -101,6 +101,11 @@ def write(ax: Axes, x: float, y: float, text: str, **look) -> None:
     ax.text(x, y, text, ha="center", va="center", transform=ax.transAxes, **look)
 
 
+def write_below(ax: Axes, text: str) -> None:
+    """Small print under a panel."""
+    ax.text(0.5, -0.02, text, ha="center", va="top", transform=ax.transAxes, fontsize=7)
+
+
 def rgb(colour: str) -> np.ndarray:
     """`#RRGGBB` as (3,) uint8."""
     return np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)

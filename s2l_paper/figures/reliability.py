@@ -34,14 +34,19 @@ def table(profile: str, datasets: Sequence[str] | None = None) -> pd.DataFrame:
         pixels that are nucleus; number of `pixels` and `images`; `run_id`.
 
     Raises:
-        S2LError: no run, or a damaged file.
+        S2LError: no run, runs that counted no common image, or a damaged file.
     """
     rows = []
     for dataset in datasets or DATASETS:
         runs = first_runs(profile, dataset, ASKED)
-        ids = _counted_by_all(profile, runs)
+        ids = _counted_by_all(runs)
+        if runs and not ids:
+            again = "Delete their folders and run them anew: new runs count them"
+            raise S2LError(
+                f"{dataset}: its runs counted no probability of a common image. {again}."
+            )
         for method, config in runs.items():
-            folder = paths.run_folder(profile, results.run_id(config))
+            folder = results.folder_of(config)
             counts = results.read_calibration(folder)
             found = _summed(counts[counts.image.isin(ids)])
             facts = {"data": results.data_label(config), "method": method, "images": len(ids)}
@@ -52,9 +57,9 @@ def table(profile: str, datasets: Sequence[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _counted_by_all(profile: str, runs: dict) -> set[str]:
+def _counted_by_all(runs: dict) -> set[str]:
     """The test images whose probabilities every run counted."""
-    folders = [paths.run_folder(profile, results.run_id(config)) for config in runs.values()]
+    folders = [results.folder_of(config) for config in runs.values()]
     counted = [set(results.read_calibration(folder).image) for folder in folders]
     return set.intersection(*counted) if counted else set()
 

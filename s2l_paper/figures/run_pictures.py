@@ -46,19 +46,20 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
         result: of a finished run.
         others: runs with the same test images, whose predictions stand beside it.
     """
-    files = kept_images(result.folder)
-    if not files and not split_of(result.config).test:
+    runs = (result, *others)
+    kept = {run.folder: kept_images(run.folder) for run in runs}
+    common = [name for name in kept[result.folder] if all(name in files for files in kept.values())]
+    if not common and not split_of(result.config).test:
         figure, ((ax,),) = plotting.panels(1, 1, 2.9)
         plotting.write(ax, 0.5, 0.5, "no image was held out for a test", color=GREY)
         return figure
-    if not files:
+    if not common:
         raise S2LError(
             f"{result.folder}/masks: no picture of a test image. "
             "Delete the run's folder and run it anew."
         )
 
-    (cell,) = images_of(result.config, [next(iter(files))])
-    runs = (result, *others)
+    (cell,) = images_of(result.config, common[:1])
     monuseg = result.config.dataset == "monuseg"
     bottom = 0.6 if monuseg else 0.3
     figure, axes = plotting.panels(1, 2 + len(runs), 2.9, bottom=bottom)
@@ -72,7 +73,7 @@ def test_image(result: "RunResult", *others: "RunResult") -> Figure:
 
     for run in runs:
         method = METHODS[run.config.method].label
-        mask = read_mask(kept_images(run.folder)[cell.id])
+        mask = read_mask(kept[run.folder][cell.id])
         if cell.instances is None:
             found = plotting.error_map(mask, mask)
             pictures[f"{method} (white: nucleus)"] = found

@@ -17,7 +17,6 @@ from s2l_core.config import METHODS, RunConfig, S2LError
 from s2l_core.images import CellImage
 from s2l_core.metrics import iou
 from s2l_core.profiles import DATASETS
-from s2l_paper import paths
 from s2l_paper.data.datasets import images_of
 from s2l_paper.figures import plotting
 from s2l_paper.figures.figure2 import draw_bar, print_scores
@@ -127,7 +126,7 @@ def _finished(profile: str, dataset: str) -> dict[str, _Run]:
     """Method -> its run on the first fold that has any."""
     found = {}
     for method, config in first_runs(profile, dataset, tuple(METHODS)).items():
-        folder = paths.run_folder(profile, results.run_id(config))
+        folder = results.folder_of(config)
         scores = results.read_run(folder)[0]
         selection = config.selection if config.selection in set(scores.checkpoint) else "last"
         scores = scores[scores.checkpoint == selection].set_index("image")
@@ -220,8 +219,7 @@ def _draw_input(
     truth.imshow(plotting.colour_instances(cell.instances)[window])
     truth.set_title("truth, per nucleus")
     nuclei = np.unique(cell.instances[window])
-    text = f"nuclei here: {(nuclei > 0).sum()}"
-    truth.text(0.5, -0.02, text, ha="center", va="top", transform=truth.transAxes, fontsize=7)
+    plotting.write_below(truth, f"nuclei here: {(nuclei > 0).sum()}")
 
 
 def _outline(ax: Axes, window: tuple[slice, slice]) -> None:

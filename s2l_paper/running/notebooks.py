@@ -227,7 +227,7 @@ def run_training(config: RunConfig, *, threads: int = 0, resume: bool = True) ->
     changed = config.changed()
     parameters["overrides"] = {name: changed[name] for name in changed if name not in own}
     parameters |= {"threads": threads, "resume": resume}
-    folder = paths.run_folder(config.profile, results.run_id(config))
+    folder = results.folder_of(config)
     return run("04_train", folder / "notebook.ipynb", parameters)
 
 

@@ -75,6 +75,11 @@ def run_id(config: RunConfig) -> str:
     return f"{dataset}_{config.method}_f{config.fold}_s{config.seed}_{run_hash(config)}"
 
 
+def folder_of(config: RunConfig) -> Path:
+    """Where a run lies, or would lie."""
+    return paths.run_folder(config.profile, run_id(config))
+
+
 def warmup_id(config: RunConfig) -> str:
     """Name of the warm-up a run shares."""
     dataset = Path(config.dataset).name
@@ -85,7 +90,7 @@ def is_done(config: RunConfig) -> bool:
     """True where the run's `per_image.csv` and its recorded hash agree with what would be run
     now.
     """
-    folder = paths.run_folder(config.profile, run_id(config))
+    folder = folder_of(config)
     try:
         recorded = json.loads((folder / "config.json").read_text())
         table = (folder / "per_image.csv").read_bytes()
@@ -117,7 +122,7 @@ def write_run(
         warmup_seconds: wall time of the warm-up, which other runs may share.
         calibrated: rows of `calibration.csv`, see `calibration.by_bin`.
     """
-    folder = paths.run_folder(config.profile, run_id(config))
+    folder = folder_of(config)
     for image_id, mask in masks.items():
         picture = Image.fromarray(np.asarray(mask) > 0.5)
         file = folder / "masks" / f"{image_id}.png"
@@ -267,7 +272,7 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
         differs = variant(config)
         if differs and not variants:
             continue
-        table = read_run(paths.run_folder(profile, run_id(config)))[0]
+        table = read_run(folder_of(config))[0]
         selection = config.selection if config.selection in set(table.checkpoint) else "last"
         labels = {"data": data_label(config), "rotation": config.rotation, "variant": differs}
         tables.append(table.assign(shown=table.checkpoint == selection, **labels))

@@ -58,7 +58,7 @@ def train(
             checkpoint.
         KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM, after a checkpoint.
     """
-    folder = paths.run_folder(config.profile, results.run_id(config))
+    folder = results.folder_of(config)
     with alone(folder):
         if results.is_done(config):
             print(f"{folder.name}: finished before, reading it. Delete its folder to run it anew.")

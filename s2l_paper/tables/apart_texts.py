@@ -22,7 +22,7 @@ def with_columns(wide: pd.DataFrame, runs: pd.DataFrame, found: pd.DataFrame) ->
     Args:
         wide: as given by `table1.summary`.
         runs: as given by `results.load_runs`.
-        found: as given by `measured`; where it is empty there is nothing to add.
+        found: as given by `apart.measured`; where it is empty there is nothing to add.
     """
     if found.empty:
         return wide
@@ -63,23 +63,22 @@ def worse_text(found: pd.DataFrame) -> str:
     """On how many images F1 falls where touching nuclei are told apart, and where most.
 
     Args:
-        found: as given by `measured`, not empty.
+        found: as given by `apart.measured`, not empty.
     """
     changed = found.f1_apart - found.f1_together
     worst = found.loc[changed.idxmin()]
     dataset, method = worst.run_id.split("_")[:2]
     text = (
         f"F1 rises on {(changed > 0).sum()} and falls on {(changed < 0).sum()} of {len(found)} "
-        f"pairs of a run and a test image. It falls most on {worst.image} of "
-        f"{DATASETS[dataset][0]} ({METHODS[method].label}): from {_short(worst.f1_together)} to "
-        f"{_short(worst.f1_apart)}."
+        "pairs of a run and a test image."
     )
-
-    # A run with a setting, and an image of it without one: there it was refused.
-    split = found.spacing != TOGETHER
-    refused = ~split & split.groupby(found.run_id).transform("any")
-    if refused.any():
-        count = refused.sum()
+    if changed.min() < 0:
+        text += (
+            f" It falls most on {worst.image} of {DATASETS[dataset][0]} "
+            f"({METHODS[method].label}): from {_short(worst.f1_together)} to "
+            f"{_short(worst.f1_apart)}."
+        )
+    if count := int(found.refused.sum()):
         text += f" In {count} of these pairs objects fell into too many pieces and stay together."
     return text
 
@@ -88,7 +87,7 @@ def settings_text(table: pd.DataFrame) -> str:
     """The chosen settings as Markdown.
 
     Args:
-        table: as given by `tried`.
+        table: as given by `apart.tried`.
     """
     lines = []
     for (dataset, rotation, family), rows in table.groupby(TRIED_KEYS, sort=False):

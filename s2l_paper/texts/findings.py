@@ -14,7 +14,14 @@ from s2l_paper import paths
 from s2l_paper.comparing import apart
 from s2l_paper.figures import separation
 from s2l_paper.tables import apart_texts
-from s2l_paper.tables.claims import CANNOT_TELL, NUMBER
+from s2l_paper.tables.claims import (
+    CANNOT_TELL,
+    CONTRADICTED,
+    NO_DIFFERENCE,
+    NOT_RUN,
+    NUMBER,
+    REPRODUCED,
+)
 from s2l_paper.tables.paper_claims import DIFFERENCE, SENTENCE
 from s2l_paper.tables.table1 import TABLE1_SCORES, TO, markdown
 
@@ -26,6 +33,14 @@ KINDS_COUNTED = {
     DIFFERENCE: "differences of Table 1",
     NUMBER: "numbers of Table 1",
     SENTENCE: "sentences",
+}
+# Verdicts as parts of a sentence, before the number of statements.
+SAID = {
+    REPRODUCED: "reproduced",
+    CONTRADICTED: "contradicted",
+    NO_DIFFERENCE: NO_DIFFERENCE,
+    CANNOT_TELL: "not decided by these runs",
+    NOT_RUN: "not run",
 }
 
 
@@ -105,18 +120,19 @@ def _ledger(claims: pd.DataFrame) -> str:
 def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     """The paper's sentences counted, and the difference where the runs detect the smallest one."""
     sentences = claims[claims.kind == SENTENCE]
-    open_ones = int((sentences.verdict == CANNOT_TELL).sum())
     row = claims[claims.claim == THESIS].sort_values("detectable").iloc[0]
+    counts = sentences.verdict.value_counts()
+    verdicts = [f"{said} {counts[name]}" for name, said in SAID.items() if name in counts]
     counted = (
-        f"Of {len(sentences)} statements of the paper's text, checked on each data set, "
-        f"{open_ones} cannot be decided by these runs."
+        f"Our verdicts on {len(sentences)} statements of the paper's text, each checked on each "
+        f"data set: {', '.join(verdicts)}."
     )
     if pd.isna(row.detectable):
         return counted
     here = _both_terms(compared).loc[row.data]
     mdice, iou = here.loc["mDice"], here.loc["IoU"]
     return (
-        f"{counted} On {row.data} the smallest difference that they could have "
+        f"{counted} On {row.data} the smallest difference that these runs could have "
         f"detected is {share(row.detectable, 2)}; the paper reports "
         f"{share(mdice.paper, signed=True)} in mDice and {share(iou.paper, signed=True)} in IoU, "
         f"we measure {share(mdice.ours, signed=True)} and {share(iou.ours, signed=True)}."
@@ -224,7 +240,7 @@ def _rival(scores: pd.DataFrame) -> str:
         parts.append(f"{share(forest)} on {data} ({share(full)}, {share(masks)})")
     if not parts:
         return NOT_YET
-    return f"Its IoU is {listed(parts)}; in brackets: the full method, full masks."
+    return f"Its IoU is {listed(parts)}; in brackets S2L with both terms, then full masks."
 
 
 def _methods(scores: pd.DataFrame) -> str:
@@ -281,7 +297,7 @@ def _readings(table: pd.DataFrame) -> str:
         }
     )
     noise = share(rows.noise.iloc[0])
-    return f"{markdown(shown)}\nA training alone moves IoU by {noise} (standard deviation).\n"
+    return f"{markdown(shown)}\nBy chance two trainings differ by {noise} (standard deviation).\n"
 
 
 def _strokes_rows(trials: pd.DataFrame) -> pd.Series:

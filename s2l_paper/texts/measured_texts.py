@@ -13,17 +13,20 @@ from s2l_paper.texts import findings, recipe_texts, run_texts
 
 # Pages that hold such blocks.
 PAGES = ("README.md", "docs/results.md", "docs/obstacles.md", "docs/running.md")
-IN_README = "scratch"  # the profile that they tell of
+UNNAMED = "scratch"  # the profile of blocks that name none
 OTHERS = ("pretrained",)  # profiles of which some is told as well, in blocks `NAME-PROFILE`
-OF_OTHERS = ("answer", "thesis", "table1-short", "tested", "labels", "rival", "apart")
+OF_OTHERS = (
+    *("answer", "thesis", "ledger", "terms", "table1-short", "tested", "labels", "rival"),
+    *("methods", "errors", "searched", "apart", "apart-worse"),
+)
 
 
 def texts() -> dict[str, str]:
     """Name of a block -> its text, for every block whose measurements are there."""
-    found = findings.texts(IN_README) | run_texts.texts(IN_README)
+    found = findings.texts(UNNAMED) | run_texts.texts(UNNAMED)
     found |= recipe_texts.texts(recipe_plan.kept_trials("pretrained"))
     for profile in OTHERS:
-        told = findings.texts(profile)
+        told = findings.texts(profile) | run_texts.texts(profile)
         found |= {f"{name}-{profile}": told[name] for name in OF_OTHERS if name in told}
     if paths.round_trials().exists():
         trials = pd.read_csv(paths.round_trials())
@@ -91,7 +94,8 @@ def _trials_on_two_cores(trials: pd.DataFrame) -> dict[str, str]:
     )
     readme = (
         f"a round of {trials.steps.min():.0f} steps gives {_short(first.mean(), 2)} from scratch, "
-        f"a second one {_short(second.mean(), 2)}, the forest {_short(forest.mean(), 2)}"
+        f"a second one {_short(second.mean(), 2)}, the forest of that time "
+        f"{_short(forest.mean(), 2)}"
     )
     return {"rounds-on-two-cores": docs, "rounds-in-short": readme}
 

@@ -76,7 +76,7 @@ def _readings(table: pd.DataFrame) -> str:
     band = 2 * rows.noise.iloc[0]
     told = rows.difference.drop(DEFAULT).dropna()
     told = told[told.abs() > band].sort_values(key=abs, ascending=False)
-    beyond = [f"{name} ({share(value, signed=True)})" for name, value in told.items()]
+    beyond = [f'"{name}" ({share(value, signed=True)})' for name, value in told.items()]
     what = f"{listed(beyond)} differ" if beyond else "No reading differs"
     text = (
         f"{what} from the default by more than two standard deviations of chance (± {share(band)})."
@@ -86,7 +86,7 @@ def _readings(table: pd.DataFrame) -> str:
         return text
     iou = rows["mean"]
     above = [n for n in iou.index if n not in (DEFAULT, *without) and iou[n] > iou[without[0]]]
-    better = [f"{name} ({share(iou[name])})" for name in above]
+    better = [f'"{name}" ({share(iou[name])})' for name in above]
     higher = f"only {listed(better)}" if better else "no reading"
     base = share(iou[without[0]])
     return f"{text} Without the contrastive terms IoU is {base}; {higher} is higher."
@@ -152,7 +152,7 @@ def _first_averages(profile: str) -> str:
         run = RunConfig(FIRST_AVERAGES, method, profile=profile)
         if not results.is_done(run):
             return ""
-        folder = paths.run_folder(profile, results.run_id(run))
+        folder = results.folder_of(run)
         curve = results.read_run(folder)[1].set_index("step").validation_iou.dropna()
         soon = curve.index[curve.index > run.warmup_steps].min()
         label = METHODS[method].label
@@ -168,7 +168,7 @@ def _fold_minutes(profile: str) -> str:
         runs = [RunConfig(dataset, method, profile=profile) for method in METHODS]
         if not all(map(results.is_done, runs)):
             continue
-        folders = [paths.run_folder(profile, results.run_id(run)) for run in runs]
+        folders = [results.folder_of(run) for run in runs]
         minutes = costs.batch_minutes(folders)
         parts.append(f"{minutes:.0f} for {DATASETS[dataset][0]}")
     if not parts:

@@ -181,7 +181,7 @@ def documents(found: list[str]) -> dict[Path, str]:
 
     def fill(block: re.Match) -> str:
         begin, name, profile, text, end = block.groups()
-        file = paths.results(profile or measured_texts.IN_README) / f"{name}.md"
+        file = paths.results(profile or measured_texts.UNNAMED) / f"{name}.md"
         return begin + (file.read_text() if file.exists() else text) + end
 
     def renew(block: re.Match) -> str:

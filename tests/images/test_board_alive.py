@@ -105,6 +105,7 @@ def test_two_notebooks_with_kernels_of_their_own_lose_no_stroke(
             expect(each.locator(".s2l-saved")).to_have_text("Saved")
 
 
+@pytest.mark.long
 def test_the_board_outlines_and_counts_what_is_exported(page, lab, folder):
     cells = {"guess": "work.guess();", "export": "print(work.export('mine'))"}
     book, board = opened(page, lab, folder, **cells)

@@ -698,11 +698,20 @@ def test_predictions_are_judged(lesson, capsys):
     assert capsys.readouterr().out.count("not tried yet") == 3 and not any(names["tally"])
 
     truth = {name: value for name, (_, value, _) in names["truth"].items()}
-    patches = ("less", "more")[truth["patches"]]
+    patches = truth["patches"]
+    other = {"less": "more", "more": "less"}[patches]
     for guess, right in (
-        ({"nuclei": truth["nuclei"], "pixels": truth["pixels"] + 0.04, "patches": patches}, 3),
+        (
+            {
+                "nuclei": truth["nuclei"],
+                "pixels": truth["pixels"] + 0.04,
+                "patches": patches.title(),
+            },
+            3,
+        ),
         ({"nuclei": truth["nuclei"] + 1, "pixels": 0.9, "patches": patches}, 1),
-        ({"nuclei": 0, "pixels": 0.5, "patches": ("more", "less")[truth["patches"]]}, 0),
+        ({"nuclei": 0, "pixels": 0.5, "patches": other}, 0),
+        ({"nuclei": 0, "pixels": 0.5, "patches": "fewer"}, 0),
     ):
         names |= guess
         exec(code["check-budget"] + "\n" + code["tally"], names)

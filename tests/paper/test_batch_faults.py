@@ -22,14 +22,8 @@ sys.path.insert(0, str(ROOT / "workflow"))
 import guard  # noqa: E402
 
 
-@pytest.mark.parametrize(
-    "scene",
-    [
-        batch.cut_and_failing,
-        pytest.param(batch.killed_scheduler, marks=pytest.mark.long),
-        pytest.param(batch.stale, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("scene", [batch.cut_and_failing, batch.killed_scheduler, batch.stale])
 def test_batch_survives(tmp_path, scene):
     found = scene(tmp_path)
     assert found and all(found.values()), found

@@ -96,6 +96,8 @@ def test_the_cost_picture_shows_every_run_and_the_median(tmp_path, monkeypatch):
     assert list(small.get_xdata()) == [1.5] * 3  # a minute and half a minute of warm-up
     assert sorted(small.get_ydata()) == pytest.approx([0.42, 0.52, 0.72])
     assert median.get_ydata()[0] == pytest.approx(0.52) and len(otsu) == 2
+    assert "Otsu: 0.12 ↓" in [text.get_text() for text in ax.texts]  # at the edge, not in scale
+    assert otsu[1].get_ydata()[0] == pytest.approx(0.42 - 0.03)
     assert median.get_label() == "S2L" and ax.get_xlabel() == "core-minutes"
     markers = [line.get_marker() for line in (median, otsu[1])]
     assert len(set(markers)) == 2 and len(figure.run_ids) == 4

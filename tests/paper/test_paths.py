@@ -112,6 +112,7 @@ def test_braces_which_snakemake_fills_in_are_refused(files, tmp_path):
     assert "error: " in refused.stderr and "Rename it, or set S2L_HOME" in refused.stderr
 
 
+@pytest.mark.long
 def test_a_batch_runs_in_a_folder_of_any_name(files, tmp_path):
     """One real run, with a file beside the checkout called like the first word of its name."""
     folder = checkout(files, tmp_path / "My $HOME 'Ärzte'")

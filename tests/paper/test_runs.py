@@ -15,12 +15,14 @@ from torture.kills import tiny
 
 from s2l_core import objective
 from s2l_core.config import IGNORE, METHODS, RunConfig, S2LError
+from s2l_core.metrics import iou
 from s2l_core.profiles import DATASETS, PAPER_LENGTHS
 from s2l_images import checkpoints
 from s2l_paper import paths
 from s2l_paper.data import datasets
 from s2l_paper.data.datasets import images_of, split_of
 from s2l_paper.running import results, runs
+from s2l_paper.running.kept_masks import kept_images, read_mask
 from s2l_paper.running.runs import new_trainer, train, warm_up
 from s2l_paper.scribbles import annotators
 from s2l_paper.scribbles.annotators import scribbles_of
@@ -71,20 +73,32 @@ def test_every_method_runs_and_scores(trained, monkeypatch, method):
     assert result.per_image.iou.between(0, 1).all()
 
     names = {file.name for file in result.folder.iterdir()}
-    assert {
-        "config.json",
-        "env.json",
-        "steps.csv",
-        "per_image.csv",
-        "masks",
-        "calibration.csv",
-    } <= names
+    assert {"config.json", "env.json", "steps.csv"} <= names
     assert not [name for name in names if name.startswith(".") or name.endswith(".tmp")]
     environment = json.loads((result.folder / "env.json").read_text())
     assert environment["peak_memory_mib"] > 100 and environment["threads"] == 1
 
     monkeypatch.setenv("S2L_HOME", str(result.folder.parents[3]))
     assert results.is_done(result.config)
+
+
+def test_a_run_keeps_what_it_found_on_every_test_image(trained):
+    """The masks are those of the checkpoint that Table 1 shows; the first images are calibrated."""
+    result = trained("s2l")
+    test = list(split_of(result.config).test)
+    kept = kept_images(result.folder)
+    assert set(kept) == set(test)
+    shown = result.per_image[result.per_image.checkpoint == result.config.selection]
+    truth = {cell.id: cell.instances for cell in images_of(result.config, test)}
+    for name, score in shown.set_index("image").iou.items():
+        assert iou(truth[name] > 0, read_mask(kept[name])) == pytest.approx(score, abs=1e-5)
+
+    counts = results.read_calibration(result.folder)
+    assert list(dict.fromkeys(counts.image)) == test[: results.CALIBRATED]
+    for name, own in counts.groupby("image"):
+        assert own.pixels.sum() == truth[name].size
+        assert own.nuclei.sum() == (truth[name] > 0).sum()
+        assert (own.predicted * results.calibration.BINS).sub(own.bin).between(0, 1).all()
 
 
 def test_a_run_from_the_shared_warmup_that_was_cut_is_the_same(trained, home):

@@ -351,6 +351,7 @@ def test_nothing_loads_torch(home):
     assert done.stdout.strip() == "[] False", done.stderr
 
 
+@pytest.mark.long
 def test_every_committed_number_follows_from_the_runs(monkeypatch):
     monkeypatch.delenv("S2L_HOME", raising=False)
     assert verify.profiles(), "no committed results"

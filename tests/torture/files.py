@@ -282,7 +282,7 @@ def _pictures() -> list[Reader]:
         Reader("image: TIFF", image, tiffs, share=2),
         Reader("label image: PNG, TIFF", label_image, planes, share=2),
         Reader("labels layer: TIFF, NPY, NPZ, PNG", mask, layers),
-        Reader("mask of a run: PNG", _kept_mask, {"a.png": pngs["grey.png"]}),
+        Reader("mask of a run: PNG", _kept_mask, {"a.png": _pillow(labels > 0, "PNG")}),
     ]
 
 
@@ -417,7 +417,9 @@ def _runs() -> list[Reader]:
             "image": "a",
             "fold": 0,
         }
-        base = results.write_run(config, [row], [{"step": 0, "loss": 0.7}], {}, seconds=1.0)
+        counts = [dict.fromkeys(results.calibration.COLUMNS, 1) | {"image": "a"}]
+        steps = [{"step": 0, "loss": 0.7}]
+        base = results.write_run(config, [row], steps, {}, seconds=1.0, calibrated=counts)
         tables = {
             f"results/smoke/runs/{run_id}/{file.name}": file.read_bytes() for file in base.iterdir()
         }
@@ -443,7 +445,7 @@ def _runs() -> list[Reader]:
             "env.json", _env, {k: v for k, v in tables.items() if k.endswith("env.json")}, tables
         ),
         Reader(
-            "per_image.csv, steps.csv",
+            "per_image.csv, steps.csv, calibration.csv",
             _read_run,
             {k: v for k, v in tables.items() if k.endswith("csv")},
             tables,
@@ -483,6 +485,7 @@ def _predicted(folder: Path, path: Path) -> None:
 
 def _read_run(folder: Path, path: Path) -> None:
     results.read_run(path.parent)
+    results.read_calibration(path.parent)
 
 
 def readers() -> list[Reader]:
