@@ -188,7 +188,7 @@ def test_a_row_of_a_run_that_is_not_there_is_a_fault(home):
 
 
 def test_committed_rows_are_of_the_objects_that_the_run_was_scored_by():
-    """Components of kept masks, weights and fitted baselines have the AJI and F1 of `per_image.csv`."""
+    """Components of masks, weights and fitted baselines have AJI and F1 of `per_image.csv`."""
     looked_at = 0
     for profile in verify.profiles():
         runs = results.load_runs(profile)
