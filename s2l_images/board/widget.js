@@ -11,6 +11,7 @@ const COLOURS = ["#2F8FE0", "#FF8C00"]; // background and foreground: as in s2l_
 const LABELS = ["background", "foreground"];
 const WIDEST = 64; // pixels, of the brush
 const KEPT = 3; // images whose pixels stay in the browser
+const ASK_AGAIN = [20000, 60000]; // ms without an answer, after which an image is asked for once more
 const STEPS = 50; // of the history that a reload keeps
 const GREEN = "#39FF88"; // outlines of the objects that are exported
 const MANY_CORNERS = 5000; // of outlines in view: more take longer than a frame
@@ -242,7 +243,17 @@ class Store {
     for (const other of old) this.drop(other);
     if (entry.asked) return;
     entry.asked = true;
+    this.ask(id);
+  }
+
+  /** Asks the kernel for an image, and again where no answer comes: a message is lost while a page connects anew. */
+  ask(id, times = 0) {
     this.model.send({ kind: "open", id });
+    if (times === ASK_AGAIN.length) return;
+    setTimeout(() => {
+      const entry = this.entries.get(id);
+      if (entry && !entry.levels) this.ask(id, times + 1);
+    }, ASK_AGAIN[times]);
   }
 
   drop(id) {
