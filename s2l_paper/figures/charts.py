@@ -185,16 +185,17 @@ def cost_picture(runs: pd.DataFrame, profile: str) -> Figure:
     figure.run_ids = tuple(sorted(points.run_id))
     for ax, data in zip(np.atleast_1d(figure.subplots(1, len(sets))), sets, strict=True):
         here = points[points.data == data]
-        lowest = here.iou.max() - FAR_BELOW
-        edge = max(lowest, here.iou[here.iou >= lowest].min() - 0.03)
+        medians = here.groupby("method").iou.median()
+        far = medians.index[medians < medians.max() - FAR_BELOW]
+        edge = here.iou[~here.method.isin(far)].min() - 0.03
         for method in METHODS:
             own = here[here.method == method]
             if own.empty:
                 continue
-            if own.iou.median() < edge:
-                note = f"{METHODS[method].label}: {own.iou.median():.2f} ↓"
+            if method in far:
+                note = f"{METHODS[method].label}: {medians[method]:.2f} ↓"
                 ax.annotate(note, (own.minutes.max(), edge), (6, 3), **NOTE)
-                own = own.assign(iou=own.iou.clip(lower=edge))
+                own = own.assign(iou=edge)
             look = {"color": COLOURS.get(method, "black"), "marker": MARKERS[method], "ls": ""}
             larger = 1.4 if look["marker"] == "*" else 1  # a star has little area for its width
             ax.plot(own.minutes, own.iou, ms=3 * larger, alpha=0.5, mew=0, **look)
