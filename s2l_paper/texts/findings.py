@@ -34,7 +34,7 @@ KINDS_COUNTED = {
     NUMBER: "numbers of Table 1",
     SENTENCE: "sentences",
 }
-# Verdicts as parts of a sentence, before the number of statements.
+# Verdicts as parts of a sentence, each before its number of statements.
 SAID = {
     REPRODUCED: "reproduced",
     CONTRADICTED: "contradicted",
@@ -122,7 +122,7 @@ def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     sentences = claims[claims.kind == SENTENCE]
     row = claims[claims.claim == THESIS].sort_values("detectable").iloc[0]
     counts = sentences.verdict.value_counts()
-    verdicts = [f"{said} {counts[name]}" for name, said in SAID.items() if name in counts]
+    verdicts = [f"{said} ({counts[name]})" for name, said in SAID.items() if name in counts]
     counted = (
         f"Our verdicts on {len(sentences)} statements of the paper's text, each checked on each "
         f"data set: {', '.join(verdicts)}."
