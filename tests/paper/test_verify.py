@@ -192,7 +192,7 @@ def test_a_sentence_with_measured_numbers_is_held_to_its_measurements(home):
     (fault,) = check()
     assert fault.startswith("README.md, line") and "a round of 72 steps gives" in fault
     verify.write(["scratch"])
-    assert check() == [] and "the forest ." in readme.read_text()
+    assert check() == [] and "the forest of that time ." in readme.read_text()
 
 
 def test_readme_blocks_are_filled_and_the_rest_is_left(home):
