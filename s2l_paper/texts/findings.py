@@ -14,14 +14,7 @@ from s2l_paper import paths
 from s2l_paper.comparing import apart
 from s2l_paper.figures import separation
 from s2l_paper.tables import apart_texts
-from s2l_paper.tables.claims import (
-    CANNOT_TELL,
-    CONTRADICTED,
-    NO_DIFFERENCE,
-    NOT_RUN,
-    NUMBER,
-    REPRODUCED,
-)
+from s2l_paper.tables.claims import NUMBER, VERDICTS
 from s2l_paper.tables.paper_claims import DIFFERENCE, SENTENCE
 from s2l_paper.tables.table1 import TABLE1_SCORES, TO, markdown
 
@@ -33,14 +26,6 @@ KINDS_COUNTED = {
     DIFFERENCE: "differences of Table 1",
     NUMBER: "numbers of Table 1",
     SENTENCE: "sentences",
-}
-# Verdicts as parts of a sentence, each before its number of statements.
-SAID = {
-    REPRODUCED: "reproduced",
-    CONTRADICTED: "contradicted",
-    NO_DIFFERENCE: NO_DIFFERENCE,
-    CANNOT_TELL: "not decided by these runs",
-    NOT_RUN: "not run",
 }
 
 
@@ -122,7 +107,7 @@ def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     sentences = claims[claims.kind == SENTENCE]
     row = claims[claims.claim == THESIS].sort_values("detectable").iloc[0]
     counts = sentences.verdict.value_counts()
-    verdicts = [f"{said} ({counts[name]})" for name, said in SAID.items() if name in counts]
+    verdicts = [f"{verdict} ({counts[verdict]})" for verdict in VERDICTS if verdict in counts]
     counted = (
         f"Our verdicts on {len(sentences)} statements of the paper's text, each checked on each "
         f"data set: {', '.join(verdicts)}."
