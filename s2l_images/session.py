@@ -228,9 +228,10 @@ class Session:
             image id -> (row, column, radius) of where to draw next.
 
         Raises:
-            S2LError: nothing is drawn, and no network is in use.
+            S2LError: nothing is drawn, or only one class.
         """
         self.wait()
+        self.answers.fit()
         scribbles = self.board.scribbles()
         choice = self._choose(self.outgoing.wanted)
         answers = self.answers.of(choice.answer)
@@ -260,12 +261,14 @@ class Session:
 
     def choose(self, answer: str = "auto") -> Choice:
         """Forest or network, by what they get right of the held-out strokes; see
-        `answers.choose`. The board outlines it; a threshold that was moved there counts.
+        `answers.choose`. The board outlines it; a threshold that was moved there counts. The forest
+        learns from strokes that were drawn since.
 
         Raises:
-            S2LError: as `answers.choose`.
+            S2LError: as `guess` and `answers.choose`.
         """
         self.wait()
+        self.answers.fit()
         return self._choose(answer)
 
     def export(self, to: str = "") -> TakenHome:
@@ -277,11 +280,15 @@ class Session:
 
         Raises:
             S2LError: the answer is absurd on an image that is drawn on; a target where one's own
-                files lie; or as `predict_folder`.
+                files lie; an image has come or gone since the folder was opened; or as
+                `predict_folder`.
         """
         target = export_folder(self.folder, to)
         self.wait()
-        choice = self.outgoing.moved(self.outgoing.choice or self.choose())
+        self._refuse_other_images()
+        if self.answers.stale or self.outgoing.choice is None:
+            self.choose(self.outgoing.wanted)
+        choice = self.outgoing.moved(self.outgoing.choice)
         self.outgoing.refuse_absurd(choice, self.largest)
 
         source: RandomForest | Path = self.answers.network_file
@@ -358,6 +365,16 @@ class Session:
             with contextlib.suppress(S2LError, OSError):  # somebody may have moved the file
                 size = micrometres(raw_channels(self._files[name]))
         return size
+
+    def _refuse_other_images(self) -> None:
+        there = set(sound(self.folder).ids)
+        gone, new = sorted(set(self.cells) - there), sorted(there - set(self.cells))
+        if gone or new:
+            what = f"{gone[0]} is gone" if gone else f"{new[0]} is new"
+            raise S2LError(
+                f"{self.folder / 'images'}: has changed since it was opened: {what}. Run the cell "
+                "that opens the folder again; what was drawn is on disk."
+            )
 
     def _choose(self, answer: str) -> Choice:
         choice = self.outgoing.choose(answer)

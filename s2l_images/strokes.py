@@ -209,6 +209,8 @@ def read_strokes(path: Path) -> dict[str, list[Stroke]]:
             raise ValueError(f"{size} bytes, of {MAX_STROKE_BYTES} at most")
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         unit = content["unit"]
+        if type(unit) not in (int, float) or not 0 < unit <= 1000:
+            raise ValueError(f"unit = {unit!r:.50}: expected pixels, more than 0")
         for image, rows in content["strokes"].items():
             strokes[image] = []
             for number, row in enumerate(rows, 1):

@@ -8,9 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2l_core.config import S2LError
 from s2l_images.files import write_text
-from s2l_images.folders.listing import SUBFOLDERS
+from s2l_images.folders.listing import refuse_read_place
 from s2l_images.places import own_results
 
 COUNTS_FILE = "counts_per_image.csv"
@@ -37,8 +36,11 @@ class TakenHome:
         return self.folder / COUNTS_FILE
 
     def write(self) -> None:
-        """Writes the table, unless an image's own table has its name."""
+        """Writes the table, unless an image's own table or a stranger's file has its name."""
         if self.table.stem in self.counts:
+            return
+        if self.table.exists() and not _counts(self.table):
+            print(f"{self.table}: stays as it is, since no export has written it.", flush=True)
             return
         write_text(self.table, self._text())
 
@@ -81,6 +83,12 @@ class TakenHome:
         )
 
 
+def _counts(file: Path) -> bool:
+    """True for a table that `TakenHome` has written."""
+    first = file.read_bytes()[:20].split(b"\n")[0]
+    return first in (b"image,nuclei", b"image,objects")
+
+
 def export_folder(folder: Path, to: str) -> Path:
     """Where an export goes.
 
@@ -94,10 +102,5 @@ def export_folder(folder: Path, to: str) -> Path:
     if not to:
         return own_results(folder) / "export"
     target = (folder / Path(to).expanduser()).resolve()
-    for taken in SUBFOLDERS:
-        if target == folder.resolve() or target.is_relative_to(folder.resolve() / taken):
-            raise S2LError(
-                f"export_to = {to!r}: {target} is where your own files are read. Name another "
-                "folder, such as 'nuclei'."
-            )
+    refuse_read_place(folder, target)
     return target

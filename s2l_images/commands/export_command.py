@@ -1,11 +1,17 @@
 """`s2l export`: strokes, nuclei and the model of a folder, for other programs."""
 
+import contextlib
+import io
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s2l_core.config import S2LError, check_choice
 from s2l_images.commands.argument_kinds import add_pixel_size, path
 from s2l_images.commands.command_line import Command, Parser, UsageError
+
+if TYPE_CHECKING:
+    from s2l_images.folders.listing import Listing
 
 
 def _export_arguments(parser: Parser) -> None:
@@ -59,7 +65,8 @@ def _export(given: Namespace) -> int:
         if value and given.bioimageio is None:
             raise UsageError(f"{option} is for --bioimageio FILE, which is missing. Add it.")
 
-    # A package that cannot be written says so before anything else is.
+    # Whatever cannot be written says so before anything is.
+    listing = _checked_drawn(given) if given.to else None
     if given.bioimageio:
         from s2l_images.exporting.bioimage import pack
 
@@ -72,22 +79,26 @@ def _export(given: Namespace) -> int:
             force=given.force,
         )
         print(said)
-    return _export_drawn(given) if given.to else 0
+    if listing is not None:
+        _export_drawn(given, listing)
+    return 0
 
 
-def _export_drawn(given: Namespace) -> int:
-    """Writes strokes and nuclei."""
-    from s2l_images.exporting.export_strokes import STROKES, export_strokes
+def _checked_drawn(given: Namespace) -> "Listing":
+    """What lies in the folder, once all of it can be read and nothing stands in the way.
+
+    Raises:
+        S2LError: an unknown program, a target that is the folder or has such files, a damaged file.
+    """
+    from s2l_images.exporting.export_strokes import STROKES
     from s2l_images.folders.folder import read_folder
-    from s2l_images.folders.listing import sound
-    from s2l_images.nuclei.one_image import EXPORTED_SUFFIXES, write_nuclei
-    from s2l_images.reading.pictures import raw_channels
+    from s2l_images.folders.listing import refuse_read_place, sound
+    from s2l_images.nuclei.one_image import EXPORTED_SUFFIXES
 
     check_choice("program", given.program, STROKES)
     listing = sound(given.folder)
     strokes, nuclei = given.to / "strokes", given.to / "nuclei"
-    if given.to.resolve() == given.folder.resolve():
-        raise S2LError(f"{given.to}: is the folder that is read. Name another one: --to FOLDER.")
+    refuse_read_place(given.folder, given.to)
 
     # What is there may have been changed in another program since.
     files = [strokes / f"{name}{STROKES[given.program][0]}" for name in listing.strokes]
@@ -99,8 +110,21 @@ def _export_drawn(given: Namespace) -> int:
             f"{there[0]}: exists already{more}. Name another folder: --to FOLDER, or replace what "
             "is there: --force."
         )
+    for name in listing.masked:
+        with contextlib.redirect_stdout(io.StringIO()):  # warnings come when it is written
+            read_folder(given.folder, [name])
+    return listing
+
+
+def _export_drawn(given: Namespace, listing: "Listing") -> None:
+    """Writes strokes and nuclei."""
+    from s2l_images.exporting.export_strokes import export_strokes
+    from s2l_images.folders.folder import read_folder
+    from s2l_images.nuclei.one_image import write_nuclei
+    from s2l_images.reading.pictures import raw_channels
 
     # Strokes as lines, so that they can be changed there.
+    strokes, nuclei = given.to / "strokes", given.to / "nuclei"
     drawn = []
     if listing.strokes:
         drawn = export_strokes(given.folder, _made(strokes), given.program)
@@ -113,12 +137,11 @@ def _export_drawn(given: Namespace) -> int:
 
     drawn_on, masked = len(drawn), len(listing.masked)
     print(f"{given.to}: strokes of {drawn_on} and nuclei of {masked} images are written")
-    other = len(listing.scribbled) - len(listing.strokes)
+    other = len(set(listing.scribbled) - set(listing.strokes))
     if other:
         print(
             f"Scribbles of {other} images are files of another program already and are not copied."
         )
-    return 0
 
 
 def _made(folder: Path) -> Path:

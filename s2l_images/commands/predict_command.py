@@ -113,7 +113,7 @@ def _by_strokes(given: Namespace) -> dict[str, Any]:
         "source": found.source,
         "threshold": found.choice.threshold,
         "split": found.split,
-        "min_size": given.min_size or found.min_size,
+        "min_size": found.min_size if given.min_size is None else given.min_size,
     }
 
 

@@ -86,7 +86,11 @@ def write_cells(
 def _intensities(dense: np.ndarray, measured: Measured) -> dict[str, np.ndarray]:
     """Mean, min and max of each channel within labels 1, 2, ... (H, W)."""
     columns = {}
-    for channel, values in zip(measured.channels, np.moveaxis(measured.values, 2, 0), strict=True):
+    # Two channels of one name must not share a column.
+    names = measured.channels
+    if len(set(names)) < len(names):
+        names = tuple(f"{name}_{number}" for number, name in enumerate(names, 1))
+    for channel, values in zip(names, np.moveaxis(measured.values, 2, 0), strict=True):
         properties = ("intensity_mean", "intensity_min", "intensity_max")
         found = regionprops_table(dense, values.astype(np.float64), properties=properties)
         for name in properties:

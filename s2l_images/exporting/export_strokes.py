@@ -6,6 +6,7 @@ from s2l_core.config import S2LError
 from s2l_images.exporting.export_imagej import stroke_rois
 from s2l_images.exporting.export_qupath import stroke_features
 from s2l_images.exporting.exports import save
+from s2l_images.folders.listing import sound
 from s2l_images.places import own_strokes
 from s2l_images.strokes import read_strokes
 
@@ -23,7 +24,7 @@ def export_strokes(folder: Path, to: Path, kind: str = "imagej") -> list[Path]:
         kind: One of `STROKES`.
 
     Returns:
-        The files.
+        The files. Strokes on what is no image of the folder are left out, and it is printed.
 
     Raises:
         S2LError: an unknown kind, no strokes, or files that cannot be read or written.
@@ -36,9 +37,11 @@ def export_strokes(folder: Path, to: Path, kind: str = "imagej") -> list[Path]:
             f"{file}: no such file; expected the strokes of notebook 08. Draw some first."
         )
     suffix, write = STROKES[kind]
-    files = []
+    files, images = [], set(sound(folder).ids)
     for image, strokes in read_strokes(file).items():
-        if strokes:
+        if strokes and image in images:
             files.append(Path(to) / f"{image}{suffix}")
             save(files[-1], write(strokes))
+        elif strokes:
+            print(f"{file}: strokes on {image!r} are left out, which is no image of {folder}")
     return files

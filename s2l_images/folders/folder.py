@@ -85,17 +85,17 @@ def scribble_findings(
 
 
 def tell(root: Path, found: Sequence[Finding]) -> None:
-    """Prints the warnings among findings, one line a kind, each once."""
+    """Prints what is worse than a note among findings, one line a kind, each once."""
     kinds: dict[str, list[Finding]] = {}
     for finding in found:
-        if finding.level == "warning":
+        if finding.level != "note":
             kinds.setdefault(finding.code, []).append(finding)
     for code, group in kinds.items():
         more = f" (and {len(group) - 1} more like it)" if len(group) > 1 else ""
         first = group[0]
         inside = first.file.is_relative_to(root)
         where = Path(root.name, first.file.relative_to(root)) if inside else first.file
-        say(f"warning: {code}: {where}: {first.found}{more}. {first.remedy}")
+        say(f"{first.level}: {code}: {where}: {first.found}{more}. {first.remedy}")
 
 
 def count_items(

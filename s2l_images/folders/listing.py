@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2l_core.config import digest
+from s2l_core.config import S2LError, digest
 from s2l_images.faults import Fault, Finding, listed, plain
 from s2l_images.places import own_encoding, own_results, own_settings, own_splits, own_strokes
 from s2l_images.reading.pictures import PICTURES
@@ -23,6 +23,20 @@ SUFFIXES = {
     "scribbles": PICTURES + _VECTORS,
     "masks": (*PICTURES, ".npy", ".npz", *_VECTORS),
 }
+
+
+def refuse_read_place(folder: Path, target: Path) -> None:
+    """Refuses a target for results where a folder's own files are read.
+
+    Raises:
+        S2LError: it is the folder, or lies in its images, masks or scribbles.
+    """
+    root, place = Path(folder).resolve(), Path(target).resolve()
+    if place == root or any(place.is_relative_to(root / kind) for kind in SUBFOLDERS):
+        raise S2LError(
+            f"{target}: is where your own files are read. Name another folder for the results, "
+            "such as 'nuclei'."
+        )
 
 
 @dataclass(frozen=True)

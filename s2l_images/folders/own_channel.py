@@ -43,12 +43,15 @@ def channel_chosen(folder: Path, channel: str) -> Iterator[None]:
 
     Args:
         folder: of one's own.
-        channel: a name, or a number from 1; empty: what the file says, if anything.
+        channel: a name, or a number from 1 where none has it for a name; empty: what the file
+            says, if anything.
 
     Raises:
         S2LError: `folder.toml` cannot be followed or written.
     """
-    wanted = int(channel) if channel.isdecimal() else channel
+    # A channel may have a number for its name, such as the wavelength 488.
+    is_number = channel.isdecimal() and channel not in channels_to_choose(folder)
+    wanted = int(channel) if is_number else channel
     if not channel or read_settings(folder).channel == wanted:
         yield
         return

@@ -58,15 +58,23 @@ class KeptAnswers:
         Raises:
             S2LError: nothing is drawn, or only one class.
         """
-        strokes = {name: tuple(lines) for name, lines in self.board.strokes.items() if lines}
-        if self.forest is not None and strokes == self._learned:
+        if not self.stale:
             return
+        strokes = self._drawn()
         self.board.status = "The forest learns from your strokes …"
         try:
             self._fit_anew(self.board.scribbles())
         finally:
             self.board.status = ""
         self._learned = strokes
+
+    @property
+    def stale(self) -> bool:
+        """Strokes were drawn or taken away since the forests learned, or none has learned yet."""
+        return self.forest is None or self._drawn() != self._learned
+
+    def _drawn(self) -> dict[str, tuple[Stroke, ...]]:
+        return {name: tuple(lines) for name, lines in self.board.strokes.items() if lines}
 
     def of(self, answer: str) -> dict[str, np.ndarray]:
         """What `forest` or `network` answers for every image; missing answers are computed."""

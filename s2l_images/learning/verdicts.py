@@ -96,7 +96,7 @@ def judged(
     if refused:
         said += f"The new network is not used, and what was there before stays. {refused}"
         return Round(used, record.number, False, score, before, said.strip())
-    said += f"The new network is used. {_compared(score, before)}{warning}"
+    said += f"The new network is in use, beside the forest. {_compared(score, before)}{warning}"
     return Round(trainer.model, record.number, True, score, before, said.strip())
 
 

@@ -3,6 +3,7 @@
 What is chosen, and at which threshold and sizes, is what notebook 08 exports of the same strokes.
 """
 
+import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,9 @@ import numpy as np
 
 from s2l_core.config import S2LError
 from s2l_core.images import CellImage
-from s2l_images.folders.folder import read_folder
+from s2l_images.faults import Finding
+from s2l_images.folders import image_checks
+from s2l_images.folders.folder import read_folder, tell
 from s2l_images.folders.listing import sound
 from s2l_images.learning.answers import Choice, choose
 from s2l_images.learning.forest import RandomForest
@@ -115,11 +118,23 @@ def _drawn_on(folder: Path, strokes: Path | None) -> list[CellImage]:
         where = f"{folder}: no image carries a stroke"
     else:
         drawn = {name: lines for name, lines in read_strokes(strokes).items() if lines}
-        there = [name for name in listing.files["images"] if name in drawn]
-        cells = [
-            replace(cell, scribbles=render(drawn[cell.id], cell.image.shape[:2]))
-            for cell in read_folder(folder, there)
+        # A disk may spell letters with accents in another way than the file of strokes.
+        named = {unicodedata.normalize("NFC", name): name for name in drawn}
+        of_image = {
+            name: named[unicodedata.normalize("NFC", name)]
+            for name in listing.files["images"]
+            if unicodedata.normalize("NFC", name) in named
+        }
+        found = [
+            Finding("strokes-astray", strokes, f"strokes on {name!r}, no image of this folder")
+            for name in sorted(set(drawn) - set(of_image.values()))
         ]
+        cells = []
+        for cell in read_folder(folder, list(of_image)):
+            lines, shape = drawn[of_image[cell.id]], cell.image.shape[:2]
+            cells.append(replace(cell, scribbles=render(lines, shape)))
+            found += image_checks.stroke_findings(strokes, lines, shape, f"{cell.id}: ")
+        tell(strokes.parent, found)
         where = f"{strokes}: no stroke lies on an image of {folder}"
     if not cells:
         raise S2LError(

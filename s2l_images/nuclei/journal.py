@@ -4,10 +4,11 @@ An interrupted call goes on from there.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from filelock import lock_descriptor
 
@@ -35,21 +36,57 @@ class Predicted:
     unsure: float
 
 
+UNFINISHED = Predicted("", 0, 0, 0, 0.0)  # its files are being written, or are not this answer's
+
+
+@dataclass
+class Journal:
+    """What was noted in a target, open for more.
+
+    Attributes:
+        done: image -> `Predicted`.
+        images: the folder whose images were predicted last; None where no line tells.
+    """
+
+    stream: TextIO
+    done: dict[str, Predicted] = field(default_factory=dict)
+    images: Path | None = None
+
+    def note(self, name: str, predicted: Predicted) -> None:
+        """Notes the result of an image."""
+        # Names are written as ASCII, so that those that are no UTF-8 survive as well.
+        self._append([name, *astuple(predicted)])
+        self.done[name] = predicted
+
+    def note_images(self, folder: Path) -> None:
+        """Notes whose images are predicted from here on."""
+        if folder != self.images:
+            self._append({"images": str(folder)})
+            self.images = folder
+
+    def _append(self, content: object) -> None:
+        self.stream.write(json.dumps(content) + "\n")
+        self.stream.flush()
+
+
 def predictions(target: Path) -> dict[str, Predicted]:
     """What `predict_folder` noted in its target: image -> `Predicted`, the least sure image first.
+    Images that were left out, or whose files are not whole, are not among them.
 
     Raises:
         S2LError: another process predicts there, or the notes are damaged.
     """
-    with open_journal(target / JOURNAL) as (done, _):
-        return dict(sorted(done.items(), key=lambda entry: (-entry[1].unsure, entry[0])))
+    with open_journal(target / JOURNAL) as journal:
+        whole = {name: found for name, found in journal.done.items() if found.key}
+        return dict(sorted(whole.items(), key=lambda entry: (-entry[1].unsure, entry[0])))
 
 
 @contextmanager
-def open_journal(file: Path) -> Iterator[tuple[dict[str, Predicted], Callable]]:
-    """What was noted in a file before, and a function that notes more.
+def open_journal(file: Path) -> Iterator[Journal]:
+    """What was noted in a file before, ready for more. A line cut short by a kill counts as none.
 
-    A line cut short by a kill counts as none.
+    Raises:
+        S2LError: another process has it open, or it is damaged.
     """
     with file.open("a+", encoding="utf-8") as stream:
         if not lock_descriptor(stream.fileno(), blocking=False):
@@ -57,32 +94,31 @@ def open_journal(file: Path) -> Iterator[tuple[dict[str, Predicted], Callable]]:
                 f"{file}: another process predicts here. Wait for it, or choose another target."
             )
 
-        # Names are written as ASCII, so that those that are no UTF-8 survive as well.
+        journal = Journal(stream)
         stream.seek(0)
         try:
             text = stream.read()
             whole = text[: text.rfind("\n") + 1]
-            done = dict(map(_noted, whole.splitlines()))
-        except (ValueError, TypeError, RecursionError) as error:
+            for line in whole.splitlines():
+                content = json.loads(line)
+                if isinstance(content, dict):
+                    journal.images = Path(content["images"])
+                else:
+                    name, predicted = _noted(*content)
+                    journal.done[name] = predicted
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise S2LError(
                 f"{file}: not a journal that was written here ({error!r:.100}). Delete it and "
                 "begin anew."
             ) from error
         stream.truncate(len(whole.encode()))
-
-        def note(name: str, predicted: Predicted) -> None:
-            stream.write(json.dumps([name, *astuple(predicted)]) + "\n")
-            stream.flush()
-            done[name] = predicted
-
-        yield done, note
+        yield journal
 
 
-def _noted(line: str) -> tuple[str, Predicted]:
+def _noted(name: str, key: str, *counts: float) -> tuple[str, Predicted]:
     """One line of the journal; one of an older version, a name and a key only, matches no key."""
-    name, key, *counts = json.loads(line)
     if not counts:
-        return name, Predicted("", 0, 0, 0, 0.0)
+        return name, UNFINISHED
     *numbers, unsure = counts
     found, dropped, holes = map(int, numbers)
     return name, Predicted(str(key), found, dropped, holes, float(unsure))

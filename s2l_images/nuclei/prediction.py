@@ -13,12 +13,12 @@ from s2l_core.inference import pick_device, predict
 from s2l_images.faults import Fault, Finding, listed
 from s2l_images.folders import image_checks
 from s2l_images.folders.folder import tell
-from s2l_images.folders.listing import sound
+from s2l_images.folders.listing import refuse_read_place, sound
 from s2l_images.folders.settings import read_settings
 from s2l_images.learning.forest import RandomForest, predict_random_forest
 from s2l_images.learning.kept_models import load_model, model_in_use
 from s2l_images.nuclei.diameters import Usual, usual_nucleus
-from s2l_images.nuclei.journal import JOURNAL, Predicted, open_journal
+from s2l_images.nuclei.journal import JOURNAL, UNFINISHED, Predicted, open_journal
 from s2l_images.nuclei.one_image import EXPORTED_SUFFIXES, Found, Way
 from s2l_images.nuclei.sizes import chosen_min_size, smallest_kept
 from s2l_images.nuclei.split import SplitExploded
@@ -90,8 +90,9 @@ def predict_folder(
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
     target = target or own_results(folder) / "export"
+    refuse_read_place(folder, target)
     if not force:
-        _refuse_others_files(target, images)
+        _refuse_others_files(target, folder, images)
 
     min_size, split = _chosen_sizes(source, folder, ask, threshold, min_size, split)
     channel = read_settings(folder).channel
@@ -127,7 +128,9 @@ def _predict_missing(
         out itself alone.
     """
     left_out: list[Exception] = []
-    with open_journal(target / JOURNAL) as (done, note):
+    with open_journal(target / JOURNAL) as journal:
+        done = journal.done
+        journal.note_images(folder.resolve())
         for number, (name, image_file) in enumerate(images.items(), 1):
             key = way.key(image_file)
             if not _whole(target, name, done, key):
@@ -135,11 +138,15 @@ def _predict_missing(
                     found = _find(name, image_file, way, remarks)
                 except (Fault, SplitExploded) as fault:
                     left_out.append(fault)
+                    if name in done:  # its older files are not this answer's
+                        journal.note(name, UNFINISHED)
                     continue
 
-                # The line is written last: an image that has one has its four files, too.
+                # From here to its last line an image counts as not predicted: were this cut short,
+                # some of its files would be of this answer, and some of the one before.
+                journal.note(name, UNFINISHED)
                 found.write(target / name, way.pixel_size)
-                note(name, found.in_numbers(key))
+                journal.note(name, found.in_numbers(key))
 
             if number % max(1, len(images) // 10) == 0:
                 print(f"{folder.name}: {number} of {len(images)} images predicted", flush=True)
@@ -225,17 +232,29 @@ def _tell_of_objects(folder: Path, predicted: Sequence[Predicted], min_size: int
         print(f"{folder.name}: {holes} holes as large as a nucleus were left open", flush=True)
 
 
-def _refuse_others_files(target: Path, names: Iterable[str]) -> None:
-    """Refuses a target where somebody else's files have the names of the results.
+def _refuse_others_files(target: Path, folder: Path, names: Iterable[str]) -> None:
+    """Refuses a target with the results of another folder, or where somebody else's files have the
+    names of the results.
 
-    A prediction leaves its journal before its first file, so that one which was killed goes on.
+    A prediction notes an image before its first file, so that one which was killed goes on.
 
     Raises:
         S2LError: it is such a target.
     """
+    noted: Iterable[str] = ()
     if (target / JOURNAL).exists():
-        return
-    for name in names:
+        with open_journal(target / JOURNAL) as journal:
+            noted, other = journal.done, journal.images
+        # A folder that was moved or copied with its results is no other one.
+        moved = (
+            other is None or not other.exists() or target.resolve().is_relative_to(folder.resolve())
+        )
+        if not moved and other != folder.resolve():
+            raise S2LError(
+                f"{target}: holds the results of {other}. Name another folder for those of "
+                f"{folder}, or replace them: s2l predict --force."
+            )
+    for name in set(names) - set(noted):
         for kind in EXPORTED_SUFFIXES:
             file = target / f"{name}{kind}"
             if file.exists():

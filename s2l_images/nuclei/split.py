@@ -105,7 +105,9 @@ def divided(objects: np.ndarray, diameter: float, settings: Split | None = None)
     peaks = peak_local_max(depth, min_distance=spacing, labels=objects, exclude_border=False)
     seeds = np.zeros(objects.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    pieces = watershed(-depth, seeds, mask=objects > 0).astype(np.int32)
+    # Objects are 8-connected: flooded along sides alone, a part that hangs on by a corner would be
+    # left without a label.
+    pieces = watershed(-depth, seeds, mask=objects > 0, connectivity=2).astype(np.int32)
 
     count = int(objects.max())
     if len(peaks) > MOST_PIECES * max(count, 1):

@@ -172,7 +172,10 @@ def _from_numpy(path: Path, shape: tuple[int, int]) -> np.ndarray:
         raise S2LError(f"{found}. Save one plane without extras.")
     data = path.read_bytes()
     if data[:2] == b"PK":
-        ((_, data),) = members(data, ".npy", 8 * math.prod(shape) + 2**16)
+        arrays = list(members(data, ".npy", 8 * math.prod(shape) + 2**16))
+        if len(arrays) != 1:
+            raise S2LError(f"an archive of {len(arrays)} arrays. Save one of them alone.")
+        ((_, data),) = arrays
 
     # The shape stands in the header; nothing larger than the image is made.
     stream = io.BytesIO(data)

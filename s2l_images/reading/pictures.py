@@ -84,7 +84,10 @@ def _chosen_channels(
         alike = [k for k, name in enumerate(names) if name.casefold() == channel.casefold()]
         if names == ("",):  # a channel that was saved alone lost its name
             alike = [0]
-        chosen = alike[:1]
+        if len(alike) > 1:
+            found = f"{len(alike)} channels are called {channel!r} (choose by number): {shown}"
+            raise Fault("image-channels", path, found)
+        chosen = alike
     else:
         chosen = [channel - 1] if 1 <= channel <= count else []
     if not chosen:

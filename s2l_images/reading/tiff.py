@@ -1,5 +1,6 @@
 """TIFF files -> numbers: which page is the image, and whether all of it is there."""
 
+import contextlib
 import io
 import math
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ _CODINGS = {
     50000: "Zstandard", 50013: "Deflate",
 }  # fmt: skip
 _OTHER_COLOURS = {5: "CMYK", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "raw", 32844: "LogL"}
+_STK_PLANES = 33629  # the tag with an entry for each plane of a MetaMorph stack
 _JPEG, _WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR = 7, 0, 2, 3, 6
 
 
@@ -34,6 +36,7 @@ def from_tiff(path: Path, data: bytes) -> Pixels:
             found = f"it is cut short: the page after page {len(chain)} lies beyond its end"
             raise Fault("unreadable-file", path, found)
         about = described(tiff, chain[0])
+        _refuse_planes_without_pages(path, tiff, chain[0])
         pages, remarks = _chosen(path, data, chain, about)
 
         # Channels lie in pages of their own, behind the first page, or in that page: (H, W, C).
@@ -91,6 +94,24 @@ def _calibrated(values: np.ndarray, line: tuple[float, float] | None) -> np.ndar
     if slope == 1 and offset.is_integer() and values.dtype.itemsize <= 2 and abs(offset) < 2**30:
         return values.astype(np.int32) + int(offset)
     return values * slope + offset
+
+
+def _refuse_planes_without_pages(path: Path, tiff: TiffFile, first: TiffPage) -> None:
+    """Refuses stacks that count their planes elsewhere: MetaMorph's, and tifffile's when truncated.
+
+    Raises:
+        Fault: it is one.
+    """
+    planes = 1
+    if _STK_PLANES in first.tags:
+        planes = first.tags[_STK_PLANES].count
+    elif tiff.is_shaped and first.is_contiguous and first.shape:
+        with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):  # a damaged shape
+            said = tiff.shaped_metadata[0]
+            if said.get("truncated"):
+                planes = math.prod(said["shape"]) // math.prod(first.shape)
+    if planes > 1:
+        raise Fault("stack", path, f"holds {planes} planes")
 
 
 def _chosen(

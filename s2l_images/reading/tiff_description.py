@@ -47,6 +47,8 @@ def described(tiff: TiffFile, page: TiffPage) -> Description:
             return _ome(text)
     except (ValueError, TypeError, KeyError, ZeroDivisionError, ElementTree.ParseError):
         pass
+    except StopIteration:  # an OME-XML whose <Pixels> lie in a companion file
+        pass
     return Description()
 
 
