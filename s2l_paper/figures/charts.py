@@ -221,7 +221,7 @@ def _one_legend(figure: Figure, ncols: int) -> None:
 
 @styled
 def difference_forest(runs: pd.DataFrame) -> Figure:
-    """Every method's difference to S2L: ours with its interval, each run, and the paper's value.
+    """Every method's difference from S2L: ours with its interval, each run, and the paper's value.
 
     The band is the smallest effect of interest. A full mark differs significantly, after correction
     over the rows of its data set. Titles count the groups of test images that are alike; fewer than
@@ -258,7 +258,7 @@ def difference_forest(runs: pd.DataFrame) -> Figure:
                 paper = table1.paper_value(method, dataset, score)
                 paper -= table1.paper_value("s2l", dataset, score)
                 ax.plot(paper, place, "D", mfc="none", mec=RED, ms=6, label="paper")
-            ax.set_title(f"{own.data.iloc[0]}: {title}, difference to S2L ({_tested(own)})")
+            ax.set_title(f"{own.data.iloc[0]}: {title}, difference from S2L ({_tested(own)})")
             ax.set_yticks(range(len(methods)), [METHODS[name].label for name in methods])
             ax.set_ylim(len(methods) - 0.5, -0.5)
     _one_legend(figure, ncols=5)
@@ -312,7 +312,7 @@ def reading_picture(table: pd.DataFrame) -> Figure:
             fill = colour if differs else "white"
             ax.plot(row.difference, place, "o", color=colour, mfc=fill, ms=5)
         mean = f"{part.loc[DEFAULT, 'mean']:.3f}"
-        ax.set_title(f"{score}: difference to the default ({mean})")
+        ax.set_title(f"{score}: difference from the default ({mean})")
         ax.set_xlabel("band: 2 s.d. of what two trainings differ by, by chance")
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)

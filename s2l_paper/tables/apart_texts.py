@@ -74,12 +74,15 @@ def worse_text(found: pd.DataFrame) -> str:
     )
     if changed.min() < 0:
         text += (
-            f" It falls most on {worst.image} of {DATASETS[dataset][0]} "
+            f" It falls most on {worst.image[:8]} of {DATASETS[dataset][0]} "
             f"({METHODS[method].label}): from {_short(worst.f1_together)} to "
             f"{_short(worst.f1_apart)}."
         )
     if count := int(found.refused.sum()):
-        text += f" In {count} of these pairs objects fell into too many pieces and stay together."
+        text += (
+            f" In {count} of these pairs the watershed would have cut objects into too many "
+            "pieces; it was refused there, and they were left as they were."
+        )
     return text
 
 

@@ -62,7 +62,8 @@ RULES = {
     f"{POWER:g}), or says which runs are missing",
     "a number": "reproduced where the paper's number lies in our 95 % interval, if that is no "
     f"wider than ± {WIDEST:g}; contradicted where it lies outside: this recipe, these scribbles "
-    "and these runs give another number",
+    "and these runs give another number, which says nothing of the paper's experiment. A wide "
+    "interval is passed more easily: reproduced means no more than that ours does not exclude it",
 }
 
 

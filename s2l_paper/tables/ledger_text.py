@@ -6,6 +6,9 @@ from s2l_paper.tables.claims import CANNOT_TELL, KINDS, NOT_RUN, RULES, VERDICTS
 from s2l_paper.tables.paper_claims import SENTENCE
 from s2l_paper.tables.table1 import TO, markdown
 
+WORDS = {
+    "kinds": "of imaging: images taken in one way, such as one microscope and stain",
+}
 DETECTABLE = "smallest difference that these runs could have detected"
 
 
@@ -37,7 +40,7 @@ def claims_markdown(table: pd.DataFrame, compared: pd.DataFrame) -> str:
         parts += ["### Decided numbers and differences of Table 1", markdown(shown)]
     for data, rows in compared.groupby("data", sort=False):
         parts += [f"### What the sentences compare on {data}", markdown(_shown_differences(rows))]
-    rules = "\n".join(f"* **{name}**: {text}." for name, text in RULES.items())
+    rules = "\n".join(f"* **{name}**: {text}." for name, text in (RULES | WORDS).items())
     return "\n\n".join([*map(str.rstrip, parts), "### The rules", rules]) + "\n"
 
 
@@ -47,12 +50,13 @@ def _shown_sentences(sentences: pd.DataFrame) -> pd.DataFrame:
     for row in sentences.itertuples():
         lacks = ""
         if row.detectable == row.detectable and row.detectable is not None:
-            lacks = f"{row.detectable:.3f}"
+            counted = "fewer false nuclei" in row.claim
+            lacks = f"{row.detectable:.1f} per image" if counted else f"{row.detectable:.3f}"
         elif row.verdict in (CANNOT_TELL, NOT_RUN) and row.missing:
             lacks = f"missing: {row.missing.partition(':')[0]}"
         claim = f"{row.claim} ({row.source})"
         if row.beside:
-            claim += f"<br>beside: {row.beside}"
+            claim += f"<br>for comparison: {row.beside}"
         line = {"claim": claim, "data": row.data, "verdict": f"**{row.verdict}**"}
         rows.append(line | {DETECTABLE: lacks})
     return pd.DataFrame(rows)

@@ -67,7 +67,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_s2l(runs: pd.DataFrame) -> pd.DataFrame:
-    """Table 1's tests: every other method's difference to S2L, in both scores, on every data set.
+    """Table 1's tests: every other method's difference from S2L, in both scores, on every data set.
 
     All p values of a data set are corrected together.
     """
@@ -89,7 +89,7 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `score` is mDice (`mdice_official`, the paper's) or IoU. `ours` is the mean over images,
         each averaged over its `runs`; `low` and `high` are its 95 % interval over groups of alike
-        images and trainings, `p_holm` is of the difference to S2L. Both are empty for fewer than
+        images and trainings, `p_holm` is of the difference from S2L. Both are empty for fewer than
         `MIN_GROUPS` groups, where the `spread` over runs on the same images has to do. `rank` is 1
         or 2 for the best and second best scribble method of ours. `true_mask` is what the true
         masks of the same images score; empty for images that are not real ones.

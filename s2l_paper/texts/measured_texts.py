@@ -93,9 +93,8 @@ def _trials_on_two_cores(trials: pd.DataFrame) -> dict[str, str]:
         f"{_short(first[corrected.index].mean())} and then {_short(corrected.mean())}."
     )
     readme = (
-        f"a round of {trials.steps.min():.0f} steps gives {_short(first.mean(), 2)} from scratch, "
-        f"a second one {_short(second.mean(), 2)}, the forest of that time "
-        f"{_short(forest.mean(), 2)}"
+        f"a round of {trials.steps.min():.0f} steps gave {_short(first.mean(), 2)}, a second one "
+        f"{_short(second.mean(), 2)}, and the forest {_short(forest.mean(), 2)}"
     )
     return {"rounds-on-two-cores": docs, "rounds-in-short": readme}
 
@@ -125,12 +124,17 @@ def _features(rows: pd.DataFrame) -> str:
 def _next_stroke(rows: pd.DataFrame) -> str:
     """Median IoU after ten more strokes, by where they were drawn."""
     parts = []
+    rules = {
+        "at random": "if they are drawn at random",
+        "as proposed": "where the board proposes",
+        "on the largest mistakes": "on the largest mistakes",
+    }
     for name, of_data in (("DSB-BF", "dsb-bf"), ("DSB-Fluo", "dsb-fluo")):
         found = []
-        for rule in ("at random", "as proposed", "on the largest mistakes"):
+        for rule, words in rules.items():
             row = rows[rows.case == f"{of_data}: IoU after 10 strokes {rule}"]
-            found.append(f"{_short(row.value.item())} {rule}")
-        parts.append(f"{', '.join(found)} on {name}")
+            found.append(f"{_short(row.value.item())} {words}")
+        parts.append(f"on {name} {', '.join(found)}")
     return f"{'; '.join(parts)}."
 
 
