@@ -1,6 +1,7 @@
 """Files that are whole or not there at all, and folders on which one process works at a time."""
 
 import errno
+import glob
 import json
 import os
 import tempfile
@@ -43,9 +44,8 @@ def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
     new_folder = not file.parent.exists()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=file.parent, prefix=f".{file.stem[:40]}-", suffix=f".tmp{file.suffix}"
-        )
+        prefix, suffix = _around(file)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=prefix, suffix=suffix)
         os.close(handle)
         temporary = Path(name)
         write(temporary)
@@ -68,6 +68,22 @@ def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
         if new_folder and not file.exists():
             with suppress(OSError):  # it holds something else by now
                 file.parent.rmdir()
+
+
+def remove_leftovers(file: Path) -> None:
+    """Removes what a kill in the middle of `write_atomically` left beside `file`. Only who knows
+    that nobody else writes `file` may call it.
+    """
+    prefix, suffix = _around(file)
+    for temporary in file.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(suffix)}"):
+        temporary.unlink(missing_ok=True)
+
+
+def _around(file: Path) -> tuple[str, str]:
+    """What the name of a temporary file for `file` begins and ends with; `tempfile` puts eight
+    characters between.
+    """
+    return f".{file.stem[:40]}-", f".tmp{file.suffix}"
 
 
 def _sync(path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from s2l_core.config import S2LError, digest
 from s2l_core.inference import pick_device, predict
 from s2l_images.faults import Fault, Finding, listed
+from s2l_images.files import remove_leftovers
 from s2l_images.folders import image_checks
 from s2l_images.folders.folder import tell
 from s2l_images.folders.listing import refuse_read_place, sound
@@ -144,6 +145,9 @@ def _predict_missing(
 
                 # From here to its last line an image counts as not predicted: were this cut short,
                 # some of its files would be of this answer, and some of the one before.
+                if done.get(name) == UNFINISHED:
+                    for kind in EXPORTED_SUFFIXES:
+                        remove_leftovers(target / f"{name}{kind}")
                 journal.note(name, UNFINISHED)
                 found.write(target / name, way.pixel_size)
                 journal.note(name, found.in_numbers(key))

@@ -256,7 +256,9 @@ def test_notes_of_an_older_version_are_made_anew(small):
     target = prediction.predict_folder(model, folder)
     journal = target / JOURNAL
     whole = journal.read_text()
-    journal.write_text("".join(json.dumps(json.loads(x)[:2]) + "\n" for x in whole.splitlines()))
+    noted = [json.loads(line) for line in whole.splitlines()]
+    old = [line[:2] for line in noted if isinstance(line, list)]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in old))
     prediction.predict_folder(model, folder)
     assert journal.read_text().endswith(whole)
 
@@ -277,7 +279,7 @@ def test_export_writes_strokes_and_nuclei(tmp_path, capsys):
     assert s2l("export", folder, "--to", target, "--program", "imagj") == 1
     assert "Did you mean 'imagej'?" in capsys.readouterr().err
     assert s2l("export", folder, "--to", folder) == 1
-    assert not target.exists() and "is the folder that is read" in capsys.readouterr().err
+    assert not target.exists() and "is where your own files are read" in capsys.readouterr().err
 
     for program, kind in (("imagej", ".zip"), ("qupath", ".geojson")):
         assert s2l("export", folder, "--to", target, "--program", program, "--force") == 0

@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from roifile import ROI_TYPE, ImagejRoi
 
 from conftest import raises_fault
@@ -464,7 +465,9 @@ def test_what_is_too_large_to_be_read_back_is_said_when_it_is_written(
 
 def test_strokes_leave_for_other_programs(tmp_path):
     lines = [Stroke(1, 3.0, ((5.0, 5.0), (5.0, 40.0))), Stroke(0, 3.0, ((30.0, 9.0),))]
-    (tmp_path / "scribbles").mkdir()
+    for kind in ("images", "scribbles"):
+        (tmp_path / kind).mkdir()
+    Image.fromarray(np.zeros((*SHAPE, 3), np.uint8)).save(tmp_path / "images" / "a.png")
     write_strokes(tmp_path / "scribbles" / "strokes.json", {"a": lines, "b": []}, {})
     for kind, suffix in (("imagej", ".zip"), ("qupath", ".geojson")):
         (file,) = export_strokes(tmp_path, tmp_path / "out", kind)

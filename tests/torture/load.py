@@ -73,17 +73,18 @@ def _work(folder: str, target: str, every: int) -> None:
 
 
 def predicted(folder: Path, target: Path, every: int, kills: list[int]) -> list[int]:
-    """Exit codes of the processes it took; each but the last is killed once the journal has so many
-    lines.
+    """Exit codes of the processes it took; each but the last is killed once the journal names so
+    many images.
     """
     server, codes = multiprocessing.get_context("forkserver"), []
     server.set_forkserver_preload(["s2l_images.nuclei.prediction", "segmentation_models_pytorch"])
-    for lines in [*kills, None]:
+    for images in [*kills, None]:
         child = server.Process(target=_work, args=(str(folder), str(target), every))
         child.start()
         journal, began = target / JOURNAL, time.monotonic()
-        while child.is_alive() and lines is not None and time.monotonic() - began < LONGEST:
-            if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
+        while child.is_alive() and images is not None and time.monotonic() - began < LONGEST:
+            # Each image has two lines, one before its files are written and one after.
+            if journal.exists() and journal.read_bytes().count(b"\n") >= 2 * images:
                 child.kill()
                 break
             time.sleep(0.01)
@@ -101,10 +102,11 @@ def left(target: Path) -> dict[str, str]:
 
 
 def once(target: Path, images: int) -> bool:
-    """True where the journal names each image exactly once, and each has all its files,
-    with nothing beside them.
+    """True where the journal says of each image exactly once that it is whole, and each has all its
+    files, with nothing beside them.
     """
-    names = [json.loads(line)[0] for line in (target / JOURNAL).read_text().splitlines()]
+    lines = map(json.loads, (target / JOURNAL).read_text().splitlines())
+    names = [line[0] for line in lines if isinstance(line, list) and line[1]]  # with a key: whole
     ids = {f"{number:05d}" for number in range(images)}
     files = {f"{name}{kind}" for name in ids for kind in EXPORTED_SUFFIXES}
     return len(names) == images and set(names) == ids and set(left(target)) == files
