@@ -307,7 +307,7 @@ def spreads(runs: pd.DataFrame, scores: Mapping[str, str]) -> pd.DataFrame:
     columns, shown = {}, runs[runs.shown]
     for score, title in scores.items():
         for over, fixed in (("annotator", ["fold", "seed"]), ("fold", ["annotator", "seed"])):
-            groups = ["data", "method", *fixed]
+            groups = ["data", "method", "rotation", *fixed]
             means = shown.groupby([*groups, over])[score].mean().groupby(groups)
             several = means.std()[means.size() > 1]
             columns[title, f"{over}s"] = several.groupby(["data", "method"]).mean()

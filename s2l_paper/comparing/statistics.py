@@ -233,10 +233,24 @@ def equivalence(sample: Sample, margin: float = SMALLEST_EFFECT) -> tuple[float,
 
 
 def detectable(error: float, df: float, tests: int = 1) -> float:
-    """The smallest difference that is found with probability `POWER`, one of so many tests."""
-    if not error >= 0:
-        return math.nan
-    return float((stats.t.isf(ALPHA / 2 / tests, df) + stats.t.isf(1 - POWER, df)) * error)
+    """The smallest difference that a t test finds with probability `POWER`, one of so many tests.
+
+    Args:
+        error: standard error of the difference, taken for the true one; with few degrees of freedom
+            it is known badly, and so is what is returned.
+        df: its degrees of freedom.
+        tests: over how many tests p is corrected.
+    """
+    if not error > 0:
+        return 0.0 if error == 0 else math.nan
+    df = min(df, 10**6)
+    critical = stats.t.isf(ALPHA / 2 / tests, df)
+
+    def lacking(errors: float) -> float:
+        return stats.nct.sf(critical, df, errors) - POWER
+
+    surely_found = 3 * critical + 5
+    return float(optimize.brentq(lacking, 0, surely_found, xtol=1e-6)) * error
 
 
 def holm(p: pd.Series) -> pd.Series:

@@ -12,6 +12,9 @@ from s2l_core.config import METHODS
 # What tells one training of a method from another; a rotation has test images of its own.
 REPETITION = ["rotation", "fold", "seed", "annotator"]
 
+# A first pair of runs on the same images says less about the noise than all rotations together.
+LEAST_DF = 5
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -30,9 +33,9 @@ def run_noise(runs: pd.DataFrame, score: str, *, paired: bool = True) -> Noise:
     """What a training of a network adds by chance, pooled over the methods of one data set.
 
     A run is its mean over the test images. Within each rotation, which has the same test images,
-    it is taken for method + repetition (additive); the noise is what is left. Where no repetition
-    is left within a rotation, rotations are taken for repetitions: then the noise holds what other
-    test images do to the difference of two methods too.
+    it is taken for method + repetition (additive); the noise is what is left. Where that leaves
+    fewer than `LEAST_DF` degrees of freedom, rotations are taken for repetitions as well: then the
+    noise holds what other test images do to the difference of two methods too.
 
     Args:
         runs: rows of one data set and checkpoint.
@@ -48,7 +51,7 @@ def run_noise(runs: pd.DataFrame, score: str, *, paired: bool = True) -> Noise:
         return Noise(math.nan, 0)
 
     tables = [table.to_numpy() for _, table in means.groupby("rotation")]
-    if not sum(_after_both(table)[1] for table in tables):
+    if sum(_after_both(table)[1] for table in tables) < LEAST_DF:
         tables = [means.to_numpy()]
     return pooled_noise(tables, paired=paired)
 

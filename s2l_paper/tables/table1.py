@@ -45,19 +45,24 @@ def paper_value(method: str, dataset: str, score: str) -> float:
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean, spread and n of every score, for each method, data set, variant and checkpoint.
 
-    A repetition is a fold, seed and annotator; its value is the mean over its images, of all parts
-    that were tested in turn. Images without nuclei have no mDice and are left out of its mean.
+    The mean is over images, each averaged over the runs that tested it: where some test images
+    were tested by more runs than others, they do not weigh more. The spread is the standard
+    deviation of runs that tested the same images. Images without nuclei have no mDice and are left
+    out of its mean.
     """
     keys = ["data", "dataset", "method", "variant", "checkpoint", "shown"]
     groups = runs.groupby(keys)
-
-    # Images first, then repetitions: a fold with more images does not weigh more.
-    repetition = [name for name in REPETITION if name != "rotation"]
-    repetitions = runs.groupby([*keys, *repetition], as_index=False)[SCORES].mean()
     counts = groups.run_id.nunique().rename("runs").reset_index()
-    means = {score: (score, "mean") for score in SCORES}
-    spreads = {f"{score}_spread": (score, "std") for score in SCORES[1:]}
-    table = counts.merge(repetitions.groupby(keys, as_index=False).agg(**means, **spreads), on=keys)
+    means = runs.groupby([*keys, "image"])[SCORES].mean().groupby(keys).mean()
+
+    # Pooled over rotations, each of which has test images of its own.
+    repetitions = runs.groupby([*keys, *REPETITION])[SCORES[1:]].mean()
+    alike = repetitions.groupby([*keys, "rotation"])
+    free = alike.count() - 1
+    squares = (alike.var() * free).groupby(keys).sum(min_count=1)
+    free = free.groupby(keys).sum()
+    spreads = (squares / free.where(free > 0)) ** 0.5
+    table = counts.merge(means.join(spreads.add_suffix("_spread")).reset_index(), on=keys)
 
     images = groups.image.nunique().rename("images").reset_index()
     ids = groups.run_id.agg(lambda names: " ".join(sorted(set(names)))).rename("run_ids")

@@ -106,6 +106,18 @@ def test_run_noise_is_found_again(paired):
     assert np.mean(variances) == pytest.approx(expected, rel=0.25)
 
 
+def test_a_first_repeated_pair_does_not_make_the_noise_anew():
+    """Two more runs on one rotation's images: five rotations still say more than one difference."""
+    rng = np.random.default_rng(2)
+    cells = [
+        (method, rotation, 0, [0.7 + 0.01 * rng.standard_normal()])
+        for rotation, method in itertools.product(range(5), FIVE)
+    ]
+    before = training_noise.run_noise(table(cells), "iou")
+    begun = [*cells, ("s2l", 0, 1, [0.7]), ("s2l-r1", 0, 1, [0.71])]
+    assert before.df == 16 and training_noise.run_noise(table(begun), "iou").df > before.df
+
+
 def test_test_images_that_differ_are_no_run_noise():
     """Other images favour other methods; within a rotation all runs have the same ones."""
     rng = np.random.default_rng(2)
@@ -291,11 +303,21 @@ def test_an_interval_hardly_depends_on_its_draws():
     assert statistics.interval(alone)[1] == pytest.approx(0.3 * stats.t.isf(0.025, 1), rel=1e-3)
 
 
-def test_the_difference_that_could_be_detected_is_detected():
-    values = {"group_sd": 0.02, "noise": 0.01, "df": 60, "count": 300}
-    error = math.hypot(0.02 / math.sqrt(13), 0.01)
-    seen = statistics.detectable(error, 40)
-    assert (p_values(seen, **values) < ALPHA).mean() == pytest.approx(statistics.POWER, abs=0.08)
+@pytest.mark.parametrize(
+    ("group_sd", "noise", "df", "tests"), [(0.02, 0.01, 60, 1), (0.01, 0.02, 5, 8)]
+)
+def test_the_difference_that_could_be_detected_is_detected(group_sd, noise, df, tests):
+    groups, trainings = group_sd**2 / 13, noise**2
+    both_df = (groups + trainings) ** 2 / (groups**2 / 12 + trainings**2 / df)
+    seen = statistics.detectable(math.sqrt(groups + trainings), both_df, tests)
+    p = p_values(seen, group_sd=group_sd, noise=noise, df=df, count=400)
+    assert (p < ALPHA / tests).mean() == pytest.approx(statistics.POWER, abs=0.06)
+
+
+@pytest.mark.parametrize("df", [1, 2, 20, math.inf])
+def test_a_detectable_difference_is_a_number_for_any_degrees_of_freedom(df):
+    assert 2 < statistics.detectable(1.0, df, 1) < statistics.detectable(1.0, df, 20) < 10**4
+    assert statistics.detectable(0.0, df) == 0 and math.isnan(statistics.detectable(math.nan, df))
 
 
 # --- comparisons
