@@ -38,9 +38,10 @@ def measure(profile: str) -> pd.DataFrame:
     """Scores the test images of every run of a profile; writes `apart.csv`.
 
     A setting for each data set, test part and family of methods (networks, random forest, Otsu) is
-    chosen once on validation images, and is then kept in `apart_settings.csv`: delete its rows to
-    choose anew. Rows of finished runs stay until more of their test images can be had. Of a
-    baseline the first run of each data set and test part is measured.
+    chosen once on validation images, with the first run whose weights are at hand, and is then kept
+    in `apart_settings.csv`. Delete its rows to choose anew; what was measured with another setting
+    is measured again where it can be had. Of a baseline the first run of each data set and test
+    part is measured.
 
     Args:
         profile: a name in PROFILES.
@@ -54,22 +55,25 @@ def measure(profile: str) -> pd.DataFrame:
     configs = _looked_at(profile)
     before = apart.measured(profile)
     kept = before[before.run_id.isin(list(configs))]
-    for run_id, config in configs.items():
-        if set(kept.image[kept.run_id == run_id]) >= _measurable(config):
-            continue
 
-        # A setting needs predictions for validation images; what masks are kept of needs none.
-        ask = None
-        if _tried_for(config).empty or not _all_kept(config):
-            ask = _predictor(config)
-        if ask and _tried_for(config).empty:
+    # Every setting first: the weights that choose it may be of a later run than is scored by it.
+    for config in configs.values():
+        if _tried_for(config).empty and (ask := _predictor(config)):
             _try_settings(config, ask)
+
+    for run_id, config in configs.items():
         settings = _tried_for(config)
         if settings.empty:
             print(f"{run_id}: no setting was chosen yet: {_family(config)} need weights here")
             continue
-        kept = kept[kept.run_id != run_id]
-        new = pd.DataFrame(_scored(config, ask, settings), columns=apart.MEASURED_COLUMNS).round(4)
+        best = apart.chosen(settings)
+        there = (kept.run_id == run_id) & (kept[apart.SETTING] == best[apart.SETTING]).all(axis=1)
+        if set(kept.image[there]) >= _measurable(config):
+            continue
+
+        ask = None if _all_kept(config) else _predictor(config)
+        new = pd.DataFrame(_scored(config, ask, best), columns=apart.MEASURED_COLUMNS).round(4)
+        kept = kept[(kept.run_id != run_id) | ~kept.image.isin(new.image)]
         kept = pd.concat([kept, new]) if len(kept) else new
 
         # Written run by run: who stops it loses the last one only.
@@ -187,9 +191,8 @@ def _objects(
         yield cell, instances(ask(cell.image)), source
 
 
-def _scored(config: RunConfig, ask: Predictor | None, settings: pd.DataFrame) -> Iterator[dict]:
-    """A row for each test image whose objects can be had; `settings` were tried for it."""
-    best = apart.chosen(settings)
+def _scored(config: RunConfig, ask: Predictor | None, best: pd.Series) -> Iterator[dict]:
+    """A row for each test image whose objects can be had, told apart with the setting `best`."""
     split = None if best.spacing == apart.TOGETHER else Split(best.spacing, best.smoothing)
     width = _diameter(config)
     for cell, objects, source in _objects(config, ask):

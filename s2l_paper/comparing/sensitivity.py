@@ -55,17 +55,17 @@ REPEATED_ON = {"pretrained": "dsb-bf"}  # profile -> the data set whose readings
 REPEATS = (0, 1, 2)  # seeds, each with another test part
 
 
-def default(profile: str) -> RunConfig:
-    """The full method, fold 0.
+def default(profile: str, method: str = FULL) -> RunConfig:
+    """A run of a method, of the full one where none is named, fold 0.
 
     Where readings are repeated it is the profile's own run. Else it is on fluorescence if the
     profile has it, of real images the subset, and takes half the steps.
     """
     if profile in REPEATED_ON:
-        return RunConfig(REPEATED_ON[profile], FULL, profile=profile)
+        return RunConfig(REPEATED_ON[profile], method, profile=profile)
     sets = PROFILES[profile].datasets
     dataset = next((name for name in sets if name.endswith("fluo")), sets[0])
-    usual = RunConfig(dataset, FULL, profile=profile, subset=dataset == "dsb-fluo")
+    usual = RunConfig(dataset, method, profile=profile, subset=dataset == "dsb-fluo")
     lengths = ("warmup_steps", "main_steps", "average_every", "validate_every")
     halves = {name: max(1, getattr(usual, name) // 2) for name in lengths}
     return dataclasses.replace(usual, **halves)
@@ -87,11 +87,10 @@ def readings(profile: str) -> dict[str, RunConfig]:
 
 def budgets(profile: str) -> dict[tuple[str, float], RunConfig]:
     """(method, budget) -> first run; the supervised network, which sees full masks, once."""
-    usual = default(profile)
     plan = [(method, budget) for method in DRAWN for budget in BUDGETS]
-    plan.append(("supervised", usual.budget))
+    plan.append(("supervised", default(profile).budget))
     return {
-        (method, share): dataclasses.replace(usual, method=method, budget=share, scales=None)
+        (method, share): dataclasses.replace(default(profile, method), budget=share)
         for method, share in plan
     }
 
@@ -118,8 +117,9 @@ def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
 
     A run is its mean over the test images, and its difference is taken to the default's run with
     the same seed and test images. Its error is the noise that is left of all readings after
-    reading + repetition. Readings that were trained once have no test: beside them stands the noise
-    of the profile's other runs on the data set.
+    reading + repetition; that of the last weights, which belong to the default's own trainings, is
+    the spread of their differences. Readings that were trained once have no test: beside them
+    stands the noise of the profile's other runs on the data set.
 
     Args:
         profile: whose `readings`.
@@ -140,13 +140,14 @@ def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
         means = means.dropna(axis=1, how="all")
         if DEFAULT not in means:
             return pd.DataFrame()
-        noise = pooled_noise([means.to_numpy()])
+        noise = pooled_noise([means.drop(columns=LAST, errors="ignore").to_numpy()])
         shown = noise if noise.df else _noise_of_others(profile, runs, column)
         for label in means:
             row = {"reading": label, "score": score, "mean": means[label].mean()}
             row |= _facts(runs, chosen[label]) | {"noise": shown.sd * math.sqrt(2)}
             if label != DEFAULT:
-                row |= _difference(means[label] - means[DEFAULT], noise)
+                gains = means[label] - means[DEFAULT]
+                row |= _difference(gains, _own_noise(gains) if label == LAST else noise)
             rows.append(row)
     columns = ["reading", "score", "mean", "images", "repetitions", "difference", "low", "high"]
     table = pd.DataFrame(rows, columns=[*columns, "p", "noise", "run_ids"])
@@ -156,6 +157,8 @@ def reading_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
 def budget_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
     """Scores of every method and budget that has run, a row for each score.
 
+    Repetitions have test images of their own, so only those count that all of these have.
+
     Returns:
         `mean` over repetitions, `low` and `high`, its 95 % interval over them with the noise that
         is pooled over all methods and budgets (nan where each was trained once); `images`,
@@ -164,7 +167,7 @@ def budget_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
     chosen = {key: repeats(run) for key, run in budgets(profile).items()}
     rows = []
     for column, score in PANELS.items():
-        means = _means(runs[runs.shown], chosen, column).dropna(axis=1, how="all")
+        means = _means(runs[runs.shown], chosen, column).dropna(axis=1, how="all").dropna()
         if means.empty:
             return pd.DataFrame()
         noise = pooled_noise([means.to_numpy()], paired=False)
@@ -175,7 +178,7 @@ def budget_table(profile: str, runs: pd.DataFrame) -> pd.DataFrame:
             half = stats.t.isf(ALPHA / 2, noise.df) if noise.df else math.nan
             half *= noise.sd / math.sqrt(values.count())
             row |= {"low": row["mean"] - half, "high": row["mean"] + half}
-            facts = _facts(runs, chosen[method, budget])
+            facts = _facts(runs, [chosen[method, budget][number] for number in means.index])
             rows.append(row | facts | {"noise": shown.sd * math.sqrt(2)})
     return pd.DataFrame(rows).round(4)
 
@@ -202,12 +205,20 @@ def _difference(gains: pd.Series, noise: Noise) -> dict:
     """Mean of the repetitions' differences, with interval and p where the noise is known."""
     gains = gains.dropna()
     found = {"difference": gains.mean()}
-    if not noise.df or gains.empty:
+    if not noise.sd > 0 or gains.empty:
         return found
     error = noise.sd * math.sqrt(2 / len(gains))
     half = stats.t.isf(ALPHA / 2, noise.df) * error
     found |= {"low": found["difference"] - half, "high": found["difference"] + half}
     return found | {"p": 2 * stats.t.sf(abs(found["difference"]) / error, noise.df)}
+
+
+def _own_noise(gains: pd.Series) -> Noise:
+    """Noise of what two weights of the same trainings score, which differs by less than trainings
+    do; from the repetitions' differences alone.
+    """
+    count = gains.count()
+    return Noise(gains.std() / math.sqrt(2), count - 1) if count > 1 else Noise(math.nan, 0)
 
 
 def _noise_of_others(profile: str, runs: pd.DataFrame, column: str) -> Noise:

@@ -80,7 +80,8 @@ def estimate_seconds(
     total += predictions("test", 2)
     total += predictions("validation", -(-config.main_steps // config.validate_every))
     if method.pseudo:
-        total += predictions("train", config.main_steps // config.average_every)
+        every = config.average_every_main or config.average_every
+        total += predictions("train", config.main_steps // every)
 
     # A method that shares no warm-up trains through it.
     return total if method.forks else total + warm_up_steps()

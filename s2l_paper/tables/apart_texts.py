@@ -17,7 +17,7 @@ def with_columns(wide: pd.DataFrame, runs: pd.DataFrame, found: pd.DataFrame) ->
     """The wide table with AJI and F1 of the same objects, left together and told apart.
 
     Older runs kept the masks of a few test images only, so that these columns may rest on fewer
-    images than the others: `images_apart` counts them.
+    images and runs than the others: `images_apart` and `runs_apart` count them.
 
     Args:
         wide: as given by `table1.summary`.
@@ -33,6 +33,7 @@ def with_columns(wide: pd.DataFrame, runs: pd.DataFrame, found: pd.DataFrame) ->
     by_image = rows.groupby([*GROUP, "image"], as_index=False)[BOTH_WAYS].mean()
     means = by_image.groupby(GROUP)[BOTH_WAYS].mean()
     means.insert(0, "images_apart", by_image.groupby(GROUP).size())
+    means.insert(1, "runs_apart", rows.groupby(GROUP).run_id.nunique())
     return wide.merge(means.reset_index(), on=GROUP, how="left")
 
 
@@ -50,6 +51,7 @@ def text(scores: pd.DataFrame) -> str:
     for row in rows.itertuples():
         line = {"data": row.data, "method": METHODS[row.method].label}
         line["images"] = f"{row.images_apart:.0f} of {row.images}"
+        line["runs"] = f"{row.runs_apart:.0f} of {row.runs}"
         for score, together, apart in (
             ("AJI", row.aji_together, row.aji_apart),
             ("F1", row.f1_together, row.f1_apart),

@@ -96,8 +96,9 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
         each averaged over its `runs`; `low` and `high` are its 95 % interval over groups of alike
         images and trainings, `p_holm` is of the difference from S2L. Both are empty for fewer than
         `MIN_GROUPS` groups, where the `spread` over runs on the same images has to do. `rank` is 1
-        or 2 for the best and second best scribble method of ours. `true_mask` is what the true
-        masks of the same images score; empty for images that are not real ones.
+        or 2 for the best and second best scribble method of ours, of those that were tested on all
+        images. `true_mask` is what the true masks of the same images score; empty for images that
+        are not real ones.
 
     Raises:
         S2LError: no run of a method of Table 1.
@@ -138,9 +139,11 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
             )
     table = pd.DataFrame(rows)
 
-    # As in the paper, marks compare what learns from scribbles; full masks stand apart.
+    # As in the paper, marks compare what learns from scribbles; full masks stand apart. A method
+    # that was tested on fewer images than others may have had the easier ones.
     scribbles = [method for method in TABLE1_METHODS if not METHODS[method].masks]
-    ours = table.ours.where(table.method.isin(scribbles))
+    most = table.groupby("data").images.transform("max")
+    ours = table.ours.where(table.method.isin(scribbles) & (table.images == most))
     rank = ours.groupby([table["data"], table["score"]]).rank(ascending=False, method="min")
     return table.assign(rank=rank.where(rank <= 2)).round(4)
 
@@ -199,8 +202,14 @@ def every_score(wide: pd.DataFrame) -> pd.DataFrame:
 
 def _columns(table: pd.DataFrame) -> pd.Series:
     """Heading of each row's column: data set, score and number of test images."""
-    images = table.groupby("data").images.transform("max").astype(str)
+    images = table.data.map({data: _from_to(rows.images) for data, rows in table.groupby("data")})
     return table.data + " " + table.score + " (n = " + images + ")"
+
+
+def _from_to(numbers: pd.Series) -> str:
+    """The least and the largest of some whole numbers, or the one that all are."""
+    least, most = numbers.min(), numbers.max()
+    return f"{most:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
 
 
 def _figure(row: pd.Series) -> str:
@@ -251,10 +260,10 @@ def table1_markdown(table: pd.DataFrame) -> str:
     """
     parts = []
     for data, rows in table.groupby("data", sort=False):
-        images = f"{rows.images.max():.0f} test images"
-        least, most = rows.runs.min(), rows.runs.max()
-        runs = f"{least} runs" if least == most else f"{least} to {most} runs"
-        runs = "1 run" if most == 1 else runs
+        images = f"{_from_to(rows.images)} test images"
+        if rows.images.nunique() > 1:
+            images += " (methods with fewer are not ranked)"
+        runs = "1 run" if rows.runs.max() == 1 else f"{_from_to(rows.runs)} runs"
         few = "" if rows.low.notna().any() else "; too few images for intervals"
         parts.append(f"**{data}**: {images}, {runs} of each method{few}\n\n{_of_data(rows)}")
     return "\n".join(parts) + f"\n{LEGEND}\n"

@@ -95,6 +95,32 @@ def test_masks_that_a_run_keeps_do_where_its_weights_are_elsewhere(home):
     assert len(apart_measured.measure(PROFILE)) == 1
 
 
+def test_a_later_run_chooses_the_setting_of_an_earlier_one(home, monkeypatch):
+    """The first run keeps masks, but its weights are elsewhere; those of the second are here."""
+    first, second = finished("s2l"), finished("s2l", seed=1)
+    cell = images_of(first, split_of(first).test)[0]
+    kept = paths.run_folder(PROFILE, results.run_id(first)) / "masks" / f"{cell.id}.png"
+    kept.parent.mkdir()
+    Image.fromarray(cell.instances > 0).save(kept)
+    monkeypatch.setattr(
+        apart_measured, "_weights", lambda run: paths.home() / f"weights-{run.seed}"
+    )
+    (home / "weights-1").touch()
+    monkeypatch.setattr(apart_measured, "load_model", lambda file: (None, {}))
+    monkeypatch.setattr(apart_measured, "predict", lambda model, image: otsu(image))
+    table = apart_measured.measure(PROFILE)
+    assert set(table.run_id) == {results.run_id(first), results.run_id(second)}
+    assert set(apart.tried().run_ids) == {results.run_id(second)}
+
+    # Another choice is measured anew where it can be, and what cannot be had again stays.
+    tried = apart.tried()
+    tried.assign(aji=tried.spacing == 0.6, f1=0.5).to_csv(paths.apart_settings(), index=False)
+    kept.unlink()
+    spacing = apart_measured.measure(PROFILE).groupby("run_id").spacing.unique()
+    assert spacing[results.run_id(second)].tolist() == [0.6]
+    assert spacing[results.run_id(first)].tolist() == table.spacing.unique().tolist()
+
+
 def test_a_split_that_explodes_is_said_and_its_objects_stay_together(home, monkeypatch, capsys):
     config = finished("otsu")
 
@@ -116,7 +142,7 @@ def test_a_split_that_explodes_is_said_and_its_objects_stay_together(home, monke
     smallest.append(2)
     again = apart_measured.measure(PROFILE)
     assert again.refused.all() and (again.aji_apart == again.aji_together).all()
-    said = f"In {len(table)} of these pairs objects fell into too many pieces"
+    said = f"In {len(table)} of these pairs the watershed would have cut objects into too many"
     assert said in apart_texts.worse_text(again.assign(run_id="dsb-bf_otsu_f0_s0_x"))
     assert capsys.readouterr().out.count("stays together, since too many pieces") == len(table)
     assert results.run_id(config) in set(again.run_id)
@@ -174,7 +200,7 @@ def test_the_wide_table_has_both_scores_of_the_images_that_were_measured(home):
     said = "F1 rises on 2 and falls on 0 of 2 pairs"
     text = apart_texts.worse_text(found.assign(run_id="dsb-bf_s2l_f0_s0_x"))
     assert said in text and "falls most" not in text
-    assert "| 2 of 3 | .200 | .400 | .400 | .500 |" in apart_texts.text(
+    assert "| 2 of 3 | 1 of 1 | .200 | .400 | .400 | .500 |" in apart_texts.text(
         apart_texts.with_columns(wide, runs, found)
     )
 

@@ -265,6 +265,28 @@ def test_table_as_text_marks_best_and_second_best():
     assert "paper 0.815" in page
 
 
+def test_images_that_more_runs_tested_do_not_weigh_more():
+    """Two rotations with images of their own, one of them run twice."""
+    fake_run("s2l", base=0.5)
+    fake_run("s2l", base=0.6, rotation=1)
+    fake_run("s2l", base=0.8, rotation=1, seed=1)
+    fake_run("s2l-r1", base=0.9, rotation=1)
+    runs = results.load_runs("scratch")
+    runs["image"] = runs.image + "-" + runs.rotation.astype(str)
+    wide = table1.summary(runs).query("shown").set_index("method").loc["s2l"]
+    assert wide.iou == pytest.approx((0.6 + (0.7 + 0.9) / 2) / 2)
+    assert wide.iou_spread == pytest.approx(np.std([0.7, 0.9], ddof=1))
+    assert wide.images == 6
+
+    # The other method has not met the harder images, so it is not called the best.
+    table = table1.table1(runs).set_index(["method", "score"])
+    assert table["rank"]["s2l", "IoU"] == 1 and np.isnan(table["rank"]["s2l-r1", "IoU"])
+    assert table.ours["s2l", "IoU"] == pytest.approx(wide.iou)
+    assert "3 to 6 test images (methods with fewer are not ranked)" in table1.table1_markdown(
+        table.reset_index()
+    )
+
+
 def test_the_true_mask_stands_below_the_methods(monkeypatch):
     """On the images that the runs tested, and nowhere if they are made up."""
     fake_run("s2l", base=0.5)

@@ -104,6 +104,10 @@ def test_budgets_cover_every_effort_and_share_the_default():
     assert plan["s2l-r1-r4", 0.3] == sensitivity.default("scratch")
     assert plan["s2l", 0.3] == sensitivity.readings("scratch")["no contrast (S2L)"]
 
+    # What a method has of its own in a profile it has here too: full masks tell the first bias.
+    masks = sensitivity.budgets("pretrained")["supervised", 0.3]
+    assert masks == RunConfig("dsb-bf", "supervised", profile="pretrained")
+
 
 def test_the_table_has_the_differences_of_the_runs(home, base):
     runs = sensitivity.readings("scratch")
@@ -146,6 +150,23 @@ def test_repeated_readings_are_held_against_the_noise_of_all(home, base):
     assert table.low["D3: 500 regions"] < 0 < table.high["D3: 500 regions"]
     assert 0 < table.noise.iloc[0] < 0.02
     assert len(table.run_ids["D1: target or"].split()) == 3
+
+
+def test_last_weights_are_held_against_their_own_spread(home, base):
+    """They are of the same trainings: three noisy readings say nothing of how these two differ."""
+    plan, rng = sensitivity.readings("pretrained"), np.random.default_rng(0)
+    for label in (sensitivity.DEFAULT, "D1: target or", "D3: 500 regions"):
+        for run in sensitivity.repeats(plan[label]):
+            finish(run, base + 0.2 * rng.standard_normal())
+    runs = results.load_runs("pretrained", variants=True)
+    last = runs.checkpoint == "last"
+    moved = runs.run_id[last].map({name: 0.001 * k for k, name in enumerate(runs.run_id.unique())})
+    runs.loc[last, "iou"] += moved
+    table = sensitivity.reading_table("pretrained", runs)
+    table = table[table.score == "IoU"].set_index("reading")
+    own = table.loc[sensitivity.LAST]
+    assert own.low < own.difference < own.high and own.high - own.low < 0.02
+    assert table.high["D1: target or"] - table.low["D1: target or"] > 0.2
 
 
 def test_budget_table_and_pictures(home, base):
