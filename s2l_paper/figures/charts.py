@@ -87,7 +87,7 @@ def _draw_scores(
         place = row + (np.arange(len(here)) * 0.618 % 1 - 0.5) / 2
         look = {"s": 9, "color": BLUE, "alpha": 0.45, "lw": 0, "label": "test image"}
         ax.scatter(here[score], place, **look)
-        look = {"color": "black", "ms": 13, "mew": 2, "label": "mean over folds"}
+        look = {"color": "black", "ms": 13, "mew": 2, "label": "mean"}
         ax.plot(means[method], row, "|", **look)
         paper = table1.paper_value(method, here.dataset.iloc[0], score)
         if pd.notna(paper):
@@ -270,7 +270,8 @@ def _tested(runs: pd.DataFrame) -> str:
     numbers = groups_of(runs.dataset.iloc[0])
     images = runs.image.unique()
     groups = len({numbers.get(image, image) for image in images})
-    counted = f"{len(images)} images" if groups == len(images) else f"{groups} groups of images"
+    alike = "" if groups == len(images) else f" in {groups} groups"
+    counted = f"{len(images)} images{alike}"
     return counted if groups >= MIN_GROUPS else f"{counted}: no interval"
 
 
@@ -281,7 +282,7 @@ def _methods(runs: pd.DataFrame, dataset: str) -> set[str]:
 def _forest_row(ax: Axes, place: int, test: pd.Series, dots: pd.Series) -> None:
     """One difference: its runs as dots below, its mean and interval."""
     below = np.full(len(dots), place + 0.22)
-    ax.plot(dots, below, ".", color=BLUE, ms=4, alpha=0.6, label="a run")
+    ax.plot(dots, below, ".", color=BLUE, ms=4, alpha=0.6, label="one training")
     ax.plot([test.low, test.high], [place, place], color="black", lw=1.5, label="95 % interval")
     differs = test.p_holm < ALPHA
     fill = "black" if differs else "white"
@@ -337,9 +338,11 @@ def budget_picture(table: pd.DataFrame) -> Figure:
             ax.vlines(place, part.low, part.high, color=colour, lw=0.8)
         for value in here["mean"][here.method == "supervised"]:
             ax.axhline(value, color=GREY, ls="--", label=full_masks)
-        by_chance = f"two trainings differ by ± {here.noise.iloc[0]:.3f} by chance"
-        ax.set(title=f"{score} ({by_chance})", xlabel="nuclei with a stroke (%)")
+        by_chance = f"standard deviation of two trainings' difference: {here.noise.iloc[0]:.3f}"
+        ax.set_title(by_chance, fontsize=7)
+        ax.set_xlabel("budget: nuclei with a stroke (%)")
         ax.set_xticks([100 * budget for budget in BUDGETS])
+        ax.set_ylabel(score)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

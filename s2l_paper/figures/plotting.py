@@ -254,11 +254,26 @@ def foot(figure: Figure, text: str) -> None:
     )
 
 
+def drawn(figure: Figure) -> str:
+    """Hash of the points and words of a chart; it says whether another one shows the same."""
+    shown = []
+    for ax in figure.axes:
+        for line in ax.lines:
+            points = np.asarray(line.get_xydata(), float).round(4) + 0.0  # no -0.0
+            shown.append(points.tolist())
+        words = [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
+        words += [text.get_text() for text in ax.texts]
+        for axis in (ax.xaxis, ax.yaxis):  # labels that were given, not those of a scale
+            words += getattr(axis.get_major_formatter(), "seq", ())
+        shown.append(words + ax.get_legend_handles_labels()[1])
+    return digest(shown)
+
+
 def save(
     figure: Figure, path: Path, run_ids: Sequence[str] | None = None, *, dpi: int = 150
 ) -> Path:
     """Writes a PNG whose metadata names the runs it shows, each id with the run's hash,
-    and the scores it prints.
+    the scores it prints, and a hash of its points and words.
 
     Args:
         figure: a `Picture`.
@@ -268,6 +283,7 @@ def save(
     """
     ids = sorted(getattr(figure, "run_ids", ()) if run_ids is None else run_ids)
     metadata = {"Software": "s2l_core", "RunIds": " ".join(ids), "Hash": digest(ids)}
+    metadata["Drawn"] = drawn(figure)
     scores = getattr(figure, "scores", None)
     if scores:
         metadata["Scores"] = json.dumps(scores)

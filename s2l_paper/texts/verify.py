@@ -18,6 +18,8 @@ from s2l_images.files import write_text
 from s2l_paper import paths
 from s2l_paper.comparing import apart, comparisons, sensitivity
 from s2l_paper.figures import separation
+from s2l_paper.figures.plotting import drawn
+from s2l_paper.figures.redrawn import redrawn
 from s2l_paper.running import results
 from s2l_paper.tables import apart_texts
 from s2l_paper.tables.claims import all_tests, differences, ledger
@@ -145,7 +147,7 @@ def table_faults(profile: str) -> list[str]:
 
 def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
     """What a picture says of its runs and scores that does not follow from the finished runs."""
-    info, again = Image.open(file).text, "Draw it again: notebook 07."
+    info, again = Image.open(file).text, f"Draw it again: {_drawn_by(file.name, profile)}"
     ids = info.get("RunIds", "").split()
     if info.get("Hash") != digest(ids) or not set(ids) <= set(runs.run_id):
         return [f"{_name(file)}: made from other runs than those that are finished. {again}"]
@@ -158,6 +160,11 @@ def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
         if text != computed:
             said = f"{_name(file)}: prints {text!r} for {place}, computed {computed!r}"
             faults.append(f"{said}. {again}")
+
+    # A chart is drawn once more; what it would show may have changed with the same runs.
+    draw = redrawn(profile).get(file.name)
+    if draw and info.get("Drawn") != drawn(draw()):
+        faults.append(f"{_name(file)}: shows other numbers or words than its runs give. {again}")
 
     # Fig. 2 shows every method of Table 1, on the first fold and test part of each data set.
     own = {
@@ -172,6 +179,17 @@ def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
         said = f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or lacks scores"
         faults.append(f"{said}. {again}")
     return faults
+
+
+def _drawn_by(picture: str, profile: str) -> str:
+    """The command that draws a picture."""
+    if picture == "separation.png":
+        return f"s2l separation {profile}"
+    notebooks = {"costs.png": "05_ablation", "differences.png": "06_table1"}
+    notebooks |= dict.fromkeys(("readings.png", "budget.png"), "09_readings")
+    name = notebooks.get(picture, "07_figure2")
+    executed_copy = paths.executed(profile) / f"{name}.ipynb"
+    return f"s2l notebook {name} {_name(executed_copy)} profile={profile}"
 
 
 def documents(found: list[str]) -> dict[Path, str]:

@@ -45,9 +45,9 @@ def test_ablation_shows_every_image_the_mean_and_the_paper():
     assert [ax.get_title() for ax in (iou, mdice)] == ["DSB-BF: IoU", "DSB-BF: mDice"]
     assert sorted(iou.collections[0].get_offsets()[:, 0]) == pytest.approx([0.2, 0.6])
     marks = {line.get_label(): float(line.get_xdata()[0]) for line in iou.lines[:2]}
-    assert marks == pytest.approx({"mean over folds": 0.4, "paper": 0.8108})
+    assert marks == pytest.approx({"mean": 0.4, "paper": 0.8108})
     assert float(mdice.lines[1].get_xdata()[0]) == 0.6980
-    assert [line.get_label() for line in synthetic.lines] == ["mean over folds"]
+    assert [line.get_label() for line in synthetic.lines] == ["mean"]
     assert "not run" in [text.get_text() for text in synthetic.texts]
     assert [label.get_text() for label in iou.get_yticklabels()] == [
         METHODS[n].label for n in ("s2l", "supervised")
@@ -76,7 +76,9 @@ def test_the_forest_shows_every_run_the_interval_and_the_paper():
 
     # One dot for each run, at its difference; the interval around their mean; the paper's value.
     means = runs.groupby(["method", "seed"]).iou.mean()
-    assert lines["a run"][0].get_xdata() == pytest.approx((means["s2l-r1"] - means["s2l"]).tolist())
+    assert lines["one training"][0].get_xdata() == pytest.approx(
+        (means["s2l-r1"] - means["s2l"]).tolist()
+    )
     ours = "ours (filled: p < 0.05, corrected)"
     low, high = lines["95 % interval"][0].get_xdata()
     assert low < lines[ours][0].get_xdata()[0] < high

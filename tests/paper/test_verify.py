@@ -19,6 +19,7 @@ from s2l_core.config import RunConfig, digest
 from s2l_images.files import write_json
 from s2l_paper import paths
 from s2l_paper.__main__ import main, settings
+from s2l_paper.figures import charts, plotting
 from s2l_paper.running import results
 from s2l_paper.tables.table1 import image_scores
 from s2l_paper.texts import executed, provenance, verify
@@ -275,6 +276,19 @@ def test_numbers_and_runs_of_figures_are_checked(home):
     assert "shows 1 of 2 runs" in check()[0]
     figure2(ids=["dsb-bf_s2l_f0_s0_00000000"])
     assert "made from other runs" in check()[0]
+
+
+def test_a_chart_that_shows_other_numbers_is_a_fault(home):
+    """Of the same runs: what a table makes of them may have changed since."""
+    file = paths.figures("scratch") / "differences.png"
+    picture = charts.difference_forest(results.load_runs("scratch"))
+    before = plotting.drawn(picture)
+    plotting.save(picture, file)
+    assert plotting.drawn(picture) == before and check() == []
+    picture.axes[0].lines[1].set_xdata([0.5])
+    plotting.save(picture, file)
+    (fault,) = check()
+    assert "differences.png: shows other numbers" in fault and "notebook 06_table1" in fault
 
 
 def test_a_new_run_makes_everything_stale_until_written(home, capsys):
