@@ -29,7 +29,8 @@ from s2l_paper.running.kept_masks import first_runs
 from s2l_paper.tables import table1
 
 FIGURE2_RULE = f"""\
-Test images whose prediction all runs kept, and that were searched for a window: {{searched}}.
+Searched for a window: those images of the first test part that all runs kept a prediction of, \
+{{searched}}.
 Shown: the window \
 (at most {WINDOW} pixels wide, with {FEWEST_NUCLEI} nuclei or more) \
 with the most pairs of methods of which one is right and one wrong, \

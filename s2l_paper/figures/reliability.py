@@ -98,7 +98,7 @@ def picture(curves: pd.DataFrame) -> Figure:
             look = {"color": COLOURS.get(method, "black"), "marker": MARKERS[method], "ms": 4}
             style = LINES.get(method, "--")
             ax.plot(drawn.predicted, drawn.share, style, label=label, lw=1, **look)
-        ax.set(title=f"{data}: {own.images.iloc[0]} images", aspect="equal", anchor="N")
+        ax.set(title=f"{data}: {own.images.iloc[0]} test images", aspect="equal", anchor="N")
         ax.set(xlabel="predicted probability", xlim=(0, 1), ylim=(0, 1))
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
         title = "in brackets: mean distance from the diagonal"

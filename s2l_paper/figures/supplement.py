@@ -31,8 +31,8 @@ NUCLEI = 5  # that a window holds at least, where an image has a window with so 
 PANEL, GAP = 1.75, 0.05  # side of a panel and the space beside it, in inches
 HEADING, ABOVE, BELOW = 0.3, 0.2, 0.32  # inches above a block, and above and below each panel
 RULE = f"""\
-Rule: of the test images whose prediction more than half of the runs kept, those with the highest, \
-the median and the lowest IoU, averaged over the methods shown.
+Rule: of the test images whose prediction all of these runs kept (where there is none: more than \
+half of them), those with the highest, the median and the lowest IoU, averaged over the methods.
 Window: the square of {SIDE} pixels (green in the whole image) with {NUCLEI} nuclei or more and \
 the most wrong pixels, summed over the methods, in areas at least {RIM} pixels wide.
 IoU and mDice (official) are of the whole image; the second line has the IoU within the window. \
@@ -143,9 +143,9 @@ def _mean_iou(runs: dict[str, _Run]) -> pd.Series:
 
 
 def _choose(runs: dict[str, _Run], dataset: str) -> dict[str, str]:
-    """`best`, `median` and `worst` -> the image, among those that most runs kept."""
+    """`best`, `median` and `worst` -> the image, among those that all runs kept, or most."""
     counts = pd.Series([image for run in runs.values() for image in run.kept]).value_counts()
-    common = set(counts[counts > len(runs) / 2].index)
+    common = set(counts[counts == len(runs)].index) or set(counts[counts > len(runs) / 2].index)
     if not common:
         again = "Delete their folders and run them anew: new runs keep such pictures"
         raise S2LError(f"{dataset}: its runs kept no mask of a common image. {again}.")

@@ -288,7 +288,7 @@ def _figure(test: pd.Series) -> str:
         text += f" [{test.low:+.4f}, {test.high:+.4f}], {p_value}"
         if 0 < test.p_holm < 1 and test.p_error > 0:
             error = test.p_error * test.p_holm / (test.p + 2 * test.p_error)
-            text += f" ± {error:.4f}"
+            text += f" ± {error:.4f}" if error >= 5e-5 else ""
     if test.kinds > 1:
         images += f", above 0 in {test.kinds_above} of {test.kinds} kinds"
     return f"{text}, {runs}, {images}"

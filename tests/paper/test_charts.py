@@ -69,7 +69,7 @@ def test_the_forest_shows_every_run_the_interval_and_the_paper():
     mdice, iou = figure.axes
     shown = [label.get_text() for label in mdice.get_yticklabels()]
     assert shown == ["S2L + R1x1", "Scribbles only"]
-    assert mdice.get_title() == "DSB-BF: mDice, difference to S2L (12 images)"
+    assert mdice.get_title() == "DSB-BF: mDice, difference from S2L (12 images)"
     lines = {}
     for line in iou.lines:
         lines.setdefault(line.get_label(), []).append(line)

@@ -264,7 +264,7 @@ def test_figure2_shows_runs_marks_and_gaps(runs, cell, home):
     assert any("Synthetic Fluo" in text for text in printed)
     tested = len(split_of(RunConfig(DATA, "s2l", profile=PROFILE)).test)
     assert any(text.endswith(f"chosen among 1 of {tested} test images") for text in printed)
-    assert any(f"searched for a window: 1 of {tested} on Syn" in text for text in printed)
+    assert any(f"1 of {tested} on Syn" in text for text in printed)
     assert "50 px" in printed
 
 
