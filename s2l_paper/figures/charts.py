@@ -366,9 +366,16 @@ def trials(kept: pd.DataFrame, choices: "list[Option]") -> Figure:
         ax.plot(scores, [place] * len(scores), "o", color=colour, ms=4, alpha=0.6, mew=0)
         ax.plot(scores.mean(), place, "|", color=colour, ms=12, mew=2)
 
-    ax.set_yticks(range(len(choices)), [choice.label for choice in choices])
+    ax.set_yticks(range(len(choices)), [_in_words(choice) for choice in choices])
     ax.set_ylim(len(choices) - 0.4, -0.6)
     ax.set_xlabel("validation IoU: a dot for each seed, a bar at their mean")
     ax.grid(axis="x", color="#E5E5E5")
     ax.set_axisbelow(True)
     return figure
+
+
+def _in_words(choice: "Option") -> str:
+    """A choice as a chart names it: where its label ends in the method, by the method's name."""
+    if not choice.label.endswith(choice.method):
+        return choice.label
+    return choice.label.removesuffix(choice.method) + METHODS[choice.method].label
