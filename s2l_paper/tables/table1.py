@@ -93,12 +93,12 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `score` is mDice (`mdice_official`, the paper's) or IoU. `ours` is the mean over images,
-        each averaged over its `runs`; `low` and `high` are its 95 % interval over groups of alike
-        images and trainings, `p_holm` is of the difference from S2L. Both are empty for fewer than
-        `MIN_GROUPS` groups, where the `spread` over runs on the same images has to do. `rank` is 1
-        or 2 for the best and second best scribble method of ours, of those that were tested on all
-        images. `true_mask` is what the true masks of the same images score; empty for images that
-        are not real ones.
+        each averaged over the runs that tested it; every image was tested by so many `trainings`
+        or more. `low` and `high` are its 95 % interval over groups of alike images and trainings,
+        `p_holm` is of the difference from S2L. Both are empty for fewer than `MIN_GROUPS` groups,
+        where the `spread` over runs on the same images has to do. `rank` is 1 or 2 for the best and
+        second best scribble method of ours, of those that were tested on all images. `true_mask` is
+        what the true masks of the same images score; empty for images that are not real ones.
 
     Raises:
         S2LError: no run of a method of Table 1.
@@ -127,6 +127,7 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
                     "ours": ours,
                     "spread": spread(own, column),
                     "runs": row.runs,
+                    "trainings": own.groupby("image").run_id.nunique().min(),
                     "low": low,
                     "high": high,
                     "images": row.images,

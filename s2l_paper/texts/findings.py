@@ -199,12 +199,11 @@ def _tested(table: pd.DataFrame) -> str:
     """How many test images and trainings each number of Table 1 rests on, by data set."""
     parts = []
     for data, rows in table.groupby("data", sort=False):
-        # A spread is known only where several trainings tested the same images.
-        trainings = "each by one training of each method"
-        if rows.spread.notna().any():
-            fewest, most = rows.runs.min(), rows.runs.max()
-            count = f"{most}" if fewest == most else f"{fewest} to {most}"
-            trainings = f"each by {count} trainings"
+        fewest, most = rows.trainings.min(), rows.trainings.max()
+        count = f"{most}" if fewest == most else f"{fewest} to {most}"
+        trainings = f"each by {count} trainings of each method"
+        if most == 1:
+            trainings = "each by one training of each method"
         parts.append(f"{rows.images.max():.0f} test images of {data} ({trainings})")
     return f"on {listed(parts)}"
 

@@ -227,7 +227,7 @@ def test_rates_are_measured_per_nucleus_and_image():
     assert found.paper == "no number"
     beside = "S2L 0.5, S2L + R1x1 0.2, Scribbles only 0.3, Random forest 0.4"
     assert found.beside == f"share of nuclei missed: {beside}"
-    assert f"beside: {found.beside}" in as_text(table)
+    assert f"for comparison: {found.beside}" in as_text(table)
 
     assert row(table, "S2L + R1x1 + R4x4 separates nearby").verdict == CONTRADICTED
     assert "merged, R1x1 against S2L: -0.3000" in row(table, "S2L + R1x1 separates nearby").ours
