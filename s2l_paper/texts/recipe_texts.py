@@ -8,7 +8,7 @@ import pandas as pd
 from s2l_core.config import METHODS
 from s2l_paper.comparing.recipe_plan import experiments, summary
 from s2l_paper.tables.table1 import TO, markdown
-from s2l_paper.texts.findings import share
+from s2l_paper.texts.wording import share
 
 DATASET = "dsb-bf"  # whose validation images judge the recipe
 LONG = "coarse term"  # has too many choices for the table

@@ -12,7 +12,7 @@ from s2l_paper.comparing.sensitivity import DEFAULT
 from s2l_paper.figures.figure2_windows import FIGURE2_METHODS, count_searched
 from s2l_paper.running import costs, results
 from s2l_paper.running.kept_masks import first_runs
-from s2l_paper.texts.findings import listed, share
+from s2l_paper.texts.wording import listed, share
 
 FIRST_AVERAGES = "dsb-fluo"  # the data set whose learning curves are told
 

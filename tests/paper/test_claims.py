@@ -22,12 +22,11 @@ from s2l_paper.tables.claims import (
     judge,
     judge_all,
 )
-from s2l_paper.tables.paper_claims import ALIKE, DIFFERENCE, GREATER, LESS, SENTENCE
+from s2l_paper.tables.paper_claims import ALIKE, DIFFERENCE, GREATER, LESS, SENTENCE, THESIS
 from s2l_paper.tables.table1 import PAPER_TABLE1, TABLE1_SCORES, paper_value
 
 IMAGES = 14
 SINGLE_TEXT = "R1x1 outperformed R4x4"
-THESIS = "the multiscale contrastive loss (both terms) improves S2L"
 
 
 @pytest.fixture(autouse=True)
