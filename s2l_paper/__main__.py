@@ -160,7 +160,8 @@ def _separation(given: Namespace) -> int:
     from s2l_paper.figures import embeddings, separation
 
     check_choice("profile", given.profile, PROFILES)
-    print(separation.summary(embeddings.measure(given.profile)).to_string())
+    for dataset, rows in embeddings.measure(given.profile).groupby("dataset"):
+        print(f"{dataset}\n{separation.summary(rows).to_string()}")
     return 0
 
 

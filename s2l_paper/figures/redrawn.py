@@ -8,7 +8,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from s2l_paper.comparing import sensitivity
-from s2l_paper.figures import charts, reliability, separation
+from s2l_paper.figures import charts, reliability
 from s2l_paper.running import results
 
 
@@ -18,7 +18,6 @@ def redrawn(profile: str) -> dict[str, Callable[[], Figure]]:
     Args:
         profile: a name in PROFILES, with finished runs.
     """
-    table = separation.measured(profile)
     runs, every = results.load_runs(profile), results.load_runs(profile, variants=True)
 
     def reading_picture() -> Figure:
@@ -33,5 +32,4 @@ def redrawn(profile: str) -> dict[str, Callable[[], Figure]]:
         "reliability.png": lambda: reliability.picture(reliability.table(profile)),
         "readings.png": reading_picture,
         "budget.png": budget_picture,
-        "separation.png": lambda: separation.differences(table),
     }

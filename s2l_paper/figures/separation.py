@@ -15,7 +15,7 @@ from s2l_paper.figures.plotting import styled
 FACTORS = {3: 4, 5: 1}  # decoder block -> side of the region that one of its vectors stands for
 LAYERS = tuple(f"{part}, block {block}" for block in FACTORS for part in ("features", "head"))
 RUN_KEYS = ["dataset", "method", "fold", "rotation", "seed", "annotator", "run_id"]
-SHOWN = "pretrained"  # the profile whose networks notebook 03 shows
+SHOWN, SHOWN_DATASET = "pretrained", "dsb-bf"  # whose networks notebook 03 shows
 MEASURED_COLUMNS = [*RUN_KEYS, "layer", "images", "silhouette"]
 
 
@@ -25,11 +25,17 @@ def measured(profile: str) -> pd.DataFrame:
     return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=MEASURED_COLUMNS)
 
 
+def shown() -> pd.DataFrame:
+    """The committed rows that notebook 03 and docs/results.md show, empty if there are none."""
+    table = measured(SHOWN)
+    return table[table.dataset == SHOWN_DATASET]
+
+
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Mean silhouette by method and layer, with the number of runs; rounded.
 
     Args:
-        table: as given by `measured`.
+        table: rows of `measured`, of one data set.
     """
     order = [name for name in METHODS if name in set(table.method)]
     means = table.pivot_table("silhouette", "method", "layer").reindex(order)
@@ -43,7 +49,7 @@ def differences(table: pd.DataFrame) -> Figure:
     """Silhouette of every run, layer by layer; a thin line joins runs with the same test images.
 
     Args:
-        table: as given by `measured`, not empty.
+        table: rows of `measured`, of one data set, not empty.
     """
     methods = [name for name in METHODS if name in set(table.method)]
     layers = [name for name in LAYERS if name in set(table.layer)]

@@ -59,7 +59,7 @@ def tables(
     if "s2l" in set(runs.method):
         found.append(_frame("05_ablation", "difference", comparisons.gains(runs, "iou")))
         found += _notebook_06(runs, every)
-    separated = separation.measured(separation.SHOWN)
+    separated = separation.shown()
     if len(separated):
         found.append(_frame("03_method", "real-cells", separation.summary(separated)))
     return found + _notebook_09(profile, every)

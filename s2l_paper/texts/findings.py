@@ -72,7 +72,7 @@ def texts(profile: str) -> dict[str, str]:
     told_apart = apart.measured(profile)
     if len(told_apart):
         found["apart-worse"] = apart_texts.worse_text(told_apart)
-    measured = separation.measured(separation.SHOWN)
+    measured = separation.shown()
     if len(measured):
         found["separation"] = results_page.separation_table(measured)
     return found
