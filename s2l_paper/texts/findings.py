@@ -75,6 +75,7 @@ def texts(profile: str) -> dict[str, str]:
     measured = separation.shown()
     if len(measured):
         found["separation"] = results_page.separation_table(measured)
+        found["separation-pairs"] = results_page.separation_pairs(measured)
     return found
 
 

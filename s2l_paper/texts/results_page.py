@@ -138,3 +138,21 @@ def separation_table(measured: pd.DataFrame) -> str:
     for layer in table.columns[2:]:
         table[layer] = [share(value) if value == value else "-" for value in table[layer]]
     return markdown(table)
+
+
+def separation_pairs(measured: pd.DataFrame) -> str:
+    """In how many pairs of trainings a term raises the silhouette at its own scale."""
+    repetition = ["fold", "rotation", "seed", "annotator"]
+    parts = []
+    for method, block in (("s2l-r4", 3), ("s2l-r1", 5)):
+        rows = measured[measured.layer == f"features, block {block}"]
+        wide = rows.pivot(index=repetition, columns="method", values="silhouette")
+        if not {method, "s2l"} <= set(wide):
+            continue
+        gains = (wide[method] - wide["s2l"]).dropna()
+        term = METHODS[method].label.removeprefix("S2L + ")
+        parts.append(
+            f"{term} raises the silhouette of block {block} in {(gains > 0).sum()} of {len(gains)} "
+            f"pairs, on average by {share(gains.mean())}"
+        )
+    return f"{'; '.join(parts)}." if parts else ""

@@ -1,6 +1,7 @@
 """Class separation of trained networks: known vectors, the table of weights, and what stays."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import write_run
 
@@ -10,7 +11,7 @@ from s2l_images import checkpoints
 from s2l_paper import paths
 from s2l_paper.figures import embeddings, separation
 from s2l_paper.running import results
-from s2l_paper.texts import verify
+from s2l_paper.texts import results_page, verify
 
 PROFILE, DATA = "smoke", "synthetic-bf"
 
@@ -86,3 +87,15 @@ def test_a_row_of_a_run_that_is_not_there_is_a_fault(home):
     faults = verify.table_faults(PROFILE)
     said = "separation.csv: names run synthetic-bf_s2l_f0_s0_00000000, which is not there"
     assert any(said in line for line in faults)
+
+
+def test_pairs_of_trainings_are_counted_at_the_scale_of_the_term():
+    rows = [
+        (method, seed, f"features, block {block}", value + 0.1 * seed)
+        for seed in range(3)
+        for method, block, value in (("s2l", 3, 0.5), ("s2l-r4", 3, 0.6), ("s2l", 5, 0.5))
+    ]
+    table = pd.DataFrame(rows, columns=["method", "seed", "layer", "silhouette"])
+    table = table.assign(fold=0, rotation=0, annotator="0")
+    said = results_page.separation_pairs(table)
+    assert said == ("R4x4 raises the silhouette of block 3 in 3 of 3 pairs, on average by .100.")
