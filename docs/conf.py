@@ -49,7 +49,8 @@ PAGES |= {
     "REPRODUCIBILITY.md": "reproducibility.md",
     "data/LICENSE.md": "data_licence.md",
     "figures/LICENSE.md": "figures_licence.md",
-    "results/scratch/claims.md": "ledger.md",
+    "results/pretrained/claims.md": "ledger.md",
+    "results/scratch/claims.md": "ledger_scratch.md",
 }
 PAGES |= {"benchmarks/README.md": "benchmarks.md"}
 OWN = [file.name for file in HERE.glob("*.md") if file.name != "index.md"]
@@ -60,7 +61,10 @@ exclude_patterns = [
     "read/readme.md",
     *OWN,
 ]  # read from their copies; the README in index.md
-TITLES = {"ledger.md": "# The ledger of the paper's claims\n\n"}  # of pages made of tables alone
+TITLES = {  # of pages made of tables alone
+    "ledger.md": "# The ledger of the paper's claims\n\n",
+    "ledger_scratch.md": "# The ledger of the runs from scratch\n\n",
+}
 FOLDED = ("00_", "07_", "08_")  # notebooks for those who look: their code opens on a click
 BOARD = "docs/screenshots/08_first_answer.png"
 WORDS = 40  # characters of a cell from which a table is one of words
@@ -88,7 +92,7 @@ def stage() -> None:
     """
     shutil.rmtree(READ, ignore_errors=True)
     READ.mkdir()
-    executed = {file.name: file for file in sorted(ROOT.glob("results/*/executed/[!.]*.ipynb"))}
+    executed = {page_of(file): file for file in sorted(ROOT.glob("results/*/executed/[!.]*.ipynb"))}
     for name, file in (
         {file.name: file for file in (ROOT / "notebooks").glob("*.ipynb")} | executed
     ).items():
@@ -106,6 +110,14 @@ def stage() -> None:
         "# The packages\n\nOne section a file, from the docstrings.\n\n"
         + "\n".join(map(reference, PACKAGES))
     )
+
+
+def page_of(file: Path) -> str:
+    """Name of an executed notebook's page: where both profiles have a copy, that of `pretrained`
+    has the notebook's own name.
+    """
+    both = (ROOT / "results/pretrained/executed" / file.name).exists()
+    return f"{file.stem}_scratch.ipynb" if both and file.parts[-3] == "scratch" else file.name
 
 
 def shown(name: str, notebook: dict) -> dict:
@@ -150,7 +162,9 @@ def adjust(match: re.Match, folder: Path, above: str) -> str:
         return f"![{text}]({above}{copy})"
     if name in PAGES:
         return f"[{text}]({above}{PAGES[name]}{anchor})"
-    if "/executed/" in name or name.startswith("notebooks/"):
+    if "/executed/" in name:
+        return f"[{text}]({above}{page_of(file)})"
+    if name.startswith("notebooks/"):
         return f"[{text}]({above}{file.name})"
     return text if text.startswith("`") else f"`{name}`"
 

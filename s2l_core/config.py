@@ -233,7 +233,10 @@ class RunConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def choices(self) -> dict[str, Any]:
-        """What differs from the paper: a run's identity, which later switches leave as it is."""
+        """Data set, method and whatever else differs from its default: a run's identity.
+
+        Defaults are the paper's values, so that fields which are added later leave it as it is.
+        """
         usual = {}
         for field in dataclasses.fields(self):
             usual[field.name] = getattr(field.default, "value", field.default)
@@ -321,8 +324,11 @@ def nearest(word: str, names: Sequence[str]) -> str | None:
     """The name that was probably meant: by an older name, nearly so, or by how it begins."""
     if FORMER_NAMES.get(word) in names:
         return FORMER_NAMES[word]
+    alike = difflib.get_close_matches(word, names, n=1)
+    if alike:
+        return alike[0]
     begun = [name for name in names if word and name.startswith(word)]
-    return next(iter(difflib.get_close_matches(word, names, n=1) or begun), None)
+    return begun[0] if begun else None
 
 
 def seed_for(*purpose: Any) -> int:

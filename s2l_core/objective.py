@@ -98,7 +98,7 @@ def _pseudo_labels(batch: dict[str, Tensor], config: RunConfig) -> Tensor:
 
 
 def learning_rate(config: RunConfig, base: float, step: int) -> float:
-    """Rate of a step (D9): between `base` and, with warm restarts, S2L's least."""
+    """Rate of a step (D9): `base` times `rate_factor`; warm restarts keep `LEAST_RATE` at least."""
     least = LEAST_RATE if config.schedule == "warm-restarts" else 0.0
     return least + (base - least) * rate_factor(config, step)
 
@@ -109,5 +109,7 @@ def rate_factor(config: RunConfig, step: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / config.total_steps))
     if config.schedule == "warm-restarts":  # T_0 = 2, T_mult = 2: cycles of 2, 4, 8 ... steps
         cycle = int(math.log2(step / 2 + 1))
-        return 0.5 * (1 + math.cos(math.pi * (step - (2 ** (cycle + 1) - 2)) / 2 ** (cycle + 1)))
+        length = 2 ** (cycle + 1)
+        start = length - 2  # of this cycle: as many steps as all before it have together
+        return 0.5 * (1 + math.cos(math.pi * (step - start) / length))
     return 1.0

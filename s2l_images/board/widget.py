@@ -31,7 +31,7 @@ class Scribbler(anywidget.AnyWidget):
 
     Args:
         cells: CellImages of at most `LARGEST_SHOWN` pixels; of a folder of one's own those of
-            `load_dataset`.
+            `read_folder`.
         file: JSON of `write_strokes`, read if it is there. It is written after every stroke, whole
             or not at all, and keeps the strokes of images that are not among `cells`.
         foreign: image id -> (H, W) uint8 of 0, 1 and IGNORE: what was drawn in another program. It

@@ -64,7 +64,7 @@ def train_round(
     (`kept_models`), in use or not.
 
     Args:
-        folder: `images/` and `scribbles/`, as `load_dataset` reads them.
+        folder: `images/` and `scribbles/`, as `read_folder` reads them.
         steps: optimiser steps; a few hundred are a few minutes on two cores.
         guess: image id -> foreground probability (H, W) of a model that learns quickly, as the
             random forest; to be comparable it has learned from `hold_out(scribbles).kept`.

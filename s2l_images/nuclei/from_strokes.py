@@ -111,34 +111,47 @@ def answer_from_strokes(
 
 
 def _drawn_on(folder: Path, strokes: Path | None) -> list[CellImage]:
-    """The images that are drawn on, with their scribbles."""
-    listing = sound(folder)
+    """The images that are drawn on, with their scribbles.
+
+    Raises:
+        S2LError: no image is.
+    """
     if strokes is None:
-        cells = read_folder(folder, listing.scribbled)
+        cells = read_folder(folder, sound(folder).scribbled)
         where = f"{folder}: no image carries a stroke"
     else:
-        drawn = {name: lines for name, lines in read_strokes(strokes).items() if lines}
-        # A disk may spell letters with accents in another way than the file of strokes.
-        named = {unicodedata.normalize("NFC", name): name for name in drawn}
-        of_image = {
-            name: named[unicodedata.normalize("NFC", name)]
-            for name in listing.files["images"]
-            if unicodedata.normalize("NFC", name) in named
-        }
-        found = [
-            Finding("strokes-astray", strokes, f"strokes on {name!r}, no image of this folder")
-            for name in sorted(set(drawn) - set(of_image.values()))
-        ]
-        cells = []
-        for cell in read_folder(folder, list(of_image)):
-            lines, shape = drawn[of_image[cell.id]], cell.image.shape[:2]
-            cells.append(replace(cell, scribbles=render(lines, shape)))
-            found += image_checks.stroke_findings(strokes, lines, shape, f"{cell.id}: ")
-        tell(strokes.parent, found)
+        cells = _drawn_in(strokes, folder)
         where = f"{strokes}: no stroke lies on an image of {folder}"
     if not cells:
         raise S2LError(
             f"{where}. Draw some in notebook 08, or name a file of strokes (--strokes FILE) or a "
             "model (s2l predict MODEL FOLDER)."
         )
+    return cells
+
+
+def _drawn_in(strokes: Path, folder: Path) -> list[CellImage]:
+    """Images of a folder with the strokes of a file; strokes on anything else are printed."""
+    images = sound(folder).files["images"]
+    drawn = {name: lines for name, lines in read_strokes(strokes).items() if lines}
+
+    # A disk may spell letters with accents in another way than the file of strokes.
+    spelled = {unicodedata.normalize("NFC", name): name for name in drawn}
+    name_in_file = {}
+    for image in images:
+        normal = unicodedata.normalize("NFC", image)
+        if normal in spelled:
+            name_in_file[image] = spelled[normal]
+
+    found = []
+    for name in sorted(set(drawn) - set(name_in_file.values())):
+        said = f"strokes on {name!r}, no image of this folder"
+        found.append(Finding("strokes-astray", strokes, said))
+
+    cells = []
+    for cell in read_folder(folder, list(name_in_file)):
+        lines, shape = drawn[name_in_file[cell.id]], cell.image.shape[:2]
+        cells.append(replace(cell, scribbles=render(lines, shape)))
+        found += image_checks.stroke_findings(strokes, lines, shape, f"{cell.id}: ")
+    tell(strokes.parent, found)
     return cells

@@ -67,8 +67,8 @@ def predict_folder(
 
     Args:
         source: a `model.safetensors`, or a fitted forest.
-        folder: with `images/`, as `load_dataset` reads it. Nothing is written there if `target` is
-            given.
+        folder: with `images/`, of which every image is read. Nothing is written there if `target`
+            is given.
         target: where it goes; None: `export/` in `own_results`.
         min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see
             `chosen_min_size` and `smallest_kept`. How many objects are dropped is printed.

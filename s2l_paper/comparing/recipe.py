@@ -60,22 +60,20 @@ def run_trial(experiment: str, choice: Option, seed: int, *, profile: str, datas
     """
     config = configuration(choice, seed, profile=profile, dataset=dataset)
     trial = results.run_id(config) + ("_truth" if choice.truth else "")
+    question = {"experiment": experiment, "choice": choice.label}
     folder = paths.results(profile) / "warmups" / f"trial_{trial}"
     with alone(folder):
         kept = kept_trials(profile)
-        if (
-            (kept.run == trial) & (kept.experiment == experiment) & (kept.choice == choice.label)
-        ).any():
-            return
         same = kept[kept.run == trial]
-        if len(same):  # the same training answers two questions
-            row = same.iloc[0].to_dict() | {"experiment": experiment, "choice": choice.label}
+        answered = (same.experiment == experiment) & (same.choice == choice.label)
+        if answered.any():
+            return
+
+        # One training may answer two questions.
+        if len(same):
+            row = same.iloc[0].to_dict() | question
         else:
-            row = _train(config, choice) | {
-                "experiment": experiment,
-                "choice": choice.label,
-                "run": trial,
-            }
+            row = _train(config, choice) | question | {"run": trial}
         with alone(table_file(profile)):
             table = pd.concat([kept_trials(profile), pd.DataFrame([row], columns=TRIAL_COLUMNS)])
             write_csv(table_file(profile), table)
@@ -103,7 +101,8 @@ def _train(config: RunConfig, choice: Option) -> dict[str, Any]:
         name: getattr(config, name) for name in ("dataset", "method", "annotator", "budget", "seed")
     }
     row |= {"validation_iou": round(curve.iloc[-1], 4), "best_iou": round(curve.max(), 4)}
-    row |= {name: round(float(labels[name].iloc[-1]), 4) for name in labels if len(labels)}
+    if len(labels):  # a method without pseudo-labels has none
+        row |= {name: round(float(labels[name].iloc[-1]), 4) for name in labels}
     row["curve"] = " ".join(f"{step}:{value:.4f}" for step, value in curve.items())
     row["cpu_seconds"] = round(time.process_time() - started)
     return row

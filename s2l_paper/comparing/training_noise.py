@@ -63,21 +63,33 @@ def pooled_noise(tables: Sequence[np.ndarray], *, paired: bool = True) -> Noise:
         tables: each with rows and columns of its own.
         paired: for differences within a row; else what a row does to all its values is noise too.
     """
-    squares, df = np.sum([_after_both(table) for table in tables], axis=0)
+    own_squares, own_df = np.sum([_after_both(table) for table in tables], axis=0)
     if paired:
-        return Noise(math.sqrt(squares / df), int(df)) if df else Noise(math.nan, 0)
+        if not own_df:
+            return Noise(math.nan, 0)
+        return Noise(math.sqrt(own_squares / own_df), int(own_df))
 
-    # About the columns alone: a part that methods share, of as many degrees of freedom as there
-    # are repetitions, and their own. Satterthwaite's degrees of freedom are those of the sum.
-    alone, repeated = np.sum([_after_methods(table) for table in tables], axis=0)
-    if not repeated:
+    # Unpaired, what a repetition does to all methods alike is noise as well. The variance about the
+    # columns alone holds both: the part that methods share, and each one's own.
+    squares, df = np.sum([_after_methods(table) for table in tables], axis=0)
+    if not df:
         return Noise(math.nan, 0)
-    total = alone / repeated
-    own = squares / df * (1 - 1 / tables[0].shape[1]) if df else 0.0
-    shared = max(total - own, 0.0)
+    variance = squares / df
+
+    # It is the mean square of the rows over the number of columns, and the rest of the residual
+    # mean square. These two are independent, so their degrees of freedom can be combined.
+    columns = tables[0].shape[1]
+    own = own_squares / own_df * (1 - 1 / columns) if own_df else 0.0
+    shared = max(variance - own, 0.0)
     shared_df = max(1, sum(len(table) - 1 for table in tables))
-    weights = shared**2 / shared_df + (own**2 / df if df else 0.0)
-    return Noise(math.sqrt(total), max(1, int(total**2 / weights)) if weights else shared_df)
+
+    # Satterthwaite's degrees of freedom of the sum of both.
+    denominator = shared**2 / shared_df
+    if own_df:
+        denominator += own**2 / own_df
+    if not denominator:
+        return Noise(math.sqrt(variance), shared_df)
+    return Noise(math.sqrt(variance), max(1, int(variance**2 / denominator)))
 
 
 def spread(runs: pd.DataFrame, score: str) -> float:

@@ -120,7 +120,7 @@ class Source:
 
 
 def read_bbbc038(source: Source, name: str) -> Iterator[CellImage]:
-    """Images of one group of BBBC038 (FACTS section 6: the rule is exact on all images)."""
+    """Images of one part of BBBC038, `dsb-bf` or `dsb-fluo`, as `group` tells them apart."""
     images, masks = {}, defaultdict(list)
     for file in source.names:
         match file.split("/")[-3:]:

@@ -62,9 +62,12 @@ def on_grid(label: int, width: float, points, corner=(0, 0)) -> Stroke:
 
 
 def _simplified(path: np.ndarray, bend: float = 0.3) -> np.ndarray:
-    """Keeps the ends of a path and one point for each `bend` radians that it turns."""
-    heading = ndimage.gaussian_filter1d(np.unwrap(np.arctan2(*np.diff(path, axis=0).T)), 1.5) / bend
-    return path[np.r_[0, 1 + np.flatnonzero(np.diff(np.floor(heading))), len(path) - 1]]
+    """Keeps the ends of a path (N, 2) and one point for each `bend` radians that it turns."""
+    down, right = np.diff(path, axis=0).T  # (N - 1,) each
+    heading = np.unwrap(np.arctan2(down, right))
+    turned = ndimage.gaussian_filter1d(heading, 1.5) / bend
+    bends = 1 + np.flatnonzero(np.diff(np.floor(turned)))
+    return path[np.r_[0, bends, len(path) - 1]]
 
 
 def longest(path: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -87,6 +87,8 @@ def _trace(piece: np.ndarray, label: int, corner) -> Stroke:
         left.discard(way[-1])
         path.append(way[-1])
 
-    # Points on a straight line say nothing.
-    bends = (np.diff(path, 2, axis=0) != 0).any(1)
-    return on_grid(label, 1.0, np.array(path)[np.r_[True, bends, True][-len(path) :]], corner)
+    # Points on a straight line say nothing: the ends stay, and where the way turns.
+    points = np.array(path)  # (N, 2)
+    stays = np.ones(len(points), bool)
+    stays[1:-1] = (np.diff(points, 2, axis=0) != 0).any(axis=1)
+    return on_grid(label, 1.0, points[stays], corner)

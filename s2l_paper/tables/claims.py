@@ -230,7 +230,7 @@ def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
     for method, sign, other, score in parts:
         name = f"{SCORE_TITLES[score]}, {_short(method)} against {_short(other)}: "
         gap = paper_value(method, claim.dataset, score) - paper_value(other, claim.dataset, score)
-        if gap == gap:
+        if pd.notna(gap):
             paper.append(f"{name}{gap:+.4f}")
         test = tests.get((claim.dataset, method, other, score))
         ours.append(name + (NOT_RUN if test is None else _figure(test)))
@@ -240,7 +240,7 @@ def _judged(claim: Claim, tests: dict, rates: pd.DataFrame) -> dict:
             smallest += [test.detectable] if verdicts[-1] == CANNOT_TELL else []
 
     verdict = judge_all(verdicts)
-    largest = max((value for value in smallest if value == value), default=None)
+    largest = max((value for value in smallest if pd.notna(value)), default=None)
     return {
         "kind": claim.kind,
         "source": claim.source,
@@ -283,7 +283,7 @@ def _figure(test: pd.Series) -> str:
     if test.groups < test.images:
         images += f" in {test.groups} groups"
     text = f"{test.difference:+.4f}"
-    if test.low == test.low:
+    if pd.notna(test.low):
         p_value = f"p = {test.p_holm:.4f}" if test.p_holm >= 5e-5 else "p < 0.0001"
         text += f" [{test.low:+.4f}, {test.high:+.4f}], {p_value}"
         if 0 < test.p_holm < 1 and test.p_error > 0:
@@ -317,7 +317,7 @@ def _numbers(runs: pd.DataFrame, labels: dict[str, str]) -> list[tuple[dict, str
         if key in ours.index:
             own = ours.loc[key]
             row |= {"ours": f"{own.ours:.4f}", "run_ids": own.run_ids, "verdict": CANNOT_TELL}
-            if own.low == own.low:
+            if pd.notna(own.low):
                 row |= _placed(own, paper)
         rows.append((row, dataset, method))
     return rows

@@ -49,7 +49,7 @@ def _shown_sentences(sentences: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in sentences.itertuples():
         lacks = ""
-        if row.detectable == row.detectable and row.detectable is not None:
+        if pd.notna(row.detectable):
             counted = "fewer false nuclei" in row.claim
             lacks = f"{row.detectable:.1f} per image" if counted else f"{row.detectable:.3f}"
         elif row.verdict in (CANNOT_TELL, NOT_RUN) and row.missing:
@@ -69,10 +69,10 @@ def _shown_differences(rows: pd.DataFrame) -> pd.DataFrame:
         pair = f"{row.method.removeprefix('S2L + ')} - {row.against.removeprefix('S2L + ')}"
         line = {"score": row.score, "difference": pair, "paper": _signed(row.paper)}
         line |= {"ours": _signed(row.ours) or "not measured", "95 % interval": "", "p": ""}
-        if row.low == row.low:
+        if pd.notna(row.low):
             line["95 % interval"] = f"{_signed(row.low)}{TO}{_signed(row.high)}"
             line["p"] = f"{row.p:.3f}"
-        elif row.ours == row.ours:
+        elif pd.notna(row.ours):
             line["95 % interval"] = f"none: {row.images} images, {row.runs} runs"
         lines.append(line)
     return pd.DataFrame(lines)
@@ -80,4 +80,4 @@ def _shown_differences(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _signed(value: float) -> str:
     """A difference with its sign; nothing where there is none."""
-    return "" if value != value else f"{value:+.3f}"
+    return "" if pd.isna(value) else f"{value:+.3f}"

@@ -37,16 +37,16 @@ def thesis(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     pairs = both_terms(compared)
     lines, detectable = [], []
     for claim in claims[claims.claim == THESIS].itertuples():
-        if claim.detectable == claim.detectable:
+        if pd.notna(claim.detectable):
             detectable.append(f"{share(claim.detectable, 2)} on {claim.data}")
         for score in ("mDice", "IoU"):
             row = pairs.loc[(claim.data, score)]
             line = {"data": claim.data, "score": score, "paper": share(row.paper, signed=True)}
             line |= {"ours": "not\u00a0run", "95 % interval": "", INSIDE: ""}
             line["images"] = ""
-            if row.ours == row.ours:
+            if pd.notna(row.ours):
                 line |= {"ours": share(row.ours, signed=True), "images": f"{row.images:.0f}"}
-            if row.low == row.low:
+            if pd.notna(row.low):
                 low, high = share(row.low, signed=True), share(row.high, signed=True)
                 line["95 % interval"] = f"{low}{TO}{high}"
                 line[INSIDE] = "yes" if row.low <= row.paper <= row.high else "no"
@@ -122,7 +122,7 @@ def readings(table: pd.DataFrame) -> str:
 
 
 def strokes_table(trials: pd.DataFrame) -> str:
-    """The same for each method, with the number of trainings."""
+    """Validation IoU of each training, a row for each annotator, budget and method."""
     lines = []
     for (annotator, budget, method), values in strokes_by_annotator(trials).items():
         line = {"annotator": "blind" if annotator == "0" else "attentive"}
@@ -136,7 +136,7 @@ def separation_table(measured: pd.DataFrame) -> str:
     """Mean silhouette by method and layer; a dash where a method has no head."""
     table = separation.summary(measured).reset_index(names="method").astype(object)
     for layer in table.columns[2:]:
-        table[layer] = [share(value) if value == value else "-" for value in table[layer]]
+        table[layer] = [share(value) if pd.notna(value) else "-" for value in table[layer]]
     return markdown(table)
 
 

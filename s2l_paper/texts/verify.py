@@ -152,21 +152,39 @@ def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
     if info.get("Hash") != digest(ids) or not set(ids) <= set(runs.run_id):
         return [f"{_name(file)}: made from other runs than those that are finished. {again}"]
 
-    faults = []
-    rows = runs[runs.shown].set_index(["run_id", "image"])
-    for place, text in json.loads(info.get("Scores", "{}")).items():
-        run = tuple(place.split("/", 1))
-        computed = image_scores(rows.loc[run]) if run in rows.index else "nothing"
-        if text != computed:
-            said = f"{_name(file)}: prints {text!r} for {place}, computed {computed!r}"
-            faults.append(f"{said}. {again}")
+    wrong = _wrong_scores(json.loads(info.get("Scores", "{}")), runs)
 
     # A chart is drawn once more; what it would show may have changed with the same runs.
     draw = redrawn(profile).get(file.name)
     if draw and info.get("Drawn") != drawn(draw()):
-        faults.append(f"{_name(file)}: shows other numbers or words than its runs give. {again}")
+        wrong.append("shows other numbers or words than its runs give")
 
-    # Fig. 2 shows every method of Table 1, on the first fold and test part of each data set.
+    if file.name == "figure2.png":
+        wanted = _runs_of_figure2(runs, profile)
+        if set(ids) != wanted or "Scores" not in info:
+            wrong.append(f"shows {len(ids)} of {len(wanted)} runs, or lacks scores")
+    return [f"{_name(file)}: {what}. {again}" for what in wrong]
+
+
+def _wrong_scores(printed: dict[str, str], runs: pd.DataFrame) -> list[str]:
+    """Which scores in a picture are not those of the runs.
+
+    Args:
+        printed: `RUN/IMAGE` -> what the picture prints.
+        runs: as given by `results.load_runs`.
+    """
+    rows = runs[runs.shown].set_index(["run_id", "image"])
+    wrong = []
+    for place, text in printed.items():
+        run = tuple(place.split("/", 1))
+        computed = image_scores(rows.loc[run]) if run in rows.index else "nothing"
+        if text != computed:
+            wrong.append(f"prints {text!r} for {place}, computed {computed!r}")
+    return wrong
+
+
+def _runs_of_figure2(runs: pd.DataFrame, profile: str) -> set[str]:
+    """Ids of the runs in Fig. 2: Table 1's methods on the first fold and test part of each set."""
     own = {
         dataset: str(RunConfig(dataset, FULL, profile=profile).annotator)
         for dataset in runs.dataset.unique()
@@ -175,10 +193,7 @@ def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
     usual &= runs.annotator == runs.dataset.map(own)
     first = runs[runs.method.isin(TABLE1_METHODS) & usual]
     first = first[first.fold == first.groupby("dataset").fold.transform("min")]
-    if file.name == "figure2.png" and (set(ids) != set(first.run_id) or "Scores" not in info):
-        said = f"{_name(file)}: shows {len(ids)} of {first.run_id.nunique()} runs, or lacks scores"
-        faults.append(f"{said}. {again}")
-    return faults
+    return set(first.run_id)
 
 
 def _drawn_by(picture: str, profile: str) -> str:

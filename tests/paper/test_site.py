@@ -84,7 +84,10 @@ def test_tables_in_outputs_and_marks_in_texts_are_rendered(site):
 
     ledger = pages["06_table1"].partition('id="what-the-paper-claims-and-what-we-find"')[2]
     assert ledger.count("<table") >= 6, "the ledger that notebook 06 shows is no table"
-    assert "ledger.html" in pages["index"]
+    plain = {name: re.sub(r"</?span[^>]*>", "", text) for name, text in pages.items()}
+    assert 'href="read/ledger.html">The ledger</a>' in plain["index"], "a link that leads nowhere"
+    for page, profile in (("06_table1", "pretrained"), ("06_table1_scratch", "scratch")):
+        assert f'profile = "{profile}"' in plain[page]
     assert pages["00_tour"].count("Show code cell source") > 5
     assert "08_first_answer.png" in pages["08_your_images"]
 

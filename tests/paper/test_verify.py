@@ -191,9 +191,9 @@ def test_a_sentence_with_measured_numbers_is_held_to_its_measurements(home):
     readme = home / "README.md"
     readme.write_text(readme.read_text() + block)
     (fault,) = check()
-    assert fault.startswith("README.md, line") and "a round of 72 steps gives" in fault
+    assert fault.startswith("README.md, line") and "a round of 72 steps gave" in fault
     verify.write(["scratch"])
-    assert check() == [] and "the forest of that time ." in readme.read_text()
+    assert check() == [] and "and the forest .64" in readme.read_text()
 
 
 def test_readme_blocks_are_filled_and_the_rest_is_left(home):
