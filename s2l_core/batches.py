@@ -44,9 +44,10 @@ class TrainingSet:
             _check_both_classes(config.dataset, [scribbles[image.id] for image in images])
         self.images = list(images)
         self.scribbles, self.masks = scribbles, masks
-        self.seed, self.crop, self.held = config.seed, config.crop, config.foreground_crops
+        self.seed, self.crop = config.seed, config.crop
+        self.foreground_crops = config.foreground_crops  # share that holds a stroke's pixel (D21)
         self.strokes: dict[str, np.ndarray] = {}  # image id -> (N, 2) pixels of foreground strokes
-        if self.held:
+        if self.foreground_crops:
             self.strokes = {id: np.argwhere(drawn == 1) for id, drawn in scribbles.items()}
         self.size = min(config.batch, len(self.images))
         self.colour = config.dataset in STAINED
@@ -114,8 +115,10 @@ class TrainingSet:
     def _target(self, image: str, step: int, place: int) -> list[int] | None:
         """A foreground stroke's pixel for the crop to hold, in the share `foreground_crops`."""
         rng = np.random.default_rng(seed_for(self.seed, "target", step, place))
+        if not self.foreground_crops or rng.random() >= self.foreground_crops:
+            return None
         strokes = self.strokes.get(image, ())
-        if not self.held or rng.random() >= self.held or not len(strokes):
+        if not len(strokes):
             return None
         return rng.choice(strokes).tolist()
 

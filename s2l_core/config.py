@@ -32,7 +32,9 @@ class ScaleTerm:
 
     def __post_init__(self) -> None:
         if self.block not in range(1, 6) or self.weight < 0 or self.temperature <= 0:
-            raise S2LError(f"{self}: expected block 1 to 5, weight >= 0 and temperature > 0.")
+            raise S2LError(
+                f"{self}: expected block 1 to 5, weight >= 0 and temperature > 0. Change the scale."
+            )
 
     @property
     def factor(self) -> int:

@@ -27,12 +27,12 @@ class PseudoLabels:
             )
         check_choice("average_start", start, ("corrected", "zero"))
         self.averaging, self.start = averaging, start
-        self._sums: dict[str, Tensor] = {}
+        self._averages: dict[str, Tensor] = {}  # begun at zero; `average` corrects for that
         self._counts: dict[str, int] = {}
 
     def __contains__(self, id: str) -> bool:
         """True once the image has a prediction."""
-        return id in self._sums
+        return id in self._averages
 
     def count(self, id: str) -> int:
         """How many predictions the average of an image rests on."""
@@ -45,7 +45,7 @@ class PseudoLabels:
             S2LError: the shape differs from the image's earlier predictions.
         """
         new = torch.as_tensor(probability).detach().to("cpu", torch.float32)
-        average = self._sums.setdefault(id, torch.zeros_like(new))
+        average = self._averages.setdefault(id, torch.zeros_like(new))
         if new.shape != average.shape:
             found, expected = tuple(new.shape), tuple(average.shape)
             raise S2LError(
@@ -60,14 +60,15 @@ class PseudoLabels:
         Raises:
             S2LError: the image was never predicted.
         """
-        if id not in self._sums:
+        if id not in self._averages:
             raise S2LError(
-                f"No averaged prediction of {id}: known are {list(self._sums)}. Update it first."
+                f"No averaged prediction of {id}: known are {list(self._averages)}. Update it "
+                "first."
             )
         if self.start == "zero":
-            return self._sums[id].clone()
+            return self._averages[id].clone()
         weight = 1 - (1 - self.averaging) ** self._counts[id]  # of all predictions so far
-        return self._sums[id] / weight
+        return self._averages[id] / weight
 
     def labels(self, id: str, low: float, high: float) -> Tensor:
         """Pseudo-labels (H, W) uint8: see `threshold`. Scribbled pixels are not taken out here."""
@@ -78,7 +79,7 @@ class PseudoLabels:
         return {
             "averaging": self.averaging,
             "start": self.start,
-            "sums": dict(self._sums),
+            "sums": dict(self._averages),
             "counts": dict(self._counts),
         }
 
@@ -95,7 +96,7 @@ class PseudoLabels:
                 f"averaging = {self.averaging}, but the saved averages were made with "
                 f"{state['averaging']}: use the same value, or a new warm-up."
             )
-        self._sums = {id: average.clone() for id, average in state["sums"].items()}
+        self._averages = {id: average.clone() for id, average in state["sums"].items()}
         self._counts = dict(state["counts"])
 
 

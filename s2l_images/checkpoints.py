@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from s2l_core.trainer import Trainer
 
 NAMES = ("checkpoint.pt", "checkpoint.previous.pt")  # newest first
-SECONDS = (
-    "S2L_CHECKPOINT_SECONDS"  # environment variable: the most training time that a cut can cost
-)
+
+# Environment variable: the most training time that a cut can cost, in seconds.
+SECONDS = "S2L_CHECKPOINT_SECONDS"
 
 
 @contextmanager
@@ -199,12 +199,10 @@ def write(folder: Path, state: dict[str, Any]) -> None:
         with temporary.open("wb") as stream:
             try:
                 torch.save(state, stream)
-            except (
-                RuntimeError
-            ) as error:  # closing its archive, torch hides why it could not be written
-                raise (
-                    error.__context__ if isinstance(error.__context__, OSError) else error
-                ) from None
+            except RuntimeError as error:
+                # Closing its archive, PyTorch hides why the file could not be written.
+                hidden = error.__context__
+                raise (hidden if isinstance(hidden, OSError) else error) from None
         if newest.exists():
             newest.replace(previous)
 
@@ -236,16 +234,19 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    # torch writes a checksum of every tensor and never looks at it
+    """A checkpoint whose checksums are right: PyTorch writes one of every tensor and reads none.
+
+    Raises:
+        ValueError: a part of the file is damaged.
+    """
     with zipfile.ZipFile(file) as archive:
-        # an attribute makes a folder of a tensor: torch would leave its memory as it found it; it
-        # compresses nothing
-        odd = [
-            entry.filename
-            for entry in archive.infolist()
-            if entry.external_attr or entry.compress_type
-        ]
-        if damaged := next(iter(odd), None) or archive.testzip():
+        # PyTorch compresses nothing and sets no attribute. An attribute makes a folder of a tensor,
+        # whose memory PyTorch would then leave as it found it.
+        for entry in archive.infolist():
+            if entry.external_attr or entry.compress_type:
+                raise ValueError(f"{entry.filename} is not stored as PyTorch stores it")
+        damaged = archive.testzip()
+        if damaged:
             raise ValueError(f"the checksum of {damaged} differs")
     return torch.load(file, map_location="cpu", weights_only=True)
 

@@ -25,7 +25,7 @@ def settings(words: list[str]) -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
-            raise S2LError(f"{word!r}: expected name=value, such as fold=1.")
+            raise S2LError(f"{word!r}: expected name=value. Write it so: fold=1.")
         try:
             values[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

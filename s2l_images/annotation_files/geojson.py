@@ -71,21 +71,27 @@ def _features(content: object) -> list:
         return [{"type": "Feature", "geometry": content}]
     if isinstance(content, dict) and isinstance(content.get("features"), list):
         return content["features"]
+
+    # By the first feature the JSON of other programs is told apart.
     features = content if isinstance(content, list) else [content]
-    for feature in features[:1]:
-        if isinstance(feature, dict) and "geometry" in feature:
-            continue
-        keys = set(feature) if isinstance(feature, dict) else set()
-        for known, program, remedy in _OTHER_KEYS:
-            if known <= keys:
-                raise OtherProgram(f"a JSON of {program}", remedy)
-        found = (
-            f"with {listed(sorted(map(str, keys)))}"
-            if keys
-            else f"that begins with {feature!r:.40}"
-        )
-        raise OtherProgram(f"a JSON {found}", "it holds no features of GeoJSON")
+    if features:
+        _refuse_others(features[0])
     return features
+
+
+def _refuse_others(feature: object) -> None:
+    """Raises OtherProgram unless this is a feature of GeoJSON."""
+    if isinstance(feature, dict) and "geometry" in feature:
+        return
+    keys = set(feature) if isinstance(feature, dict) else set()
+    for known, program, remedy in _OTHER_KEYS:
+        if known <= keys:
+            raise OtherProgram(f"a JSON of {program}", remedy)
+    if keys:
+        found = f"with {listed(sorted(map(str, keys)))}"
+    else:
+        found = f"that begins with {feature!r:.40}"
+    raise OtherProgram(f"a JSON {found}", "it holds no features of GeoJSON")
 
 
 def _item(feature: Mapping, title: str, stacked: bool) -> Item:

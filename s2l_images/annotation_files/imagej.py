@@ -54,7 +54,8 @@ def _items(roi: ImagejRoi, name: str, texts: list[str]) -> Iterator[Item]:
     foreign = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
     if foreign or roi.shape_roi_size > MAX_PATH:
         raise S2LError(
-            f"a text, an image or over {MAX_PATH} numbers; expected a line, points or an area."
+            f"a text, an image or over {MAX_PATH} numbers; expected a line, points or an area. "
+            "Delete it."
         )
     plane = _plane(roi, name)
     if roi.group > 0:

@@ -178,7 +178,7 @@ def within(drawn: list[Item], shape: tuple[int, int]) -> list[Item]:
         low, high = item.points.min(0), item.points.max(0)
         if (high < -margin).any() or (low > np.array(shape) - 1 + margin).any():
             raise S2LError(
-                f"{item.name} lies wholly outside the image of {shape}. Is it of another image, "
-                "or scaled?"
+                f"{item.name} lies wholly outside the image of {shape}: is it of another image, "
+                "or scaled? Export it again for this image, or delete it."
             )
     return drawn

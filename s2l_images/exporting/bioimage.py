@@ -91,7 +91,10 @@ def _check_asked(target: Path, licence: str | None, author: str | None, force: b
         raise S2LError(f"{target}: exists already. Name another file, or replace it: --force.")
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence or "MIT"):
-        raise S2LError(f"licence = {licence!r}: expected an SPDX name, such as CC-BY-4.0.")
+        raise S2LError(
+            f"licence = {licence!r}: expected an SPDX name, such as CC-BY-4.0. Look it up at "
+            "spdx.org/licenses."
+        )
     if "/" in (author or ""):
         raise S2LError(f"author = {author!r}: BioImage.IO allows no slash in a name. Leave it out.")
 

@@ -108,11 +108,11 @@ def count_items(
     Raises:
         Fault: see `input_faults.toml`.
     """
-    for path in listing.files["scribbles"].get(i, [])[:1]:
-        if i not in listing.strokes and path.suffix.lower() not in PICTURES:
-            with reading(path):
-                return annotations.count_classes(path, encoding.words, settings.plane)
-    return Counter()
+    files = listing.files["scribbles"].get(i, [])
+    if not files or i in listing.strokes or files[0].suffix.lower() in PICTURES:
+        return Counter()
+    with reading(files[0]):
+        return annotations.count_classes(files[0], encoding.words, settings.plane)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ their names and places.
 import difflib
 import functools
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +87,7 @@ def survey(folder: Path) -> Listing:
         raise Fault("not-a-folder", root, what)
 
     drawn = own_strokes(root)
-    for finding in _outside(root, root / "scribbles", drawn):  # which is read at once
-        raise Fault(finding.code, finding.file, finding.found)
+    _stop_at_first(_outside(root, root / "scribbles", drawn))  # they are read at once
 
     # The readable files of each kind, by stem; accents are written in two ways.
     files: dict[str, dict[str, list[Path]]] = {kind: {} for kind in SUBFOLDERS}
@@ -169,9 +168,15 @@ def _without_images(root: Path) -> Finding:
 def sound(folder: Path) -> Listing:
     """A listing without errors of structure; the first of them is raised."""
     listing = survey(folder)
-    for finding in structure(listing):
-        raise Fault(finding.code, finding.file, finding.found)
+    _stop_at_first(structure(listing))
     return listing
+
+
+def _stop_at_first(findings: Iterable[Finding]) -> None:
+    """Raises the first of some findings as a Fault, if there is any."""
+    first = next(iter(findings), None)
+    if first is not None:
+        raise Fault(first.code, first.file, first.found)
 
 
 def fingerprint(folder: Path) -> str:

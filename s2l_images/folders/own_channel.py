@@ -62,7 +62,8 @@ def channel_chosen(folder: Path, channel: str) -> Iterator[None]:
         write_text(file, _with_channel(before or "", wanted))
     except OSError as error:
         raise S2LError(
-            f"{file}: cannot be written ({error.strerror}), so that no channel is chosen."
+            f"{file}: cannot be written ({error.strerror}), so that no channel is chosen. Give "
+            "access to the folder, then open it again."
         ) from error
     try:
         yield

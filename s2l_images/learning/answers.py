@@ -56,7 +56,10 @@ def hold_out(scribbles: Maps, share: float = HELD_OUT_SHARE) -> HeldOut:
         S2LError: the share lies outside of 0 to 1.
     """
     if not 0 <= share < 1:
-        raise S2LError(f"share = {share}: expected a share of the strokes, 0 or more and below 1.")
+        raise S2LError(
+            f"share = {share}: expected a share of the strokes, 0 or more and below 1. Change "
+            "share."
+        )
     kept = {name: labels.copy() for name, labels in scribbles.items()}
     held: dict[str, np.ndarray] = {}
     for label in range(len(CLASSES)):

@@ -183,7 +183,6 @@ def _learn(trainer: Trainer, interrupted: Path, stop: threading.Event | None) ->
     """
     try:
         with kept(trainer, interrupted, stop):
-            trainer.advance(trainer.config.warmup_steps)
             trainer.fit()
     except KeyboardInterrupt:
         return True

@@ -40,7 +40,8 @@ class Split:
             value = getattr(self, name)
             if not 0 < value <= 2:
                 raise S2LError(
-                    f"{name} = {value}: expected a share of a diameter, above 0 and at most 2."
+                    f"{name} = {value}: expected a share of a diameter, above 0 and at most 2. "
+                    f"Change {name}."
                 )
 
 
@@ -89,7 +90,8 @@ def divided(objects: np.ndarray, diameter: float, settings: Split | None = None)
     """
     if not np.isfinite(diameter) or diameter < 2:
         raise S2LError(
-            f"diameter = {diameter}: expected the width of a nucleus in pixels, 2 or more."
+            f"diameter = {diameter}: expected the width of a nucleus in pixels, 2 or more. Measure "
+            "one in the image."
         )
     settings = settings or Split()
 

@@ -59,40 +59,73 @@ def encoding_of(folder: Path, counts: Mapping[Path, Mapping[int, int]]) -> Encod
         Fault: a `scribbles.json` that cannot be followed, or values that can be read in two ways.
     """
     words, chosen = _chosen(own_encoding(folder))
-    total = sum(map(Counter, counts.values()), Counter())
-    classes = {value: chosen.get(value, IGNORE) for value in total} if chosen else _guess(total)
-    if isinstance(classes, str):
-        for path, values in counts.items():
-            if isinstance(code := _guess(values), str):
-                raise Fault(code, path, f"holds {_values(values)}{_black(values)}")
-        (path, first), *others = counts.items()
-        other, values = next(pair for pair in others if {*pair[1]} != {*first})
-        raise Fault(
-            "scribble-mixed", other, f"holds {_values(values)}, but {path.name} {_values(first)}"
-        )
+    total: Counter[int] = Counter()
+    for values in counts.values():
+        total.update(values)
+
+    # What the owner wrote down decides, else the values of all label images together.
+    if chosen:
+        classes = {value: chosen.get(value, IGNORE) for value in total}
+    else:
+        classes, fault = _guess(total)
+        if fault:
+            raise _unclear(counts)
     return Encoding(classes, WORDS | words, _values(total, classes))
 
 
-def _guess(counts: Mapping[int, int]) -> dict[int, int] | str:
-    """Class of each value where only one reading makes sense; else the code of what is wrong."""
-    values, grey = set(counts), {127, 128} & set(counts)
+def _unclear(counts: Mapping[Path, Mapping[int, int]]) -> Fault:
+    """Why label images cannot be read: the first that cannot be read alone, or two that differ."""
+    for path, values in counts.items():
+        _, fault = _guess(values)
+        if fault:
+            return Fault(fault, path, f"holds {_values(values)}{_black(values)}")
+
+    # Each file makes sense by itself, so there are two with different values.
+    (path, first), *others = counts.items()
+    other, values = next(pair for pair in others if set(pair[1]) != set(first))
+    found = f"holds {_values(values)}, but {path.name} {_values(first)}"
+    return Fault("scribble-mixed", other, found)
+
+
+def _guess(counts: Mapping[int, int]) -> tuple[dict[int, int], str]:
+    """Class of each value where only one reading makes sense; else no class, and the fault's code.
+
+    Args:
+        counts: value -> pixels.
+    """
+    values = set(counts)
     if len(values) < 2:
-        return dict.fromkeys(values, IGNORE)
-    if colours := {value for value in values if value >= COLOUR}:
-        paints, ground = {value: _paint(value) for value in colours}, values - colours
-        clear = None not in paints.values() and len({*paints.values()} - {"red"}) < 2
-        if clear and len(ground) < 2 and ground <= {0, 255, TRANSPARENT}:
-            return {value: int(paint == "red") for value, paint in paints.items()} | dict.fromkeys(
-                ground, IGNORE
-            )
-        return "scribble-colours"
+        return dict.fromkeys(values, IGNORE), ""
+    colours = {value for value in values if value >= COLOUR}
+    if colours:
+        return _guess_colours(colours, values - colours)
     if {1, 255} <= values <= {0, 1, 255}:
-        return {0: 0, 1: 1, 255: IGNORE}
-    if len(grey) == 1 and values <= {0, 255} | grey and max(counts, key=counts.__getitem__) in grey:
-        return {0: 0, 255: 1} | dict.fromkeys(grey, IGNORE)
+        return {0: 0, 1: 1, 255: IGNORE}, ""
+
+    # Black and white on one grey, which is the ground if most pixels have it.
+    grey = values & {127, 128}
+    if len(grey) == 1 and values <= {0, 255} | grey:
+        (ground,) = grey
+        if max(counts, key=counts.__getitem__) == ground:
+            return {0: 0, 255: 1, ground: IGNORE}, ""
+
     if values in ({0, 1}, {0, 255}):
-        return "scribble-binary"
-    return "scribble-ambiguous" if len(values) <= 20 else "scribble-values"
+        return {}, "scribble-binary"
+    if len(values) <= 20:
+        return {}, "scribble-ambiguous"
+    return {}, "scribble-values"
+
+
+def _guess_colours(colours: set[int], ground: set[int]) -> tuple[dict[int, int], str]:
+    """As `_guess`, of painted images: red is foreground, one other colour is background."""
+    paints = {value: _paint(value) for value in colours}
+    others = set(paints.values()) - {"red"}
+    one_other_colour = None not in others and len(others) < 2
+    one_ground = len(ground) < 2 and ground <= {0, 255, TRANSPARENT}
+    if not (one_other_colour and one_ground):
+        return {}, "scribble-colours"
+    classes = {value: int(paint == "red") for value, paint in paints.items()}
+    return classes | dict.fromkeys(ground, IGNORE), ""
 
 
 def _paint(value: int) -> str | None:
@@ -110,17 +143,18 @@ def _values(counts: Mapping[int, int], classes: Mapping[int, int] | None = None)
     """
     names = []
     for value in sorted(counts, key=counts.__getitem__, reverse=True):
-        name = (
-            "transparent"
-            if value == TRANSPARENT
-            else f"#{value - COLOUR:06x}"
-            if value >= COLOUR
-            else str(value)
-        )
-        names.append(
-            f"{name}{f' = {MEANINGS[classes[value]]}' if classes else ''} ({counts[value]:,} px)"
-        )
+        meaning = f" = {MEANINGS[classes[value]]}" if classes else ""
+        names.append(f"{_value_name(value)}{meaning} ({counts[value]:,} px)")
     return listed(names, 8)
+
+
+def _value_name(value: int) -> str:
+    """A value in words: a number as it is, a colour as in HTML."""
+    if value == TRANSPARENT:
+        return "transparent"
+    if value >= COLOUR:
+        return f"#{value - COLOUR:06x}"
+    return str(value)
 
 
 def _black(values: Mapping[int, int]) -> str:
@@ -131,25 +165,36 @@ def _chosen(path: Path) -> tuple[dict[str, int], dict[int, int]]:
     """Class of each name, and of each number or colour, in `scribbles.json`; both empty where there
     is none.
     """
-    content, words, values = read_json(path, "bad-encoding"), {}, {}
+    content = read_json(path, "bad-encoding")
     if content and set(content) != {"foreground", "background"}:
         raise Fault("bad-encoding", path, f"holds {listed(list(content))}")
+
+    words: dict[str, int] = {}
+    values: dict[int, int] = {}
     for side, entries in content.items():
-        for entry in entries if isinstance(entries, list) else [entries]:
-            known, value = values, entry
-            if isinstance(entry, str):
-                try:
-                    red, green, blue, *_ = ImageColor.getrgb(entry)
-                    value = (
-                        red if red == green == blue else COLOUR + (red << 16) + (green << 8) + blue
-                    )
-                except ValueError:
-                    known, value = words, entry.strip().casefold()
-            elif type(entry) is not int:
-                raise Fault("bad-encoding", path, f"{side} holds {entry!r}")
-            if known.setdefault(value, int(side == "foreground")) != int(side == "foreground"):
+        label = int(side == "foreground")
+        entries = entries if isinstance(entries, list) else [entries]
+        for entry in entries:
+            value = _entry(path, side, entry)
+            known = words if isinstance(value, str) else values
+            if known.setdefault(value, label) != label:
                 raise Fault("bad-encoding", path, f"{entry!r} is both foreground and background")
     return words, values
+
+
+def _entry(path: Path, side: str, entry: object) -> int | str:
+    """A number as it is, a colour as `read_values` codes it, or else a name in lower case."""
+    if type(entry) is int:
+        return entry
+    if not isinstance(entry, str):
+        raise Fault("bad-encoding", path, f"{side} holds {entry!r}")
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(entry)
+    except ValueError:
+        return entry.strip().casefold()
+    if red == green == blue:
+        return red
+    return COLOUR + (red << 16) + (green << 8) + blue
 
 
 def read_json(path: Path, code: str) -> dict:

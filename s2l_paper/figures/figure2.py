@@ -147,7 +147,7 @@ def print_scores(
     """
     scores = results.read_run(folder)[0]
     rows = scores[scores.image == image].set_index("checkpoint")
-    row = rows.loc[selection if selection in rows.index else "last"]  # a rival has no best weights
+    row = rows.loc[results.shown_checkpoint(selection, rows.index)]
     text = table1.image_scores(row)
     ax.figure.scores[f"{folder.name}/{image}"] = text
     if inside is not None:

@@ -128,7 +128,7 @@ def _finished(profile: str, dataset: str) -> dict[str, _Run]:
     for method, config in first_runs(profile, dataset, tuple(METHODS)).items():
         folder = results.folder_of(config)
         scores = results.read_run(folder)[0]
-        selection = config.selection if config.selection in set(scores.checkpoint) else "last"
+        selection = results.shown_checkpoint(config.selection, scores.checkpoint)
         scores = scores[scores.checkpoint == selection].set_index("image")
         found[method] = _Run(config, folder, scores, kept_images(folder))
     if not found:

@@ -85,7 +85,7 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
         fits = type(value) is type(default) or (type(default) is float and type(value) is int)
         if not fits and default is not None and value is not None:
             expected = f"expected {type(default).__name__} like {default!r}"
-            raise S2LError(f"{notebook.name}: {name} = {value!r}; {expected}.")
+            raise S2LError(f"{notebook.name}: {name} = {value!r}; {expected}. Change it.")
 
 
 def run(name: str, output: Path, parameters: dict[str, Any]) -> Path:

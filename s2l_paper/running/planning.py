@@ -78,7 +78,9 @@ def _numbers(what: str, given: Listed) -> list[int]:
     numbers = []
     for item in _items(given):
         if not re.fullmatch(r"\d+", str(item)):
-            raise S2LError(f"{what} = {item!r}: expected whole numbers from 0, such as 0 1 2.")
+            raise S2LError(
+                f"{what} = {item!r}: expected whole numbers from 0. Write them so: 0 1 2."
+            )
         numbers.append(int(item))
     return numbers
 
@@ -123,5 +125,5 @@ def parsed(given: Any, kind: type = dict) -> Any:
                 continue
     if not isinstance(value, kind):
         example = {dict: '{"pair_target": "and"}', list: "[0, 1]"}[kind]
-        raise S2LError(f"{given!r}: expected a {kind.__name__}, such as {example}.")
+        raise S2LError(f"{given!r}: expected a {kind.__name__}. Write it so: {example}.")
     return value

@@ -1,7 +1,7 @@
 """Run folders, their hashes, and the tidy table of all scores."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -251,6 +251,16 @@ def recorded(folder: Path) -> tuple[dict, RunConfig]:
         raise S2LError(f"{folder}: made by another version ({error}) {again}.") from error
 
 
+def shown_checkpoint(selection: str, checkpoints: Iterable[str]) -> str:
+    """The checkpoint that Table 1 shows: the selected one, or `last` where a run has no other.
+
+    Args:
+        selection: `RunConfig.selection` (D10).
+        checkpoints: those that the run has; a baseline has `last` only.
+    """
+    return selection if selection in set(checkpoints) else "last"
+
+
 def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
     """The scores of all finished runs of a profile, one row per run, checkpoint and test image.
 
@@ -273,7 +283,7 @@ def load_runs(profile: str, *, variants: bool = False) -> pd.DataFrame:
         if differs and not variants:
             continue
         table = read_run(folder_of(config))[0]
-        selection = config.selection if config.selection in set(table.checkpoint) else "last"
+        selection = shown_checkpoint(config.selection, table.checkpoint)
         labels = {"data": data_label(config), "rotation": config.rotation, "variant": differs}
         tables.append(table.assign(shown=table.checkpoint == selection, **labels))
     if not tables:

@@ -196,7 +196,7 @@ def score_test(
     rows, masks, calibrated = [], {}, []
     images = images_of(config, split_of(config).test)
     for checkpoint, predictor in predictors.items():
-        chosen = checkpoint == (config.selection if config.selection in predictors else "last")
+        chosen = checkpoint == results.shown_checkpoint(config.selection, predictors)
         for number, image in enumerate(images):
             probability = predictor(image.image)
             if chosen:
