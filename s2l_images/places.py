@@ -1,6 +1,4 @@
-"""Where things lie in a folder of one's own. The only file of this package that spells their
-names.
-"""
+"""Where things lie in a folder of one's own."""
 
 from pathlib import Path
 
@@ -13,6 +11,11 @@ def own_strokes(folder: Path) -> Path:
 def own_results(folder: Path) -> Path:
     """What training on such a folder leaves: the model, and `export/`."""
     return Path(folder) / "s2l"
+
+
+def own_export(folder: Path) -> Path:
+    """Where a prediction goes, unless somebody names another place."""
+    return own_results(folder) / "export"
 
 
 def own_encoding(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s2l_images.files import write_text
 from s2l_images.folders.listing import refuse_read_place
-from s2l_images.places import own_results
+from s2l_images.places import own_export
 
 COUNTS_FILE = "counts_per_image.csv"
 LISTED = 20  # images that are listed below a cell; the file has them all
@@ -94,13 +94,13 @@ def export_folder(folder: Path, to: str) -> Path:
 
     Args:
         folder: of one's own.
-        to: a name below it, or a whole path; empty: `export/` in `own_results`.
+        to: a name below it, or a whole path; empty: `own_export`.
 
     Raises:
         S2LError: it is where images, masks or scribbles are read.
     """
     if not to:
-        return own_results(folder) / "export"
+        return own_export(folder)
     target = (folder / Path(to).expanduser()).resolve()
     refuse_read_place(folder, target)
     return target

@@ -85,13 +85,14 @@ def _train(given: Namespace) -> int:
     if given.warm_up:
         return _warm_up(config, given.threads)
 
+    from s2l_paper import paths
     from s2l_paper.running import notebooks, results
 
     with notebooks.sentences():
         notebooks.run_training(config, threads=given.threads)
     folder = results.folder_of(config)
     print(f"done: {folder}")
-    model = folder / "model.safetensors"
+    model = paths.model(folder)
     if model.exists():
         print(f"Find the nuclei of other images with it: s2l predict {model} FOLDER")
     return 0

@@ -1,4 +1,4 @@
-"""The one owner of every path: nothing else in the project spells a folder's name."""
+"""The folders of the project. What lies in the folder of one run is named in `running`."""
 
 import os
 from pathlib import Path
@@ -79,9 +79,19 @@ def profiles() -> list[str]:
     return sorted(folder.name for folder in results("").glob("*/"))
 
 
+def runs(profile: str) -> Path:
+    """Folder of all runs of a profile, each in a folder of its own."""
+    return results(profile) / "runs"
+
+
+def model(folder: Path) -> Path:
+    """The weights in the folder of a run, on the machine that trained it."""
+    return folder / "model.safetensors"
+
+
 def run_folder(profile: str, run_id: str) -> Path:
     """Everything one run leaves behind."""
-    return results(profile) / "runs" / run_id
+    return runs(profile) / run_id
 
 
 def warmup_folder(profile: str, warmup_id: str) -> Path:

@@ -24,7 +24,7 @@ from s2l_images.annotation_files.item_choice import (
     within,
 )
 from s2l_images.annotation_files.item_classes import WORDS, class_of, title
-from s2l_images.annotation_files.items import INSTANCE, Item, reading
+from s2l_images.annotation_files.items import INSTANCE, Item, errors_named
 from s2l_images.faults import Finding, listed
 from s2l_images.filling import TimeLimit, around_others, inside, pixels
 from s2l_images.strokes import Stroke, areas, covered, pieces
@@ -69,7 +69,7 @@ def read_scribbles(
             told, or it lies outside the image.
     """
     path, found = Path(path), [] if found is None else found
-    with reading(path):
+    with errors_named(path):
         drawn = strokes_of(path, on_plane(path, plane, found), words, found)
         refuse_nothing(path, drawn, found)
         drawn = within(drawn, shape)
@@ -90,7 +90,7 @@ def count_classes(
     `read_scribbles`.
     """
     path = Path(path)
-    with reading(path):
+    with errors_named(path):
         drawn = strokes_of(path, on_plane(path, plane, []), words, [])
         return Counter((title(item), class_of(item, words)) for item in drawn)
 
@@ -120,7 +120,7 @@ def read_instances(
             outside the image or has a wrong shape.
     """
     path, found = Path(path), [] if found is None else found
-    with reading(path):
+    with errors_named(path):
         nuclei = nuclei_of(path, on_plane(path, plane, found), found)
         refuse_nothing(path, nuclei, found)
         nuclei = within(nuclei, shape)

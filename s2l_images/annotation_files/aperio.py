@@ -17,8 +17,8 @@ from s2l_images.annotation_files.items import (
     STROKE_WIDTH,
     Item,
     OtherProgram,
+    errors_named,
     new_item,
-    reading,
 )
 
 # Points times pixels of the box around them, summed over the outlines of an XML: seconds.
@@ -69,7 +69,7 @@ def read_aperio(data: bytes, path: object) -> list[Item]:
     """Regions as items."""
     found = []
     for number, region in enumerate(regions(data), start=1):
-        with reading(f"region {number}"):
+        with errors_named(f"region {number}"):
             if region.kind not in ("0", "1", "3", "4") or region.negative:
                 raise S2LError(
                     f"a negative region, or of type {region.kind!r:.20}; expected a freehand "

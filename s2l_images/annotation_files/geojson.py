@@ -11,8 +11,8 @@ from s2l_images.annotation_files.items import (
     STROKE_WIDTH,
     Item,
     OtherProgram,
+    errors_named,
     new_item,
-    reading,
 )
 from s2l_images.faults import listed
 
@@ -61,7 +61,7 @@ def read_geojson(data: bytes, path: Path) -> Iterator[Item]:
     features = _features(json.loads(data))
     stacked = any(_plane(feature) for feature in features)
     for number, feature in enumerate(features, start=1):
-        with reading(f"feature {number}"):
+        with errors_named(f"feature {number}"):
             yield _item(feature, f"feature {number}", stacked)
 
 

@@ -18,9 +18,9 @@ from s2l_images.annotation_files.items import (
     MAX_PATH,
     MAX_POINTS,
     Item,
+    errors_named,
     members,
     new_item,
-    reading,
 )
 
 _LINES = (ROI_TYPE.LINE, ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.ANGLE)
@@ -41,7 +41,7 @@ def read_rois(data: bytes, path: Path) -> Iterator[Item]:
     if data[:2] == b"PK":
         rois = members(data, ".roi", MAX_BYTES)
     for file, content in rois:
-        with reading(f"ROI {file}"):
+        with errors_named(f"ROI {file}"):
             roi = ImagejRoi.frombytes(content)
             name = roi.name or file
             # The name of a lone file is that of its image, and tells no class.

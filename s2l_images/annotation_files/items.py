@@ -131,7 +131,7 @@ def new_item(
 
 
 @contextmanager
-def reading(where: object) -> Iterator[None]:
+def errors_named(where: object) -> Iterator[None]:
     """Whatever a parser stumbles over becomes one S2LError that says where: no list of their
     exceptions is complete.
     """

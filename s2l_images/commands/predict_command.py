@@ -67,11 +67,11 @@ def _predict_arguments(parser: Parser) -> None:
 def _predict(given: Namespace) -> int:
     """Predicts a folder, and says what was found in it."""
     from s2l_images.nuclei import prediction
-    from s2l_images.places import own_results
+    from s2l_images.places import own_export
 
     choices = {"pixel_size": given.pixel_size, "force": given.force}
     choices |= _by_model(given) if given.model else _by_strokes(given)
-    folder, target = given.folder, given.to or own_results(given.folder) / "export"
+    folder, target = given.folder, given.to or own_export(given.folder)
     try:
         prediction.predict_folder(folder=folder, target=given.to, **choices)
     except prediction.ImagesLeftOut:

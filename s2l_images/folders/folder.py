@@ -17,7 +17,13 @@ from s2l_images.folders import image_checks
 from s2l_images.folders.listing import Listing, sound
 from s2l_images.folders.settings import USUAL, Settings, read_settings
 from s2l_images.places import own_strokes
-from s2l_images.reading.label_images import LABELS, fit, numbered, read_label_mask, read_values
+from s2l_images.reading.label_images import (
+    LABELS,
+    fit,
+    read_label_mask,
+    read_values,
+    renumbered,
+)
 from s2l_images.reading.label_values import Encoding, count_values, encoding_of
 from s2l_images.reading.pictures import PICTURES, read_image
 from s2l_images.reading.unreadable import reading
@@ -134,7 +140,7 @@ def read_mask(
     found: list[Finding] = []
     with reading(path):
         instances = annotations.read_instances(path, shape, plane=settings.plane, found=found)
-        instances, remarks = numbered(path, instances)
+        instances, remarks = renumbered(path, instances)
         return instances, found + remarks
 
 

@@ -23,7 +23,7 @@ from s2l_images.nuclei.journal import JOURNAL, UNFINISHED, Predicted, open_journ
 from s2l_images.nuclei.one_image import EXPORTED_SUFFIXES, Found, Way
 from s2l_images.nuclei.sizes import chosen_min_size, smallest_kept
 from s2l_images.nuclei.split import SplitExploded
-from s2l_images.places import own_results
+from s2l_images.places import own_export
 from s2l_images.reading.pictures import raw_channels, read_image
 
 
@@ -69,7 +69,7 @@ def predict_folder(
         source: a `model.safetensors`, or a fitted forest.
         folder: with `images/`, of which every image is read. Nothing is written there if `target`
             is given.
-        target: where it goes; None: `export/` in `own_results`.
+        target: where it goes; None: `own_export`.
         min_size: the smallest nucleus that is kept, in pixels. None: it follows what is drawn, see
             `chosen_min_size` and `smallest_kept`. How many objects are dropped is printed.
         pixel_size: micrometres. None: what the image file tells, if anything.
@@ -90,7 +90,7 @@ def predict_folder(
     # A model or a folder with a fault says so before anything is measured.
     ask, key_of_source = _asked(source)
     images = {name: twins[0] for name, twins in sorted(sound(folder).files["images"].items())}
-    target = target or own_results(folder) / "export"
+    target = target or own_export(folder)
     refuse_read_place(folder, target)
     if not force:
         _refuse_others_files(target, folder, images)

@@ -86,7 +86,7 @@ def _whole(path: Path, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def numbered(path: Path, values: np.ndarray) -> tuple[np.ndarray, list[Finding]]:
+def renumbered(path: Path, values: np.ndarray) -> tuple[np.ndarray, list[Finding]]:
     """Labels (H, W) int32; where one is above `LARGEST_LABEL` they are numbered 1, 2, ... in their
     order.
     """
@@ -123,7 +123,7 @@ def read_label_mask(
         elif background:
             values = np.where(values == background, 0, values)
 
-        instances, remarks = numbered(path, values)
+        instances, remarks = renumbered(path, values)
         numbers, counts = np.unique(instances[instances > 0], return_counts=True)
         if len(numbers) > 3 and numbers[-1] == 255 and 2 * counts[-1] > counts.sum():
             found = f"0, 255 and {len(numbers) - 1} values between, as a smoothed mask has"

@@ -79,7 +79,7 @@ def without_alpha(
     return values[..., :-1], last.astype(np.float32) / highest
 
 
-def numbered(count: int, colour: bool) -> tuple[str, ...]:
+def channel_names(count: int, colour: bool) -> tuple[str, ...]:
     """Names of channels that have none; one alone needs none."""
     if count == 1:
         return ("",)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from s2l_images.faults import Fault
-from s2l_images.reading.pixels import Pixels, numbered, turn_remark, turned, without_alpha
+from s2l_images.reading.pixels import Pixels, channel_names, turn_remark, turned, without_alpha
 from s2l_images.reading.unreadable import check_size
 
 
@@ -48,7 +48,7 @@ def from_png_or_jpeg(path: Path, data: bytes, form: str) -> Pixels:
 
     return Pixels(
         values=turned(values, orientation),
-        channels=numbered(values.shape[2], values.shape[2] >= 3),
+        channels=channel_names(values.shape[2], values.shape[2] >= 3),
         colour=values.shape[2] >= 3,
         bits=1 if values.dtype == bool else depth,
         form=form,

@@ -11,7 +11,7 @@ import numpy as np
 from tifffile import TIFF, TiffFile, TiffPage
 
 from s2l_images.faults import Fault, Finding, listed
-from s2l_images.reading.pixels import Pixels, numbered, turn_remark, turned, without_alpha
+from s2l_images.reading.pixels import Pixels, channel_names, turn_remark, turned, without_alpha
 from s2l_images.reading.tiff_description import Description, described, printed_size
 from s2l_images.reading.unreadable import check_size
 
@@ -58,7 +58,7 @@ def from_tiff(path: Path, data: bytes) -> Pixels:
             values, opacity = without_alpha(values, highest)
         channels = about.channels
         if len(channels) != values.shape[2] or not any(channels):
-            channels = numbered(values.shape[2], colour)
+            channels = channel_names(values.shape[2], colour)
 
         palette = _colours(page) if page.photometric == _PALETTE else None
         orientation = page.tags.valueof(274, 1)

@@ -130,7 +130,7 @@ def _predictor(config: RunConfig) -> Predictor | None:
 
 def _weights(config: RunConfig) -> Path:
     """Where a run's weights are, on the machine that trained it."""
-    return results.folder_of(config) / "model.safetensors"
+    return paths.model(results.folder_of(config))
 
 
 def _diameter(config: RunConfig) -> float:

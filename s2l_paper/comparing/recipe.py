@@ -61,7 +61,7 @@ def run_trial(experiment: str, choice: Option, seed: int, *, profile: str, datas
     config = configuration(choice, seed, profile=profile, dataset=dataset)
     trial = results.run_id(config) + ("_truth" if choice.truth else "")
     question = {"experiment": experiment, "choice": choice.label}
-    folder = paths.results(profile) / "warmups" / f"trial_{trial}"
+    folder = paths.warmup_folder(profile, f"trial_{trial}")
     with alone(folder):
         kept = kept_trials(profile)
         same = kept[kept.run == trial]

@@ -134,7 +134,7 @@ def _with_weights(profile: str) -> dict[str, RunConfig]:
 
 
 def _weights(profile: str, run_id: str) -> Path:
-    return paths.run_folder(profile, run_id) / "model.safetensors"
+    return paths.model(paths.run_folder(profile, run_id))
 
 
 def _beside_s2l(runs: dict[str, RunConfig]) -> dict[str, RunConfig]:

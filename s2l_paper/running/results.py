@@ -219,7 +219,7 @@ def finished(profile: str) -> list[RunConfig]:
             profile lies in the folder, since two recipes are never averaged.
     """
     found = []
-    for file in sorted((paths.results(profile) / "runs").glob("*/config.json")):
+    for file in sorted(paths.runs(profile).glob("*/config.json")):
         _, config = recorded(file.parent)
         if config.profile != profile:
             home = paths.run_folder(config.profile, file.parent.name)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from s2l_core.config import FULL, METHODS, TABLE1_METHODS
 from s2l_paper import paths
-from s2l_paper.comparing import apart
+from s2l_paper.comparing import apart, recipe_plan
 from s2l_paper.figures import separation
 from s2l_paper.tables import apart_texts
 from s2l_paper.tables.claims import VERDICTS
@@ -20,7 +20,7 @@ from s2l_paper.tables.table1 import TABLE1_SCORES, markdown
 from s2l_paper.texts import results_page
 from s2l_paper.texts.wording import (
     both_terms,
-    listed,
+    joined,
     share,
     strokes_by_annotator,
     usual,
@@ -64,7 +64,7 @@ def texts(profile: str) -> dict[str, str]:
         if all((folder / file).exists() for file in files):
             found[name] = make(*(pd.read_csv(folder / file) for file in files))
 
-    file = paths.results("pretrained") / "recipe.csv"
+    file = recipe_plan.table_file("pretrained")
     if file.exists():
         trials = pd.read_csv(file, dtype={"annotator": str})
         found |= {"strokes": _strokes(trials), "strokes-table": results_page.strokes_table(trials)}
@@ -84,7 +84,7 @@ def _answer(claims: pd.DataFrame) -> str:
     thesis = claims[claims.claim == THESIS]
     said = []
     for verdict, data in thesis.groupby("verdict").data:
-        said.append(f"{verdict} on {listed(data)}")
+        said.append(f"{verdict} on {joined(data)}")
     return f"**Do the two contrastive terms together improve S2L? Our verdict: {'; '.join(said)}.**"
 
 
@@ -119,7 +119,7 @@ def _tested(table: pd.DataFrame) -> str:
         if most == 1:
             trainings = "each by one training of each method"
         parts.append(f"{rows.images.max():.0f} test images of {data} ({trainings})")
-    return f"on {listed(parts)}"
+    return f"on {joined(parts)}"
 
 
 def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
@@ -131,7 +131,7 @@ def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     ]
     text = (
         f"We judged {len(sentences)} pairs of a statement and a data set that it speaks of: "
-        f"{listed(verdicts)}."
+        f"{joined(verdicts)}."
     )
 
     # The gain that the paper reports, beside the smallest one that would have been noticed.
@@ -141,8 +141,8 @@ def _terms(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     gains = both_terms(compared).paper.groupby("data").max()[thesis.data]
     seen = [f"{share(row.detectable, 2)} on {row.data}" for row in thesis.itertuples()]
     text += (
-        f" For both terms against S2L these runs could have detected {listed(seen)}; the paper's "
-        f"largest gains there are {listed(share(gain) for gain in gains)}"
+        f" For both terms against S2L these runs could have detected {joined(seen)}; the paper's "
+        f"largest gains there are {joined(share(gain) for gain in gains)}"
     )
     if (gains.to_numpy() < thesis.detectable.to_numpy()).all():
         text += ", so we would often have missed them even if they are real"
@@ -156,7 +156,7 @@ def _labels(scores: pd.DataFrame) -> str:
     for data in with_all(rows, "s2l", "scribble-only"):
         s2l, alone = (rows.iou[data, method] for method in ("s2l", "scribble-only"))
         pairs.append(f"{share(s2l)} with and {share(alone)} without them on {data}")
-    return f"The IoU of S2L is {listed(pairs)}." if pairs else NOT_YET
+    return f"The IoU of S2L is {joined(pairs)}." if pairs else NOT_YET
 
 
 def _rival(scores: pd.DataFrame) -> str:
@@ -169,12 +169,12 @@ def _rival(scores: pd.DataFrame) -> str:
         parts.append(f"{share(forest)} / {share(full)} / {share(masks)} on {data}")
     if not parts:
         return NOT_YET
-    return f"IoU of the forest / S2L with both terms / full masks: {listed(parts)}."
+    return f"IoU of the forest / S2L with both terms / full masks: {joined(parts)}."
 
 
 def _each(values: Iterable[float]) -> str:
     """The value of each training, as part of a sentence."""
-    return listed(share(value) for value in values)
+    return joined(share(value) for value in values)
 
 
 def _strokes(trials: pd.DataFrame) -> str:

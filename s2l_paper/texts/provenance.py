@@ -37,7 +37,7 @@ RUN_COLUMNS = [
 
 def run_files(profile: str) -> list[Path]:
     """The record of every run of a profile, finished or stale."""
-    return sorted((paths.results(profile) / "runs").glob("*/config.json"))
+    return sorted(paths.runs(profile).glob("*/config.json"))
 
 
 def command(config: RunConfig) -> str:

@@ -9,7 +9,7 @@ from s2l_paper.tables.paper_claims import DIFFERENCE, SENTENCE, THESIS
 from s2l_paper.tables.table1 import TO, markdown
 from s2l_paper.texts.wording import (
     both_terms,
-    listed,
+    joined,
     share,
     strokes_by_annotator,
     usual,
@@ -55,11 +55,11 @@ def thesis(claims: pd.DataFrame, compared: pd.DataFrame) -> str:
     if detectable:
         text += (
             "\nThe smallest difference that these runs could have detected is "
-            f"{listed(detectable)}."
+            f"{joined(detectable)}."
         )
         outside = [f"{line['data']} ({line['score']})" for line in lines if line[INSIDE] == "no"]
         if outside:
-            text += f" The paper's value lies outside our interval on {listed(outside)}."
+            text += f" The paper's value lies outside our interval on {joined(outside)}."
         text += "\n"
     return text
 

@@ -8,11 +8,12 @@ import pandas as pd
 from s2l_core.config import FULL, METHODS, RunConfig
 from s2l_core.profiles import DATASETS, REAL
 from s2l_paper import paths
+from s2l_paper.comparing import recipe_plan
 from s2l_paper.comparing.sensitivity import DEFAULT
 from s2l_paper.figures.figure2_windows import FIGURE2_METHODS, count_searched
 from s2l_paper.running import costs, results
 from s2l_paper.running.kept_masks import first_runs
-from s2l_paper.texts.wording import listed, share
+from s2l_paper.texts.wording import joined, share
 
 FIRST_AVERAGES = "dsb-fluo"  # the data set whose learning curves are told
 
@@ -37,7 +38,7 @@ def texts(profile: str) -> dict[str, str]:
     found["fold-minutes"] = _fold_minutes(profile)
     found["searched"] = _searched(profile)
 
-    file = paths.results("pretrained") / "recipe.csv"
+    file = recipe_plan.table_file("pretrained")
     if file.exists():
         trials = pd.read_csv(file).drop_duplicates("run")
         minutes = trials.cpu_seconds.quantile([0.1, 0.9]) / 60
@@ -56,7 +57,7 @@ def _searched(profile: str) -> str:
         if configs:
             config = RunConfig(dataset, "s2l", profile=profile)
             counts.append(f"{count_searched(configs, config)} on {results.data_label(config)}")
-    return listed(counts) if counts else ""
+    return joined(counts) if counts else ""
 
 
 def _output_bias(trials: pd.DataFrame) -> str:
@@ -66,7 +67,7 @@ def _output_bias(trials: pd.DataFrame) -> str:
     zero, labels = (scores.get(f"{name}: supervised") for name in ("zero", "of the labels"))
     if zero is None or labels is None:
         return ""
-    from_zero, from_labels = (listed(map(share, values)) for values in (zero, labels))
+    from_zero, from_labels = (joined(map(share, values)) for values in (zero, labels))
     return f"from zero {from_zero}, from the log odds of the labels {from_labels}"
 
 
@@ -77,7 +78,7 @@ def _readings(table: pd.DataFrame) -> str:
     told = rows.difference.drop(DEFAULT).dropna()
     told = told[told.abs() > band].sort_values(key=abs, ascending=False)
     beyond = [f'"{name}" ({share(value, signed=True)})' for name, value in told.items()]
-    what = f"{listed(beyond)} differ" if beyond else "No reading differs"
+    what = f"{joined(beyond)} differ" if beyond else "No reading differs"
     text = (
         f"{what} from the default by more than two standard deviations of chance (± {share(band)})."
     )
@@ -87,7 +88,7 @@ def _readings(table: pd.DataFrame) -> str:
     iou = rows["mean"]
     above = [n for n in iou.index if n not in (DEFAULT, *without) and iou[n] > iou[without[0]]]
     better = [f'"{name}" ({share(iou[name])})' for name in above]
-    higher = f"only {listed(better)}" if better else "no reading"
+    higher = f"only {joined(better)}" if better else "no reading"
     base = share(iou[without[0]])
     return f"{text} Without the contrastive terms IoU is {base}; {higher} is higher."
 
@@ -101,7 +102,7 @@ def _who_drew(table: pd.DataFrame) -> str:
         parts.append(f"{share(row.annotators)} and {share(row.folds)} for {label}")
     if not parts:
         return ""
-    return f"the standard deviation of IoU over annotators and over folds is {listed(parts)}"
+    return f"the standard deviation of IoU over annotators and over folds is {joined(parts)}"
 
 
 def _averages(scores: pd.DataFrame) -> str:
@@ -115,7 +116,7 @@ def _averages(scores: pd.DataFrame) -> str:
                 f"{share(alone.iou)} and {share(alone.mdice_official)} against {share(s2l.iou)} "
                 f"and {share(s2l.mdice_official)} on {data}"
             )
-    return listed(parts) if parts else ""
+    return joined(parts) if parts else ""
 
 
 def _effort(table: pd.DataFrame) -> str:
@@ -127,12 +128,12 @@ def _effort(table: pd.DataFrame) -> str:
         scores = rows[rows.method == method].set_index("budget")["mean"]
         if not set(budgets) <= set(scores.index):
             return ""
-        parts.append(f"{listed(map(share, scores[budgets]))} for {METHODS[method].label}")
+        parts.append(f"{joined(map(share, scores[budgets]))} for {METHODS[method].label}")
     if not budgets:
         return ""
-    shares = listed(f"{100 * budget:.0f}" for budget in budgets)
+    shares = joined(f"{100 * budget:.0f}" for budget in budgets)
     noise = f"two trainings differ by ± {share(rows.noise.iloc[0])} by chance"
-    return f"with strokes in {shares} % of the nuclei IoU is {listed(parts)}, where {noise}"
+    return f"with strokes in {shares} % of the nuclei IoU is {joined(parts)}, where {noise}"
 
 
 def _first_labels(profile: str) -> str:
@@ -158,7 +159,7 @@ def _first_averages(profile: str) -> str:
         label = METHODS[method].label
         early.append(f"{share(curve[soon], 2)} for {label}")
         late.append(f"{share(curve.iloc[-1], 2)} for {label}")
-    return f"at step {soon} validation IoU is {listed(early)}; at the end {listed(late)}"
+    return f"at step {soon} validation IoU is {joined(early)}; at the end {joined(late)}"
 
 
 def _fold_minutes(profile: str) -> str:
@@ -173,7 +174,7 @@ def _fold_minutes(profile: str) -> str:
         parts.append(f"{minutes:.0f} for {DATASETS[dataset][0]}")
     if not parts:
         return ""
-    return f"Core-minutes of fold 0 under `{profile}`, all {len(METHODS)} methods: {listed(parts)}."
+    return f"Core-minutes of fold 0 under `{profile}`, all {len(METHODS)} methods: {joined(parts)}."
 
 
 def _longer(trials: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ def share(value: float, digits: int = 3, *, signed: bool = False) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
-def listed(parts: Iterable[str]) -> str:
+def joined(parts: Iterable[str]) -> str:
     """Parts of a sentence: a, b and c."""
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last
