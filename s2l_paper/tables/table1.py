@@ -139,14 +139,18 @@ def table1(runs: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     table = pd.DataFrame(rows)
+    return table.assign(rank=_ranks(table)).round(4)
 
+
+def _ranks(table: pd.DataFrame) -> pd.Series:
+    """1 or 2 for the best and second best scribble method of each data set and score."""
     # As in the paper, marks compare what learns from scribbles; full masks stand apart. A method
     # that was tested on fewer images than others may have had the easier ones.
     scribbles = [method for method in TABLE1_METHODS if not METHODS[method].masks]
     most = table.groupby("data").images.transform("max")
     ours = table.ours.where(table.method.isin(scribbles) & (table.images == most))
     rank = ours.groupby([table["data"], table["score"]]).rank(ascending=False, method="min")
-    return table.assign(rank=rank.where(rank <= 2)).round(4)
+    return rank.where(rank <= 2)
 
 
 @functools.cache
@@ -203,11 +207,11 @@ def every_score(wide: pd.DataFrame) -> pd.DataFrame:
 
 def _columns(table: pd.DataFrame) -> pd.Series:
     """Heading of each row's column: data set, score and number of test images."""
-    images = table.data.map({data: _from_to(rows.images) for data, rows in table.groupby("data")})
+    images = table.data.map({data: from_to(rows.images) for data, rows in table.groupby("data")})
     return table.data + " " + table.score + " (n = " + images + ")"
 
 
-def _from_to(numbers: pd.Series) -> str:
+def from_to(numbers: pd.Series) -> str:
     """The least and the largest of some whole numbers, or the one that all are."""
     least, most = numbers.min(), numbers.max()
     return f"{most:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
@@ -261,10 +265,10 @@ def table1_markdown(table: pd.DataFrame) -> str:
     """
     parts = []
     for data, rows in table.groupby("data", sort=False):
-        images = f"{_from_to(rows.images)} test images"
+        images = f"{from_to(rows.images)} test images"
         if rows.images.nunique() > 1:
             images += " (methods with fewer are not ranked)"
-        runs = "1 run" if rows.runs.max() == 1 else f"{_from_to(rows.runs)} runs"
+        runs = "1 run" if rows.runs.max() == 1 else f"{from_to(rows.runs)} runs"
         few = "" if rows.low.notna().any() else "; too few images for intervals"
         parts.append(f"**{data}**: {images}, {runs} of each method{few}\n\n{_of_data(rows)}")
     return "\n".join(parts) + f"\n{LEGEND}\n"

@@ -16,7 +16,7 @@ from s2l_paper.figures import separation
 from s2l_paper.tables import apart_texts
 from s2l_paper.tables.claims import VERDICTS
 from s2l_paper.tables.paper_claims import SENTENCE, THESIS
-from s2l_paper.tables.table1 import TABLE1_SCORES, markdown
+from s2l_paper.tables.table1 import TABLE1_SCORES, from_to, markdown
 from s2l_paper.texts import results_page
 from s2l_paper.texts.wording import (
     both_terms,
@@ -113,10 +113,8 @@ def _tested(table: pd.DataFrame) -> str:
     """How many test images and trainings each number of Table 1 rests on, by data set."""
     parts = []
     for data, rows in table.groupby("data", sort=False):
-        fewest, most = rows.trainings.min(), rows.trainings.max()
-        count = f"{most}" if fewest == most else f"{fewest} to {most}"
-        trainings = f"each by {count} trainings of each method"
-        if most == 1:
+        trainings = f"each by {from_to(rows.trainings)} trainings of each method"
+        if rows.trainings.max() == 1:
             trainings = "each by one training of each method"
         parts.append(f"{rows.images.max():.0f} test images of {data} ({trainings})")
     return f"on {joined(parts)}"

@@ -7,9 +7,11 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 
 from s2l_core.config import FULL, TABLE1_METHODS, RunConfig, S2LError, digest, suggestion
@@ -140,13 +142,23 @@ def table_faults(profile: str) -> list[str]:
         if gone := sorted(set(table.run_id) - set(runs.run_id)):
             again = f"Measure it again: s2l {word} {profile}"
             faults.append(f"{_name(file)}: names run {gone[0]}, which is not there. {again}")
+    charts = redrawn(profile)
     for file in sorted(paths.figures(profile).glob("*.png")):
-        faults += _figure_faults(file, runs, profile)
+        faults += _figure_faults(file, runs, profile, charts.get(file.name))
     return faults
 
 
-def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
-    """What a picture says of its runs and scores that does not follow from the finished runs."""
+def _figure_faults(
+    file: Path, runs: pd.DataFrame, profile: str, draw: Callable[[], Figure] | None
+) -> list[str]:
+    """What a picture says of its runs and scores that does not follow from the finished runs.
+
+    Args:
+        file: the picture.
+        runs: as given by `results.load_runs`.
+        profile: whose runs they are.
+        draw: draws it anew, where it is a chart.
+    """
     info, again = Image.open(file).text, f"Draw it again: {_drawn_by(file.name, profile)}"
     ids = info.get("RunIds", "").split()
     if info.get("Hash") != digest(ids) or not set(ids) <= set(runs.run_id):
@@ -155,7 +167,6 @@ def _figure_faults(file: Path, runs: pd.DataFrame, profile: str) -> list[str]:
     wrong = _wrong_scores(json.loads(info.get("Scores", "{}")), runs)
 
     # A chart is drawn once more; what it would show may have changed with the same runs.
-    draw = redrawn(profile).get(file.name)
     if draw and info.get("Drawn") != drawn(draw()):
         wrong.append("shows other numbers or words than its runs give")
 
